@@ -64,3 +64,108 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>("flowly/Inval
     return `${this.field}: ${this.reason}`
   }
 }
+
+/**
+ * The store could not be reached, or did not answer in time.
+ *
+ * `outcome` is `unknown` when the statement may or may not have been applied.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>(
+  "flowly/StoreUnavailable",
+)("StoreUnavailable", {
+  operation: Schema.String,
+  outcome: Schema.Literals(["unknown", "not-applied"]),
+  reason: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {
+  readonly retryable = true
+  override get message() {
+    return (
+      `${this.operation}: the store is unavailable (${this.reason}); ` +
+      (this.outcome === "unknown"
+        ? "whether it was applied is unknown"
+        : "nothing was applied; try again")
+    )
+  }
+}
+
+/**
+ * The database refused a statement, and would again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StoreRejected extends Schema.TaggedError<StoreRejected>("flowly/StoreRejected")(
+  "StoreRejected",
+  {
+    operation: Schema.String,
+    sqlState: Schema.NullOr(Schema.String),
+    reason: Schema.String,
+    cause: Schema.optionalKey(Schema.Defect()),
+  },
+) {
+  readonly retryable = false
+  override get message() {
+    return `${this.operation}: refused by the database (${this.sqlState ?? "?"}: ${this.reason})`
+  }
+}
+
+/**
+ * The tables are missing or older than this library.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SchemaNotMigrated extends Schema.TaggedError<SchemaNotMigrated>(
+  "flowly/SchemaNotMigrated",
+)("SchemaNotMigrated", {
+  schema: Schema.String,
+  found: Schema.Number,
+  needed: Schema.Number,
+}) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `schema "${this.schema}" is at migration ${this.found}, this version of flowly needs ` +
+      `${this.needed}: call engine.migrate() once, from any process with DDL rights`
+    )
+  }
+}
+
+/**
+ * The tables were migrated by a newer version of the library than this one understands.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>("flowly/SchemaTooNew")(
+  "SchemaTooNew",
+  { schema: Schema.String, found: Schema.Number, known: Schema.Number },
+) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `schema "${this.schema}" is at migration ${this.found}, this version of flowly knows ` +
+      `only ${this.known}: upgrade flowly in this process`
+    )
+  }
+}
+
+/**
+ * The connection pool cannot serve the configuration.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PoolTooSmall extends Schema.TaggedError<PoolTooSmall>("flowly/PoolTooSmall")(
+  "PoolTooSmall",
+  { max: Schema.Number, needed: Schema.Number, why: Schema.String },
+) {
+  readonly retryable = false
+  override get message() {
+    return `the pool has at most ${this.max} connections, ${this.needed} are needed (${this.why})`
+  }
+}

@@ -1,0 +1,720 @@
+/**
+ * The persistence contract: verbs, records, and what each answer means.
+ *
+ * One contract, two layers (`MemoryStore`, `PostgresStore`), one suite that runs on both. Verbs are
+ * shaped for batches: many runs share one durable commit. The rules every store must keep:
+ *
+ * - **Fence (promise 5).** A write for a run carries the token that the store minted for the claim.
+ *   A claim is held while the row names a worker *and* the token; a stale token changes nothing and
+ *   is answered `lost`. The row keeps its last token after a release, and a sweep mints a fresh one,
+ *   so that "unclaimed with my token" means "I released it myself" (unknown outcomes re-send).
+ * - **Time is the store's (promise 7).** Due times, leases, timers and ticks are compared with the
+ *   store's clock only. All times in this file are epoch milliseconds of that clock.
+ * - **Level-triggered waking.** Whatever wakes a run increments its wake counter; parking compares it.
+ * - **Terminal is final (promise 6)**; every settlement wakes the parent, in the same commit.
+ *
+ * A store never runs user code and never interprets a payload.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import type { StoredError } from "./ErrorPayload.ts"
+import type {
+  PoolTooSmall,
+  SchemaNotMigrated,
+  SchemaTooNew,
+  StoreRejected,
+  StoreUnavailable,
+} from "./FlowlyError.ts"
+import type { Encoded } from "./Payload.ts"
+import type { RunStatus, TerminalStatus } from "./Run.ts"
+
+/**
+ * Every verb may fail so: transient (`StoreUnavailable`) or refused by the database
+ * (`StoreRejected`: SQLSTATE class 22, 23, 54 and other non-transient states).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type StoreError = StoreUnavailable | StoreRejected
+
+// -----------------------------------------------------------------------------
+// Runs
+// -----------------------------------------------------------------------------
+
+/**
+ * A child's place in its parent. (`parent run`, `step key`, `parent attempt`) is unique, so replay
+ * cannot start a second child.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ParentRef {
+  readonly workflowRunId: string
+  readonly stepKey: string
+  readonly attempt: number
+}
+
+/**
+ * A run to insert. Its id (UUIDv7) is made by the caller, so that an insert can be sent again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NewRun {
+  readonly workflowRunId: string
+  readonly workflow: string
+  readonly version: string | null
+  readonly input: Encoded
+  /** Lower is claimed first. Default 0. */
+  readonly priority: number
+  /** Not claimed before this instant; `null`: due at once. */
+  readonly scheduledFor: number | null
+  /** The run's deadline is its insertion or `scheduledFor`, whichever is later, plus this. */
+  readonly timeoutMs: number | null
+  /** Attempts of the whole run; `null`: one, and the run ends as `failed`, not `dead_letter`. */
+  readonly maxAttempts: number | null
+  /** Unique per workflow, for ever. */
+  readonly idempotencyKey: string | null
+  /** At most one non-terminal run per workflow and key. */
+  readonly concurrencyKey: string | null
+  readonly parent: ParentRef | null
+}
+
+/**
+ * The answer to one insert.
+ *
+ * - `Inserted`: the row is there (also when this very id was inserted by an earlier sending).
+ *   `token` is set when it was claimed for `claimFor` and that claim is still held.
+ * - `Existing`: the idempotency key (or the parent's step) already has this run.
+ * - `ConcurrencyHeld`: an active run holds the concurrency key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type InsertAnswer =
+  | {
+      readonly _tag: "Inserted"
+      readonly workflowRunId: string
+      readonly token: number | null
+      readonly createdAt: number
+      readonly deadlineAt: number | null
+    }
+  | { readonly _tag: "Existing"; readonly run: RunRow }
+  | { readonly _tag: "ConcurrencyHeld"; readonly workflowRunId: string }
+
+/**
+ * A request to cancel, kept on the row until the claim's holder acts on it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CancelRequest {
+  /** `null`: as the workflow chooses. */
+  readonly compensate: boolean | null
+  readonly reason: string | null
+}
+
+/**
+ * What changes on a claimed run from outside, and travels with every answer about it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunSignals {
+  readonly wakeCounter: number
+  readonly cancelRequest: CancelRequest | null
+  /** By the store's clock. Never true while compensating. */
+  readonly deadlinePassed: boolean
+}
+
+/**
+ * A claimed run: the row as the claim left it. History is read by a later statement.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ClaimedRun extends RunSignals {
+  readonly workflowRunId: string
+  readonly workflow: string
+  readonly version: string | null
+  readonly token: number
+  /** The run is undoing: claim it to compensate. */
+  readonly compensating: boolean
+  /** Attempt of the whole run, from 1. */
+  readonly attempt: number
+  readonly maxAttempts: number | null
+  readonly input: Encoded
+  readonly error: StoredError | null
+  readonly parent: ParentRef | null
+  readonly createdAt: number
+  /** Of the run's first claim. */
+  readonly startedAt: number
+  readonly deadlineAt: number | null
+  readonly crashCount: number
+  /** False when this is the first claim ever: nothing to read. */
+  readonly hasHistory: boolean
+}
+
+/**
+ * A run as its row shows it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunRow {
+  readonly workflowRunId: string
+  readonly workflow: string
+  readonly version: string | null
+  readonly status: RunStatus
+  readonly compensating: boolean
+  readonly attempt: number
+  readonly maxAttempts: number | null
+  readonly input: Encoded
+  readonly result: Encoded | null
+  readonly error: StoredError | null
+  /** Why the run is paused; history is intact. */
+  readonly pauseReason: StoredError | null
+  readonly parent: ParentRef | null
+  readonly idempotencyKey: string | null
+  readonly concurrencyKey: string | null
+  readonly priority: number
+  readonly dueAt: number | null
+  readonly scheduledFor: number | null
+  readonly deadlineAt: number | null
+  readonly cancelRequest: CancelRequest | null
+  readonly wakeCounter: number
+  readonly token: number
+  /** Incarnation id of the worker that holds the claim. */
+  readonly workerId: string | null
+  readonly crashCount: number
+  readonly createdAt: number
+  readonly startedAt: number | null
+  readonly completedAt: number | null
+}
+
+// -----------------------------------------------------------------------------
+// History
+// -----------------------------------------------------------------------------
+
+/**
+ * What kind of operation a record belongs to. A key asked for as another kind is a divergence.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type OperationKind = "step" | "sleep" | "child" | "event" | "side_effect" | "emit"
+
+/**
+ * One remembered outcome (or, with status `retrying`, a stored backoff).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StepRecord {
+  readonly stepKey: string
+  readonly name: string
+  readonly kind: OperationKind
+  /** Place in the order of completion, from 1; `null` while `retrying`. Gaps are legal. */
+  readonly position: number | null
+  readonly status: "completed" | "failed" | "retrying"
+  readonly attempts: number
+  readonly result: Encoded | null
+  readonly error: StoredError | null
+  readonly hasCompensate: boolean
+  /** Kept from an earlier attempt of the run: delivered when asked for (run-level retry). */
+  readonly carried: boolean
+  readonly startedAt: number | null
+  /** Store's time of the commit; `null` while `retrying`. */
+  readonly completedAt: number | null
+  /** With `retrying`: the next try is due then. */
+  readonly retryAt: number | null
+  readonly compensation: {
+    readonly status: "completed" | "failed" | "retrying"
+    readonly attempts: number
+    readonly error: StoredError | null
+  } | null
+}
+
+/**
+ * A durable timer, fixed when the sleep was first reached.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TimerRow {
+  readonly stepKey: string
+  readonly wakeAt: number
+}
+
+/**
+ * A child run as its parent's history sees it. For a key with several (one per parent attempt) the
+ * newest attempt is given.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ChildRow {
+  readonly stepKey: string
+  readonly workflowRunId: string
+  readonly parentAttempt: number
+  readonly status: RunStatus
+  readonly result: Encoded | null
+  readonly error: StoredError | null
+}
+
+/**
+ * An event sent to a run, or emitted by it. Ordered by `eventId`, never by time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EventRow {
+  readonly eventId: number
+  readonly workflowRunId: string
+  readonly direction: "sent" | "emitted"
+  readonly name: string
+  readonly payload: Encoded
+  /** The sender's idempotency id. */
+  readonly id: string | null
+  readonly createdAt: number
+}
+
+/**
+ * What a run may be waiting for. `wakeCounter` was read no later than the rest.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunSources extends RunSignals {
+  readonly workflowRunId: string
+  /** The store's time of this reading. */
+  readonly now: number
+  readonly children: ReadonlyArray<ChildRow>
+  /** Events sent to the run that no record has consumed, by `eventId`. */
+  readonly events: ReadonlyArray<EventRow>
+}
+
+/**
+ * Everything a replay needs, read once per claim by a statement that began after the claim
+ * committed. `records` are in order of position, the `retrying` ones last.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunHistory extends RunSources {
+  readonly records: ReadonlyArray<StepRecord>
+  readonly timers: ReadonlyArray<TimerRow>
+}
+
+// -----------------------------------------------------------------------------
+// The journal's batch
+// -----------------------------------------------------------------------------
+
+/**
+ * An outcome to record. Final outcomes never change; a `retrying` record is replaced.
+ * A `sleep` record is accepted only where its timer's `wakeAt` has passed by the store's clock.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RecordWrite {
+  readonly stepKey: string
+  readonly name: string
+  readonly kind: OperationKind
+  readonly position: number | null
+  readonly status: "completed" | "failed" | "retrying"
+  readonly attempts: number
+  readonly result: Encoded | null
+  readonly error: StoredError | null
+  readonly hasCompensate: boolean
+  /** With `retrying`: from the commit to the next try. */
+  readonly retryDelayMs: number | null
+  /** How long the operation took, by the worker's monotonic clock: `startedAt = now - this`. */
+  readonly elapsedMs: number
+  /** With kind `event`: the event this record consumes. */
+  readonly eventId: number | null
+}
+
+/**
+ * A timer to fix: from the store's now, or absolute. An existing timer of the key wins.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TimerWrite =
+  | { readonly stepKey: string; readonly delayMs: number }
+  | { readonly stepKey: string; readonly wakeAt: number }
+
+/**
+ * The outcome of undoing one step.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CompensationWrite {
+  readonly stepKey: string
+  readonly status: "completed" | "failed" | "retrying"
+  readonly attempts: number
+  readonly error: StoredError | null
+}
+
+/**
+ * The one status change a run may make in a batch.
+ *
+ * - `Park`: release the claim; claimable again at `dueAt` (absolute) or `delayMs` after the commit,
+ *   whichever is sooner, or when woken. If the row's wake counter differs from `wakeCounter`, the
+ *   run is due now (status `pending`): nothing is lost. The run's deadline is always part of its
+ *   due time (the store adds it; not while compensating). A compensating run keeps its status.
+ * - `HandBack`: release the claim, due now. Not a failure; resets the crash count.
+ * - `Settle`: terminal. Wakes the parent.
+ * - `Compensate`: `running` → `compensating`, the claim stays.
+ * - `RetryRun`: next attempt, `pending`, due after `delayMs`. Removes the failed records from
+ *   `failedPosition` on and all `retrying` ones; marks completed ones after it as `carried`.
+ * - `Pause`: `paused`, claim released, history intact.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Transition =
+  | {
+      readonly _tag: "Park"
+      readonly status: "sleeping" | "waiting"
+      readonly dueAt: number | null
+      readonly delayMs: number | null
+      readonly wakeCounter: number
+    }
+  | { readonly _tag: "HandBack" }
+  | {
+      readonly _tag: "Settle"
+      readonly status: TerminalStatus
+      readonly result: Encoded | null
+      readonly error: StoredError | null
+      /** Where an explicit retry starts: the earliest failed record that is the run's error. */
+      readonly failedPosition: number | null
+    }
+  | { readonly _tag: "Compensate"; readonly error: StoredError }
+  | {
+      readonly _tag: "RetryRun"
+      readonly failedPosition: number | null
+      readonly delayMs: number
+      readonly error: StoredError
+    }
+  | { readonly _tag: "Pause"; readonly error: StoredError }
+
+/**
+ * Everything one run produced since its last commit, folded: one row per run in a batch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunWrite {
+  readonly workflowRunId: string
+  readonly token: number
+  readonly records: ReadonlyArray<RecordWrite>
+  readonly timers: ReadonlyArray<TimerWrite>
+  readonly children: ReadonlyArray<NewRun>
+  readonly emitted: ReadonlyArray<{ readonly name: string; readonly payload: Encoded }>
+  readonly compensations: ReadonlyArray<CompensationWrite>
+  readonly transition: Transition | null
+}
+
+/**
+ * The answer to one run's write.
+ *
+ * - `committed`: applied and durable (also when an earlier sending of the same rows was).
+ * - `busy`: the row was locked by another transaction and the token is still ours; nothing was
+ *   applied; send the same rows again, in order.
+ * - `lost`: the claim is not ours any more; nothing was applied, ever.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type WriteAnswer =
+  | (RunSignals & {
+      readonly _tag: "committed"
+      readonly workflowRunId: string
+      /** The store's time of the commit: `completedAt` of the records in it. */
+      readonly now: number
+      /** The timers of this write as they are fixed. */
+      readonly timers: ReadonlyArray<TimerRow>
+      /** Sleep ends that came too early: not recorded; wait until `wakeAt` and send again. */
+      readonly refusedSleeps: ReadonlyArray<TimerRow>
+      /** The children of this write, with the ids that stand in the store. */
+      readonly children: ReadonlyArray<{ readonly stepKey: string; readonly workflowRunId: string }>
+    })
+  | { readonly _tag: "busy"; readonly workflowRunId: string }
+  | { readonly _tag: "lost"; readonly workflowRunId: string }
+
+// -----------------------------------------------------------------------------
+// Workers, schedules
+// -----------------------------------------------------------------------------
+
+/**
+ * A worker process announcing itself. `workerId` is a fresh incarnation id (UUID) at every start;
+ * `label` is what the user configured and authorizes nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WorkerRegistration {
+  readonly workerId: string
+  readonly label: string
+  readonly leaseMs: number
+  readonly workflows: ReadonlyArray<{ readonly name: string; readonly version: string | null }>
+  readonly capacity: number
+}
+
+/**
+ * The right to advance a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Claim {
+  readonly workflowRunId: string
+  readonly token: number
+}
+
+/**
+ * A cron schedule. `nextTick` is the next nominal instant to fire.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ScheduleRow {
+  readonly key: string
+  readonly workflow: string
+  readonly cron: string
+  readonly timeZone: string
+  readonly input: Encoded
+  readonly enabled: boolean
+  readonly nextTick: number
+  /** The newest tick that fired. */
+  readonly lastTick: number | null
+}
+
+// -----------------------------------------------------------------------------
+// The service
+// -----------------------------------------------------------------------------
+
+/**
+ * The persistence contract. See the module's header for the rules, and each verb for its answers.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class WorkflowStore extends Context.Service<
+  WorkflowStore,
+  {
+    /** `memory`, `postgres`: for logs and health. */
+    readonly name: string
+
+    /** Brings the schema up to date. Idempotent, and safe from many processes at once. */
+    readonly migrate: Effect.Effect<void, StoreError | SchemaTooNew>
+    /** Fails, saying what to do, where a worker or client could not work on this store. */
+    readonly verify: (options: {
+      /** A worker will run on this store: its connections are counted too. */
+      readonly worker: boolean
+      readonly listen: boolean
+    }) => Effect.Effect<void, StoreError | SchemaNotMigrated | SchemaTooNew | PoolTooSmall>
+    /** The store's clock. */
+    readonly now: Effect.Effect<number, StoreError>
+
+    // --- workers and leases ----------------------------------------------------
+
+    /** Grants a lease from now. The id must be fresh. Removes rows of long-dead workers. */
+    readonly registerWorker: (worker: WorkerRegistration) => Effect.Effect<void, StoreError>
+    /**
+     * Renews a lease that has not lapsed, and lists the claims the store holds for this worker
+     * (reconcile). `renewed: false`: the lease lapsed (or was never there) and cannot be renewed.
+     * Also replaces the worker's list of workflows.
+     */
+    readonly renewLease: (
+      worker: WorkerRegistration,
+    ) => Effect.Effect<
+      { readonly renewed: boolean; readonly claims: ReadonlyArray<Claim> },
+      StoreError
+    >
+    /** Ends the lease: the worker stopped. Its leftover claims, if any, are the sweeper's. */
+    readonly retireWorker: (workerId: string) => Effect.Effect<void, StoreError>
+    /** A frozen worker returned: gives back the crash counts that sweeping it had added. */
+    readonly refundCrashes: (workerId: string) => Effect.Effect<number, StoreError>
+    /**
+     * Returns runs that lapsed workers hold: fresh token, claim cleared, `running` → `pending`
+     * (`compensating` stays), crash counted unless a record was written under the token (then the
+     * count restarts at 0), due time pushed back by 1 s · 2^(crashes-1) when one was counted.
+     * Skips what is locked. Answers how many.
+     */
+    readonly sweep: (options: { readonly limit: number }) => Effect.Effect<number, StoreError>
+    /** Dead-letters unclaimed runs with at least `maxCrashes` crashes; wakes their parents. */
+    readonly deadLetterPoison: (options: {
+      readonly maxCrashes: number
+      readonly limit: number
+    }) => Effect.Effect<ReadonlyArray<string>, StoreError>
+
+    // --- claims ----------------------------------------------------------------
+
+    /**
+     * Claims due runs of the named workflows, best priority first, then oldest due. Takes nothing
+     * unless the worker's own lease is live, checked in the same statement. Runs with two or more
+     * crashes (suspects) are claimed only with `suspects: true`, and then only those.
+     */
+    readonly claimRuns: (options: {
+      readonly workerId: string
+      readonly workflows: ReadonlyArray<string>
+      readonly limit: number
+      readonly suspects: boolean
+    }) => Effect.Effect<ReadonlyArray<ClaimedRun>, StoreError>
+    /** Reads histories, by a statement that begins after the claim committed. */
+    readonly loadHistory: (
+      workflowRunIds: ReadonlyArray<string>,
+    ) => Effect.Effect<ReadonlyArray<RunHistory>, StoreError>
+    /** What runs wait for, without their records. */
+    readonly loadSources: (
+      workflowRunIds: ReadonlyArray<string>,
+    ) => Effect.Effect<ReadonlyArray<RunSources>, StoreError>
+    /** Signals of those claims that are still held; a missing run was lost. */
+    readonly readSignals: (
+      claims: ReadonlyArray<Claim>,
+    ) => Effect.Effect<
+      ReadonlyArray<RunSignals & { readonly workflowRunId: string }>,
+      StoreError
+    >
+    /** Hands claims back, fenced: due now, crash count kept at what it was. Answers how many. */
+    readonly releaseClaims: (claims: ReadonlyArray<Claim>) => Effect.Effect<number, StoreError>
+
+    // --- writing ---------------------------------------------------------------
+
+    /**
+     * Inserts runs; answers align with `runs`. With `claimFor` each is inserted as already claimed
+     * by that worker, if its lease is live (else unclaimed). Sending the same ids again is safe.
+     */
+    readonly insertRuns: (options: {
+      readonly runs: ReadonlyArray<NewRun>
+      readonly claimFor: string | null
+    }) => Effect.Effect<ReadonlyArray<InsertAnswer>, StoreError>
+    /** One durable commit for many runs; at most one entry per run; answers align with `writes`. */
+    readonly commit: (
+      writes: ReadonlyArray<RunWrite>,
+    ) => Effect.Effect<ReadonlyArray<WriteAnswer>, StoreError>
+
+    // --- requests --------------------------------------------------------------
+
+    /**
+     * - `cancelled`: the run was unclaimed and had never started; it has settled.
+     * - `requested`: the holder (or the next one) will act on it; the run is woken.
+     * - `terminal`, `compensating`: refused. `unknown`: no such run.
+     */
+    readonly requestCancel: (options: {
+      readonly workflowRunId: string
+      readonly compensate: boolean | null
+      readonly reason: string | null
+    }) => Effect.Effect<
+      "cancelled" | "requested" | "terminal" | "compensating" | "unknown",
+      StoreError
+    >
+    /** `paused` → claimable again. */
+    readonly resumeRun: (
+      workflowRunId: string,
+    ) => Effect.Effect<"resumed" | "not-paused" | "unknown", StoreError>
+    /** Explicit retry of a `failed` or `dead_letter` run that has not begun to compensate. */
+    readonly retryRun: (
+      workflowRunId: string,
+    ) => Effect.Effect<"retried" | "not-retryable" | "unknown", StoreError>
+    /** Stores events and wakes their runs. Sending the same `id` to a run again changes nothing. */
+    readonly sendEvents: (
+      events: ReadonlyArray<{
+        readonly workflowRunId: string
+        readonly name: string
+        readonly payload: Encoded
+        readonly id: string | null
+      }>,
+    ) => Effect.Effect<ReadonlyArray<"sent" | "duplicate" | "terminal" | "unknown">, StoreError>
+
+    // --- reading ---------------------------------------------------------------
+
+    /** Rows of the runs that exist, in no particular order. */
+    readonly getRuns: (
+      workflowRunIds: ReadonlyArray<string>,
+    ) => Effect.Effect<ReadonlyArray<RunRow>, StoreError>
+    /** Newest first (by id); `before` is the last id of the previous page. */
+    readonly listRuns: (options: {
+      readonly statuses: ReadonlyArray<RunStatus> | null
+      readonly workflow: string | null
+      readonly parentRunId: string | null
+      readonly before: string | null
+      readonly limit: number
+    }) => Effect.Effect<ReadonlyArray<RunRow>, StoreError>
+    readonly getSteps: (
+      workflowRunId: string,
+    ) => Effect.Effect<ReadonlyArray<StepRecord>, StoreError>
+    /** Emitted events of one run, by `eventId`. */
+    readonly getEvents: (
+      workflowRunId: string,
+    ) => Effect.Effect<ReadonlyArray<EventRow>, StoreError>
+    /**
+     * Emitted events after a cursor, in an order that respects commits: an event that becomes
+     * visible later never sorts before one already given. `cursor: null` starts at the present.
+     */
+    readonly tailEvents: (options: {
+      readonly cursor: string | null
+      readonly limit: number
+    }) => Effect.Effect<
+      { readonly events: ReadonlyArray<EventRow>; readonly cursor: string },
+      StoreError
+    >
+
+    // --- schedules -------------------------------------------------------------
+
+    /**
+     * Inserts or replaces a schedule by key. `nextTick` replaces the stored one only if expression
+     * or zone changed, or the schedule was disabled.
+     */
+    readonly upsertSchedule: (
+      schedule: Omit<ScheduleRow, "lastTick">,
+    ) => Effect.Effect<ScheduleRow, StoreError>
+    readonly removeSchedule: (key: string) => Effect.Effect<boolean, StoreError>
+    readonly listSchedules: Effect.Effect<ReadonlyArray<ScheduleRow>, StoreError>
+    /** Enabled schedules whose next tick is due, with the store's now. */
+    readonly dueSchedules: (options: { readonly limit: number }) => Effect.Effect<
+      { readonly now: number; readonly schedules: ReadonlyArray<ScheduleRow> },
+      StoreError
+    >
+    /**
+     * Fires one tick: its unique row, its run and the advanced `nextTick`, in one commit. Answers
+     * false when that tick had fired, or the schedule's `nextTick` is no longer `expectedNextTick`.
+     */
+    readonly fireTick: (options: {
+      readonly key: string
+      readonly expectedNextTick: number
+      readonly tick: number
+      readonly nextTick: number
+      readonly run: NewRun
+    }) => Effect.Effect<boolean, StoreError>
+
+    // --- hints -----------------------------------------------------------------
+
+    /**
+     * Tells other processes that something changed: `work` (a run became due), `settled`,
+     * `signal` (a claimed run has something to hear). A hint: may be lost, never needed.
+     */
+    readonly notify: (hints: ReadonlyArray<Hint>) => Effect.Effect<void, StoreError>
+    /**
+     * Hints from other processes (and perhaps this one). A `reconnected` hint means: anything may
+     * have been missed, look now. Re-subscribes by itself.
+     */
+    readonly listen: Effect.Effect<Queue.Dequeue<Hint>, StoreError, Scope.Scope>
+  }
+>()("flowly/WorkflowStore") {}
+
+/**
+ * What a hint is about.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Hint = "work" | "settled" | "signal" | "reconnected"
