@@ -6,11 +6,15 @@
  *
  * - **Fence (promise 5).** A write for a run carries the token that the store minted for the claim.
  *   A claim is held while the row names a worker *and* the token; a stale token changes nothing and
- *   is answered `lost`. The row keeps its last token after a release, and a sweep mints a fresh one,
- *   so that "unclaimed with my token" means "I released it myself" (unknown outcomes re-send).
+ *   is answered `lost`. The row keeps its last token when a write releases it; a sweep and
+ *   `releaseClaims` mint a fresh one, so that "unclaimed with my token" means "my own write
+ *   released it" (unknown outcomes re-send).
  * - **Time is the store's (promise 7).** Due times, leases, timers and ticks are compared with the
  *   store's clock only. All times in this file are epoch milliseconds of that clock.
- * - **Level-triggered waking.** Whatever wakes a run increments its wake counter; parking compares it.
+ * - **Level-triggered waking.** Whatever wakes a run increments its wake counter; parking compares
+ *   it.
+ *   An unclaimed `sleeping` or `waiting` run becomes `pending`, due now; an unclaimed `compensating`
+ *   one becomes due now; a `pending` one keeps its due time, a terminal one its counter too.
  * - **Terminal is final (promise 6)**; every settlement wakes the parent, in the same commit.
  *
  * A store never runs user code and never interprets a payload.
@@ -85,10 +89,12 @@ export interface NewRun {
 }
 
 /**
- * The answer to one insert.
+ * The answer to one insert. Checked in this order: id, idempotency key, parent's step, concurrency
+ * key; earlier runs of the same call count.
  *
  * - `Inserted`: the row is there (also when this very id was inserted by an earlier sending).
- *   `token` is set when it was claimed for `claimFor` and that claim is still held.
+ *   `token` is set when the insert itself claimed it for `claimFor` (token 1) and that very claim is
+ *   still held: a later claim by the same worker is another claim.
  * - `Existing`: the idempotency key (or the parent's step) already has this run.
  * - `ConcurrencyHeld`: an active run holds the concurrency key.
  *
@@ -155,7 +161,10 @@ export interface ClaimedRun extends RunSignals {
   readonly startedAt: number
   readonly deadlineAt: number | null
   readonly crashCount: number
-  /** False when this is the first claim ever: nothing to read. */
+  /**
+   * False when there is nothing to read: the first claim ever, of a run that nothing has woken (an
+   * event may have come before the first claim).
+   */
   readonly hasHistory: boolean
 }
 
@@ -170,6 +179,7 @@ export interface RunRow {
   readonly workflow: string
   readonly version: string | null
   readonly status: RunStatus
+  /** It has begun to undo; stays true to the end (also while `paused`, and when terminal). */
   readonly compensating: boolean
   readonly attempt: number
   readonly maxAttempts: number | null
@@ -182,6 +192,7 @@ export interface RunRow {
   readonly idempotencyKey: string | null
   readonly concurrencyKey: string | null
   readonly priority: number
+  /** Of an unclaimed run: claimable from then on; `null`: when woken. Else without meaning. */
   readonly dueAt: number | null
   readonly scheduledFor: number | null
   readonly deadlineAt: number | null
@@ -315,8 +326,9 @@ export interface RunHistory extends RunSources {
 // -----------------------------------------------------------------------------
 
 /**
- * An outcome to record. Final outcomes never change; a `retrying` record is replaced.
- * A `sleep` record is accepted only where its timer's `wakeAt` has passed by the store's clock.
+ * An outcome to record. Final outcomes never change; a `retrying` record is replaced by a final
+ * one, or by one with more attempts. A `sleep` record is accepted only where its timer (earlier, or
+ * of this write) has `wakeAt` <= now by the store's clock; a refused one holds nothing else back.
  *
  * @category models
  * @since 0.1.0
@@ -350,7 +362,8 @@ export type TimerWrite =
   | { readonly stepKey: string; readonly wakeAt: number }
 
 /**
- * The outcome of undoing one step.
+ * The outcome of undoing one step, kept on the step's record, which must stand (for an *unknown*
+ * step: write one in the batch that begins to compensate). A final outcome never changes.
  *
  * @category models
  * @since 0.1.0
@@ -369,12 +382,18 @@ export interface CompensationWrite {
  *   whichever is sooner, or when woken. If the row's wake counter differs from `wakeCounter`, the
  *   run is due now (status `pending`): nothing is lost. The run's deadline is always part of its
  *   due time (the store adds it; not while compensating). A compensating run keeps its status.
- * - `HandBack`: release the claim, due now. Not a failure; resets the crash count.
- * - `Settle`: terminal. Wakes the parent.
+ * - `HandBack`: release the claim, due now. Not a failure.
+ * - `Settle`: terminal. Wakes the parent. A `null` error of a compensating run keeps the error that
+ *   `Compensate` recorded.
  * - `Compensate`: `running` → `compensating`, the claim stays.
- * - `RetryRun`: next attempt, `pending`, due after `delayMs`. Removes the failed records from
- *   `failedPosition` on and all `retrying` ones; marks completed ones after it as `carried`.
+ * - `RetryRun`: next attempt, `pending`, due after `delayMs` (sooner at the deadline; now if a
+ *   cancel
+ *   is requested). Removes the failed records from `failedPosition` on (`null`: the last failed
+ *   record) with their timers, and all `retrying` records; marks completed ones after it as
+ *   `carried`. An event that a removed record had consumed is unconsumed again.
  * - `Pause`: `paused`, claim released, history intact.
+ *
+ * All that release the claim reset the crash count.
  *
  * @category models
  * @since 0.1.0
@@ -406,7 +425,9 @@ export type Transition =
   | { readonly _tag: "Pause"; readonly error: StoredError }
 
 /**
- * Everything one run produced since its last commit, folded: one row per run in a batch.
+ * Everything one run produced since its last commit, folded: one row per run in a batch. Its parts
+ * apply in the order of the fields. A child carries no idempotency or concurrency key. `emitted`
+ * names the `emit` record that stands beside it, so that a write sent again emits once.
  *
  * @category models
  * @since 0.1.0
@@ -414,10 +435,14 @@ export type Transition =
 export interface RunWrite {
   readonly workflowRunId: string
   readonly token: number
-  readonly records: ReadonlyArray<RecordWrite>
   readonly timers: ReadonlyArray<TimerWrite>
+  readonly records: ReadonlyArray<RecordWrite>
   readonly children: ReadonlyArray<NewRun>
-  readonly emitted: ReadonlyArray<{ readonly name: string; readonly payload: Encoded }>
+  readonly emitted: ReadonlyArray<{
+    readonly stepKey: string
+    readonly name: string
+    readonly payload: Encoded
+  }>
   readonly compensations: ReadonlyArray<CompensationWrite>
   readonly transition: Transition | null
 }
@@ -425,10 +450,14 @@ export interface RunWrite {
 /**
  * The answer to one run's write.
  *
- * - `committed`: applied and durable (also when an earlier sending of the same rows was).
+ * - `committed`: applied and durable (also when an earlier sending of the same rows was: the run is
+ *   unclaimed or terminal with our token, or claimed and its records stand under our token).
  * - `busy`: the row was locked by another transaction and the token is still ours; nothing was
  *   applied; send the same rows again, in order.
- * - `lost`: the claim is not ours any more; nothing was applied, ever.
+ * - `lost`: the run's token is not ours (any more); this sending applied nothing. Also answered to
+ *   a
+ *   write without a releasing transition whose run we released, unless its records (and undos) stand
+ *   under our token: it was never applied.
  *
  * @category models
  * @since 0.1.0
@@ -437,7 +466,10 @@ export type WriteAnswer =
   | (RunSignals & {
       readonly _tag: "committed"
       readonly workflowRunId: string
-      /** The store's time of the commit: `completedAt` of the records in it. */
+      /**
+       * The store's time of the commit: `completedAt` of the records in it, also when an earlier
+       * sending had committed them.
+       */
       readonly now: number
       /** The timers of this write as they are fixed. */
       readonly timers: ReadonlyArray<TimerRow>
@@ -526,7 +558,10 @@ export class WorkflowStore extends Context.Service<
 
     // --- workers and leases ----------------------------------------------------
 
-    /** Grants a lease from now. The id must be fresh. Removes rows of long-dead workers. */
+    /**
+     * Grants a lease from now. The id must be fresh: a known one is refused (`StoreRejected`).
+     * Removes rows of workers whose lease ended over an hour ago and that no run names.
+     */
     readonly registerWorker: (worker: WorkerRegistration) => Effect.Effect<void, StoreError>
     /**
      * Renews a lease that has not lapsed, and lists the claims the store holds for this worker
@@ -541,12 +576,16 @@ export class WorkflowStore extends Context.Service<
     >
     /** Ends the lease: the worker stopped. Its leftover claims, if any, are the sweeper's. */
     readonly retireWorker: (workerId: string) => Effect.Effect<void, StoreError>
-    /** A frozen worker returned: gives back the crash counts that sweeping it had added. */
+    /**
+     * A frozen worker returned: gives back the crash counts that sweeping it had added, where they
+     * still stand (each counted crash names its worker; the run is not terminal). Due times stay.
+     * Answers how many runs.
+     */
     readonly refundCrashes: (workerId: string) => Effect.Effect<number, StoreError>
     /**
      * Returns runs that lapsed workers hold: fresh token, claim cleared, `running` → `pending`
-     * (`compensating` stays), crash counted unless a record was written under the token (then the
-     * count restarts at 0), due time pushed back by 1 s · 2^(crashes-1) when one was counted.
+     * (`compensating` stays), crash counted unless a record or an undo was written under the token
+     * (then the count restarts at 0). Due now, plus 1 s · 2^(crashes-1) when one was counted.
      * Skips what is locked. Answers how many.
      */
     readonly sweep: (options: { readonly limit: number }) => Effect.Effect<number, StoreError>
@@ -584,14 +623,18 @@ export class WorkflowStore extends Context.Service<
       ReadonlyArray<RunSignals & { readonly workflowRunId: string }>,
       StoreError
     >
-    /** Hands claims back, fenced: due now, crash count kept at what it was. Answers how many. */
+    /**
+     * Hands claims back, fenced: due now, crash count kept at what it was. Mints a fresh token, so
+     * that a write still under way under the released one is `lost`. Answers how many.
+     */
     readonly releaseClaims: (claims: ReadonlyArray<Claim>) => Effect.Effect<number, StoreError>
 
     // --- writing ---------------------------------------------------------------
 
     /**
-     * Inserts runs; answers align with `runs`. With `claimFor` each is inserted as already claimed
-     * by that worker, if its lease is live (else unclaimed). Sending the same ids again is safe.
+     * Inserts runs; answers align with `runs`. With `claimFor` each that is due at once is inserted
+     * as already claimed by that worker, if its lease is live (else unclaimed). Sending the same
+     * ids again is safe.
      */
     readonly insertRuns: (options: {
       readonly runs: ReadonlyArray<NewRun>
@@ -606,7 +649,9 @@ export class WorkflowStore extends Context.Service<
 
     /**
      * - `cancelled`: the run was unclaimed and had never started; it has settled.
-     * - `requested`: the holder (or the next one) will act on it; the run is woken.
+     * - `requested`: the holder (or the next one) will act on it; the run is woken, and an
+     *   unclaimed
+     *   one is `pending`, due now, also from a backoff and from `paused`. The first request stands.
      * - `terminal`, `compensating`: refused. `unknown`: no such run.
      */
     readonly requestCancel: (options: {
@@ -617,15 +662,24 @@ export class WorkflowStore extends Context.Service<
       "cancelled" | "requested" | "terminal" | "compensating" | "unknown",
       StoreError
     >
-    /** `paused` → claimable again. */
+    /** `paused` → claimable, due now: `compensating` if it had begun to undo, else `pending`. */
     readonly resumeRun: (
       workflowRunId: string,
     ) => Effect.Effect<"resumed" | "not-paused" | "unknown", StoreError>
-    /** Explicit retry of a `failed` or `dead_letter` run that has not begun to compensate. */
+    /**
+     * Explicit retry of a `failed` or `dead_letter` run that has not begun to compensate: the next
+     * attempt, `pending`, due now, from the `failedPosition` it settled with (as `RetryRun`; of a
+     * poison run only the `retrying` records are removed). Error, cancel request and crash count
+     * are cleared, the deadline starts anew. `not-retryable` also where another active run holds
+     * the concurrency key by now.
+     */
     readonly retryRun: (
       workflowRunId: string,
     ) => Effect.Effect<"retried" | "not-retryable" | "unknown", StoreError>
-    /** Stores events and wakes their runs. Sending the same `id` to a run again changes nothing. */
+    /**
+     * Stores events and wakes their runs; answers align. Sending the same `id` to a run again
+     * changes nothing (`duplicate`, also when the run is terminal by now).
+     */
     readonly sendEvents: (
       events: ReadonlyArray<{
         readonly workflowRunId: string
@@ -686,7 +740,9 @@ export class WorkflowStore extends Context.Service<
     >
     /**
      * Fires one tick: its unique row, its run and the advanced `nextTick`, in one commit. Answers
-     * false when that tick had fired, or the schedule's `nextTick` is no longer `expectedNextTick`.
+     * false when that tick had fired (`nextTick` still advances past it), or the schedule's
+     * `nextTick` is no longer `expectedNextTick`, or it is disabled or gone. A run that its keys
+     * refuse is not inserted; the tick has fired all the same. Fired ticks outlive their schedule.
      */
     readonly fireTick: (options: {
       readonly key: string
