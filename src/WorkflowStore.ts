@@ -12,9 +12,8 @@
  * - **Time is the store's (promise 7).** Due times, leases, timers and ticks are compared with the
  *   store's clock only. All times in this file are epoch milliseconds of that clock.
  * - **Level-triggered waking.** Whatever wakes a run increments its wake counter; parking compares
- *   it.
- *   An unclaimed `sleeping` or `waiting` run becomes `pending`, due now; an unclaimed `compensating`
- *   one becomes due now; a `pending` one keeps its due time, a terminal one its counter too.
+ *   it. An unclaimed `sleeping` or `waiting` run becomes `pending`, due now; an unclaimed
+ *   `compensating` one is due now; a `pending` one keeps its due time, a terminal one is left alone.
  * - **Terminal is final (promise 6)**; every settlement wakes the parent, in the same commit.
  *
  * A store never runs user code and never interprets a payload.
@@ -93,8 +92,8 @@ export interface NewRun {
  * key; earlier runs of the same call count.
  *
  * - `Inserted`: the row is there (also when this very id was inserted by an earlier sending).
- *   `token` is set when the insert itself claimed it for `claimFor` (token 1) and that very claim is
- *   still held: a later claim by the same worker is another claim.
+ *   `token` is set when the insert itself claimed it for `claimFor` (token 1) and that very claim
+ *   is still held: a later claim by the same worker is another claim.
  * - `Existing`: the idempotency key (or the parent's step) already has this run.
  * - `ConcurrencyHeld`: an active run holds the concurrency key.
  *
@@ -387,9 +386,8 @@ export interface CompensationWrite {
  *   `Compensate` recorded.
  * - `Compensate`: `running` → `compensating`, the claim stays.
  * - `RetryRun`: next attempt, `pending`, due after `delayMs` (sooner at the deadline; now if a
- *   cancel
- *   is requested). Removes the failed records from `failedPosition` on (`null`: the last failed
- *   record) with their timers, and all `retrying` records; marks completed ones after it as
+ *   cancel is requested). Removes the failed records from `failedPosition` on (`null`: the last
+ *   failed record) with their timers, and all `retrying` records; marks completed ones after it as
  *   `carried`. An event that a removed record had consumed is unconsumed again.
  * - `Pause`: `paused`, claim released, history intact.
  *
@@ -455,9 +453,8 @@ export interface RunWrite {
  * - `busy`: the row was locked by another transaction and the token is still ours; nothing was
  *   applied; send the same rows again, in order.
  * - `lost`: the run's token is not ours (any more); this sending applied nothing. Also answered to
- *   a
- *   write without a releasing transition whose run we released, unless its records (and undos) stand
- *   under our token: it was never applied.
+ *   a write without a releasing transition whose run we released, unless its records (and undos)
+ *   stand under our token: it was never applied.
  *
  * @category models
  * @since 0.1.0
@@ -650,8 +647,8 @@ export class WorkflowStore extends Context.Service<
     /**
      * - `cancelled`: the run was unclaimed and had never started; it has settled.
      * - `requested`: the holder (or the next one) will act on it; the run is woken, and an
-     *   unclaimed
-     *   one is `pending`, due now, also from a backoff and from `paused`. The first request stands.
+     *   unclaimed one is `pending`, due now, also from a backoff and from `paused`. The first
+     *   request stands.
      * - `terminal`, `compensating`: refused. `unknown`: no such run.
      */
     readonly requestCancel: (options: {
