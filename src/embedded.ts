@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { serverAccount } from "./embedded/account.ts"
 import { findBinaries } from "./embedded/binaries.ts"
-import { openDataDirectory } from "./embedded/dataDirectory.ts"
+import { discard, openDataDirectory } from "./embedded/dataDirectory.ts"
 import { EmbeddedPostgresError } from "./embedded/errors.ts"
 import { startServer } from "./embedded/server.ts"
 
@@ -73,11 +73,16 @@ export async function startEmbeddedPostgres(
 ): Promise<EmbeddedPostgresServer> {
   const settings = checkSettings(options.settings ?? {})
   const port = checkPort(options.port)
-  const account = await serverAccount()
+  const account = await serverAccount(options.dataDir)
   const binaries = await findBinaries(account)
   const durable = settings["fsync"] !== "off"
   const data = await openDataDirectory({ dataDir: options.dataDir, binaries, account, durable })
-  const server = await startServer({ binaries, account, data, port, settings })
+  const server = await startServer({ binaries, account, data, port, settings }).catch(
+    async (error: unknown) => {
+      await discard(data)
+      throw asError(error)
+    },
+  )
   return {
     url: `postgresql://postgres:${data.password}@127.0.0.1:${server.port}/postgres`,
     port: server.port,

@@ -14,9 +14,18 @@ export interface Account {
   readonly gid: number
 }
 
-/** The account to use when we are root, `undefined` when our own will do. */
-export async function serverAccount(): Promise<Account | undefined> {
+/**
+ * The account to use when we are root, `undefined` when our own will do. A cluster that another
+ * account made stays that account's: `sudo` once must not lock its owner out.
+ */
+export async function serverAccount(dataDir: string | undefined): Promise<Account | undefined> {
   if (process.getuid?.() !== 0) return undefined
+  if (dataDir !== undefined) {
+    const made = await fs.stat(path.resolve(dataDir, "cluster")).catch(() => undefined)
+    if (made !== undefined && made.uid > 0) {
+      return { name: `with uid ${made.uid}`, uid: made.uid, gid: made.gid }
+    }
+  }
   const passwd = await fs.readFile("/etc/passwd", "utf8").catch(() => "")
   for (const name of ["postgres", "nobody"]) {
     const account = findAccount(passwd, name)

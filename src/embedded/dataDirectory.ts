@@ -32,12 +32,30 @@ export async function openDataDirectory(options: {
   readonly durable: boolean
 }): Promise<DataDirectory> {
   const temporary = options.dataDir === undefined
-  const root = await makeRoot(options.dataDir, options.account)
-  const cluster = path.join(root, "cluster")
-  if (!(await exists(path.join(cluster, "PG_VERSION")))) await initialize(root, cluster, options)
-  await checkVersion(cluster, options.binaries)
-  const password = await fs.readFile(path.join(cluster, PASSWORD_FILE), "utf8")
-  return { root, cluster, log: path.join(root, "server.log"), password, temporary }
+  let root: string | undefined
+  try {
+    root = await makeRoot(options.dataDir, options.account)
+    const cluster = path.join(root, "cluster")
+    if (!(await exists(path.join(cluster, "PG_VERSION")))) await initialize(root, cluster, options)
+    await checkVersion(cluster, options.binaries)
+    const password = await fs.readFile(path.join(cluster, PASSWORD_FILE), "utf8")
+    return { root, cluster, log: path.join(root, "server.log"), password, temporary }
+  } catch (error) {
+    if (root !== undefined) await discard({ root, temporary })
+    if (error instanceof EmbeddedPostgresError) throw error
+    const hint = ["EACCES", "EPERM"].includes(systemCode(error))
+      ? ": it belongs to another account"
+      : ""
+    throw new EmbeddedPostgresError({
+      reason: "DataDirectory",
+      detail: `cannot use ${options.dataDir ?? "a temporary folder"}${hint} (${String(error)})`,
+    })
+  }
+}
+
+/** Removes a temporary folder, and leaves any other alone. */
+export async function discard(data: Pick<DataDirectory, "root" | "temporary">): Promise<void> {
+  if (data.temporary) await fs.rm(data.root, { recursive: true, force: true })
 }
 
 const PASSWORD_FILE = "flowly.password"
@@ -53,24 +71,15 @@ async function makeRoot(dataDir: string | undefined, account: Account | undefine
     if (account !== undefined) await fs.chown(root, account.uid, account.gid)
     return root
   }
-  const wanted = path.resolve(dataDir)
-  try {
-    const root = await makeFolder(wanted, account)
-    if (await exists(path.join(root, "PG_VERSION"))) throw notOurs(root)
-    if (await mayEnter(path.dirname(root), account)) return root
-    // Below /root, say: that account may not get there, and we do not open /root for it.
-    const name = createHash("sha256").update(root).digest("hex").slice(0, 16)
-    const elsewhere = await makeFolder(path.join(RELOCATED, name), account)
-    const note = `the data is in ${elsewhere}: ${account?.name} may not enter ${root}\n`
-    await fs.writeFile(path.join(root, "MOVED"), note)
-    return elsewhere
-  } catch (error) {
-    if (error instanceof EmbeddedPostgresError) throw error
-    throw new EmbeddedPostgresError({
-      reason: "DataDirectory",
-      detail: `cannot use ${wanted} as data directory: ${String(error)}`,
-    })
-  }
+  const root = await makeFolder(path.resolve(dataDir), account)
+  if (await exists(path.join(root, "PG_VERSION"))) throw notOurs(root)
+  if (await mayEnter(path.dirname(root), account)) return root
+  // Below /root, say: that account may not get there, and we do not open /root for it.
+  const name = createHash("sha256").update(root).digest("hex").slice(0, 16)
+  const elsewhere = await makeFolder(path.join(RELOCATED, name), account)
+  const note = `the data is in ${elsewhere}: ${account?.name} may not enter ${root}\n`
+  await fs.writeFile(path.join(root, "MOVED"), note)
+  return elsewhere
 }
 
 async function makeFolder(folder: string, account: Account | undefined): Promise<string> {

@@ -49,6 +49,7 @@ export function guard(options: {
   return release
 }
 
+/** Runs as us: the server's account may not be allowed to remove a folder that we made for it. */
 function startShell(pid: number, plan: ServerPlan): ChildProcess {
   const { data } = plan
   const pidFile = path.join(data.cluster, "postmaster.pid")
@@ -57,7 +58,6 @@ function startShell(pid: number, plan: ServerPlan): ChildProcess {
     cwd: "/",
     detached: true,
     stdio: ["pipe", "ignore", "ignore"],
-    ...(plan.account && { uid: plan.account.uid, gid: plan.account.gid }),
   })
   shell.on("error", () => {}) // no shell: the exit handler is what there is
   shell.stdin?.on("error", () => {})

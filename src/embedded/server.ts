@@ -13,7 +13,7 @@ import * as fs from "node:fs/promises"
 import { setTimeout as delay } from "node:timers/promises"
 import type { Account } from "./account.ts"
 import type { Binaries } from "./binaries.ts"
-import type { DataDirectory } from "./dataDirectory.ts"
+import { type DataDirectory, discard } from "./dataDirectory.ts"
 import { EmbeddedPostgresError, systemCode } from "./errors.ts"
 import { findPostmaster, isAlive, lastStart, OWNER_SETTING } from "./postmaster.ts"
 import { notRunnable, start } from "./programs.ts"
@@ -120,7 +120,7 @@ async function launch(
         child.ref()
         await stopProcess(pid, () => ended.done)
         release()
-        if (data.temporary) await fs.rm(data.root, { recursive: true, force: true })
+        await discard(data)
       })
       return { pid, port, owned: true, stop }
     }
