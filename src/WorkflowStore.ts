@@ -13,7 +13,7 @@
  *   store's clock only. All times in this file are epoch milliseconds of that clock.
  * - **Level-triggered waking.** Whatever wakes a run increments its wake counter; parking compares
  *   it. An unclaimed `sleeping` or `waiting` run becomes `pending`, due now; an unclaimed
- *   `compensating` one is due now; a `pending` one keeps its due time, a terminal one is left alone.
+ *   `compensating` one is due now; a `pending` one keeps its due time, a terminal one its counter.
  * - **Terminal is final (promise 6)**; every settlement wakes the parent, in the same commit.
  *
  * A store never runs user code and never interprets a payload.

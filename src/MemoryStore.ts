@@ -1,0 +1,165 @@
+/**
+ * `WorkflowStore` in the memory of one process: for tests, examples, and programs that can afford
+ * to forget.
+ *
+ * Every verb is one synchronous step, so each is atomic and in order. Time is Effect's clock, read
+ * in each verb: TestClock drives due times, leases and ticks. Nothing survives the process; what
+ * survives an engine that "crashes" is a `Handle`, which another engine may take over.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Claims from "./memory/claims.ts"
+import * as Commit from "./memory/commit.ts"
+import * as Inserts from "./memory/inserts.ts"
+import * as Reads from "./memory/reads.ts"
+import * as Requests from "./memory/requests.ts"
+import * as Schedules from "./memory/schedules.ts"
+import * as State from "./memory/state.ts"
+import * as Workers from "./memory/workers.ts"
+import { type Hint, type RunRow, type ScheduleRow, WorkflowStore } from "./WorkflowStore.ts"
+
+/**
+ * One memory store, to share between engines and to look into.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Handle {
+  readonly store: WorkflowStore["Service"]
+  readonly layer: Layer.Layer<WorkflowStore>
+  /** What is stored at this moment: a copy. */
+  readonly inspect: () => Snapshot
+  /** An independent store with the same content (listeners stay behind). */
+  readonly copy: () => Handle
+}
+
+/**
+ * The content of a memory store, in order of insertion.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Snapshot {
+  readonly runs: ReadonlyArray<RunRow>
+  readonly workers: ReadonlyArray<{
+    readonly workerId: string
+    readonly leaseExpiresAt: number
+    readonly claims: ReadonlyArray<string>
+  }>
+  readonly schedules: ReadonlyArray<ScheduleRow>
+}
+
+/**
+ * A new, empty memory store.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeUnsafe = (): Handle => makeHandle(State.make())
+
+/**
+ * A fresh memory store for each time the layer is built.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<WorkflowStore> = Layer.sync(WorkflowStore, () => makeUnsafe().store)
+
+/**
+ * The memory store of the handle: several engines on one store.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFrom = (handle: Handle): Layer.Layer<WorkflowStore> => handle.layer
+
+const makeHandle = (state: State.State): Handle => {
+  const store = makeStore(state)
+  return {
+    store,
+    layer: Layer.succeed(WorkflowStore, store),
+    inspect: () => ({
+      runs: Array.from(state.runs.values(), State.rowOf),
+      workers: Array.from(state.workers, ([workerId, { leaseExpiresAt, claims }]) => ({
+        workerId,
+        leaseExpiresAt,
+        claims: [...claims],
+      })),
+      schedules: [...state.schedules.values()],
+    }),
+    copy: () => makeHandle(State.copy(state)),
+  }
+}
+
+/** How many hints a listener may leave unread; older ones are dropped, as hints may be. */
+const unreadHints = 64
+
+/** A verb that reads the clock: once, so that it happens at one instant. */
+const at = <A>(verb: (now: number) => A): Effect.Effect<A> =>
+  Clock.clockWith((clock) => Effect.sync(() => verb(clock.currentTimeMillisUnsafe())))
+
+const makeStore = (state: State.State): WorkflowStore["Service"] => {
+  const listeners = new Set<Queue.Queue<Hint>>()
+  return WorkflowStore.of({
+    name: "memory",
+    migrate: Effect.void,
+    verify: () => Effect.void,
+    now: Clock.currentTimeMillis,
+
+    registerWorker: (worker) =>
+      Effect.flatMap(
+        at((now) => Workers.registerWorker(state, now, worker)),
+        (refused) => (refused === undefined ? Effect.void : Effect.fail(refused)),
+      ),
+    renewLease: (worker) => at((now) => Workers.renewLease(state, now, worker)),
+    retireWorker: (workerId) => at((now) => Workers.retireWorker(state, now, workerId)),
+    refundCrashes: (workerId) => Effect.sync(() => Workers.refundCrashes(state, workerId)),
+    sweep: (options) => at((now) => Workers.sweep(state, now, options)),
+    deadLetterPoison: (options) => at((now) => Workers.deadLetterPoison(state, now, options)),
+
+    claimRuns: (options) => at((now) => Claims.claimRuns(state, now, options)),
+    loadHistory: (ids) => at((now) => Reads.loadHistory(state, now, ids)),
+    loadSources: (ids) => at((now) => Reads.loadSources(state, now, ids)),
+    readSignals: (claims) => at((now) => Claims.readSignals(state, now, claims)),
+    releaseClaims: (claims) => at((now) => Claims.releaseClaims(state, now, claims)),
+
+    insertRuns: (options) => at((now) => Inserts.insertRuns(state, now, options)),
+    commit: (writes) => at((now) => Commit.commit(state, now, writes)),
+
+    requestCancel: (options) => at((now) => Requests.requestCancel(state, now, options)),
+    resumeRun: (id) => at((now) => Requests.resumeRun(state, now, id)),
+    retryRun: (id) => at((now) => Requests.retryRun(state, now, id)),
+    sendEvents: (events) => at((now) => Requests.sendEvents(state, now, events)),
+
+    getRuns: (ids) => Effect.sync(() => Reads.getRuns(state, ids)),
+    listRuns: (options) => Effect.sync(() => Reads.listRuns(state, options)),
+    getSteps: (id) => Effect.sync(() => Reads.getSteps(state, id)),
+    getEvents: (id) => Effect.sync(() => Reads.getEvents(state, id)),
+    tailEvents: (options) => Effect.sync(() => Reads.tailEvents(state, options)),
+
+    upsertSchedule: (schedule) => Effect.sync(() => Schedules.upsertSchedule(state, schedule)),
+    removeSchedule: (key) => Effect.sync(() => Schedules.removeSchedule(state, key)),
+    listSchedules: Effect.sync(() => Schedules.listSchedules(state)),
+    dueSchedules: (options) => at((now) => Schedules.dueSchedules(state, now, options)),
+    fireTick: (options) => at((now) => Schedules.fireTick(state, now, options)),
+
+    notify: (hints) =>
+      Effect.sync(() => {
+        for (const listener of listeners) Queue.offerAllUnsafe(listener, hints)
+      }),
+    listen: Effect.acquireRelease(
+      Effect.tap(Queue.sliding<Hint>(unreadHints), (queue) =>
+        Effect.sync(() => listeners.add(queue)),
+      ),
+      (queue) =>
+        Effect.andThen(
+          Effect.sync(() => listeners.delete(queue)),
+          Queue.shutdown(queue),
+        ),
+    ),
+  })
+}

@@ -1,0 +1,89 @@
+/**
+ * New runs, and the keys that keep them unique: id, idempotency key, parent's step, concurrency key.
+ */
+import type { InsertAnswer, NewRun } from "../WorkflowStore.ts"
+import * as DueIndex from "./dueIndex.ts"
+import { claim, hasLiveLease } from "./lifecycle.ts"
+import { compositeKey, newRun, type Run, rowOf, type State } from "./state.ts"
+
+/** The token that an insert mints when it claims: a later claim never has it. */
+const insertToken = 1
+
+export const insertRuns = (
+  state: State,
+  now: number,
+  options: { readonly runs: ReadonlyArray<NewRun>; readonly claimFor: string | null },
+): ReadonlyArray<InsertAnswer> => {
+  const { claimFor } = options
+  const mayClaim = claimFor !== null && hasLiveLease(state, claimFor, now)
+  return options.runs.map((run) => {
+    const obstacle = findObstacle(state, run)
+    if (obstacle !== undefined) return obstacle
+    const known = state.runs.get(run.workflowRunId)
+    const row = known ?? insertRun(state, now, run)
+    if (!known && mayClaim && row.dueAt! <= now) claim(state, row, claimFor, now)
+    const isStillHeld = claimFor !== null && row.workerId === claimFor && row.token === insertToken
+    return {
+      _tag: "Inserted",
+      workflowRunId: row.workflowRunId,
+      token: isStillHeld ? row.token : null,
+      createdAt: row.createdAt,
+      deadlineAt: row.deadlineAt,
+    }
+  })
+}
+
+/** Why the run cannot be inserted; `undefined`: it can, or it was, by an earlier sending. */
+const findObstacle = (state: State, run: NewRun): InsertAnswer | undefined => {
+  if (state.runs.has(run.workflowRunId)) return undefined
+  const existing = byIdempotencyKey(state, run) ?? byParentStep(state, run)
+  if (existing !== undefined) return { _tag: "Existing", run: rowOf(existing) }
+  if (run.concurrencyKey === null) return undefined
+  const holder = state.concurrency.get(compositeKey(run.workflow, run.concurrencyKey))
+  return holder === undefined ? undefined : { _tag: "ConcurrencyHeld", workflowRunId: holder }
+}
+
+const byIdempotencyKey = (state: State, run: NewRun): Run | undefined =>
+  run.idempotencyKey === null
+    ? undefined
+    : state.runs.get(state.idempotency.get(compositeKey(run.workflow, run.idempotencyKey)) ?? "")
+
+const parentKey = (parent: NonNullable<NewRun["parent"]>): string =>
+  compositeKey(parent.workflowRunId, parent.stepKey, parent.attempt)
+
+const byParentStep = (state: State, run: NewRun): Run | undefined =>
+  run.parent === null ? undefined : state.runs.get(state.children.get(parentKey(run.parent)) ?? "")
+
+/** Inserts a run that nothing stands in the way of, unclaimed. */
+const insertRun = (state: State, now: number, run: NewRun): Run => {
+  const row = newRun(run, now)
+  row.dueAt = Math.max(run.scheduledFor ?? now, now)
+  state.runs.set(row.workflowRunId, row)
+  if (run.idempotencyKey !== null) {
+    state.idempotency.set(compositeKey(run.workflow, run.idempotencyKey), row.workflowRunId)
+  }
+  if (run.concurrencyKey !== null) {
+    state.concurrency.set(compositeKey(run.workflow, run.concurrencyKey), row.workflowRunId)
+  }
+  if (run.parent !== null) {
+    state.children.set(parentKey(run.parent), row.workflowRunId)
+    state.runs.get(run.parent.workflowRunId)?.children.push(row.workflowRunId)
+  }
+  DueIndex.enter(state.due, row)
+  return row
+}
+
+/** The child that stands for its parent's step. */
+export const findChild = (state: State, child: NewRun): Run | undefined =>
+  state.runs.get(child.workflowRunId) ?? byParentStep(state, child)
+
+/** Inserts a child unless its parent's step has one (a replay starts no second). */
+export const insertChild = (state: State, now: number, child: NewRun): void => {
+  if (findChild(state, child) === undefined) insertRun(state, now, child)
+}
+
+/** Inserts the run of a tick, unless its keys refuse it. */
+export const insertIfFree = (state: State, now: number, run: NewRun): void => {
+  const isFree = !state.runs.has(run.workflowRunId) && findObstacle(state, run) === undefined
+  if (isFree) insertRun(state, now, run)
+}

@@ -1,0 +1,119 @@
+/**
+ * Reading: histories and sources for the engine, rows and events for people. Every array is new and
+ * its elements are frozen.
+ */
+import type { RunStatus } from "../Run.ts"
+import type {
+  ChildRow,
+  EventRow,
+  RunHistory,
+  RunRow,
+  RunSources,
+  StepRecord,
+} from "../WorkflowStore.ts"
+import { byText, type Run, rowOf, signalsOf, type State } from "./state.ts"
+
+const known = (state: State, workflowRunIds: ReadonlyArray<string>): Array<Run> =>
+  workflowRunIds.flatMap((id) => state.runs.get(id) ?? [])
+
+export const loadHistory = (
+  state: State,
+  now: number,
+  workflowRunIds: ReadonlyArray<string>,
+): ReadonlyArray<RunHistory> =>
+  known(state, workflowRunIds).map((run) => historyOf(state, now, run))
+
+const historyOf = (state: State, now: number, run: Run): RunHistory => ({
+  ...sourcesOf(state, now, run),
+  records: recordsOf(run),
+  timers: [...run.timers.values()],
+})
+
+export const loadSources = (
+  state: State,
+  now: number,
+  workflowRunIds: ReadonlyArray<string>,
+): ReadonlyArray<RunSources> =>
+  known(state, workflowRunIds).map((run) => sourcesOf(state, now, run))
+
+const sourcesOf = (state: State, now: number, run: Run): RunSources => {
+  const consumed = new Set<number>()
+  for (const { eventId } of run.records.values()) if (eventId !== null) consumed.add(eventId)
+  return {
+    ...signalsOf(run, now),
+    workflowRunId: run.workflowRunId,
+    now,
+    children: childrenOf(state, run),
+    events: run.events.filter((e) => e.direction === "sent" && !consumed.has(e.eventId)),
+  }
+}
+
+/** One per step key: the child of the newest attempt. */
+const childrenOf = (state: State, run: Run): ReadonlyArray<ChildRow> => {
+  const newest = new Map<string, ChildRow>()
+  for (const child of known(state, run.children)) {
+    const { stepKey, attempt: parentAttempt } = child.parent!
+    if ((newest.get(stepKey)?.parentAttempt ?? 0) > parentAttempt) continue
+    const { workflowRunId, status, result, error } = child
+    const row = { stepKey, workflowRunId, parentAttempt, status, result, error }
+    newest.set(stepKey, Object.freeze(row))
+  }
+  return [...newest.values()].toSorted((a, b) => byText(a.stepKey, b.stepKey))
+}
+
+/** By position; backoffs last. */
+const recordsOf = (run: Run): ReadonlyArray<StepRecord> =>
+  Array.from(run.records.values(), ({ record }) => record).toSorted(
+    (a, b) => (a.position ?? Infinity) - (b.position ?? Infinity) || byText(a.stepKey, b.stepKey),
+  )
+
+export const getRuns = (
+  state: State,
+  workflowRunIds: ReadonlyArray<string>,
+): ReadonlyArray<RunRow> => known(state, [...new Set(workflowRunIds)]).map(rowOf)
+
+export const listRuns = (
+  state: State,
+  options: {
+    readonly statuses: ReadonlyArray<RunStatus> | null
+    readonly workflow: string | null
+    readonly parentRunId: string | null
+    readonly before: string | null
+    readonly limit: number
+  },
+): ReadonlyArray<RunRow> => {
+  const { statuses, workflow, parentRunId, before, limit } = options
+  const found: Array<Run> = []
+  for (const run of state.runs.values()) {
+    if (before !== null && run.workflowRunId >= before) continue
+    if (statuses !== null && !statuses.includes(run.status)) continue
+    if (workflow !== null && run.workflow !== workflow) continue
+    if (parentRunId !== null && run.parent?.workflowRunId !== parentRunId) continue
+    found.push(run)
+  }
+  found.sort((a, b) => byText(b.workflowRunId, a.workflowRunId))
+  return found.slice(0, limit).map(rowOf)
+}
+
+export const getSteps = (state: State, workflowRunId: string): ReadonlyArray<StepRecord> =>
+  known(state, [workflowRunId]).flatMap(recordsOf)
+
+export const getEvents = (state: State, workflowRunId: string): ReadonlyArray<EventRow> =>
+  known(state, [workflowRunId]).flatMap((run) =>
+    run.events.filter((event) => event.direction === "emitted"),
+  )
+
+/** One process numbers the events, so the newest id is a cursor that respects commits. */
+export const tailEvents = (
+  state: State,
+  options: { readonly cursor: string | null; readonly limit: number },
+): { readonly events: ReadonlyArray<EventRow>; readonly cursor: string } => {
+  if (options.cursor === null) return { events: [], cursor: String(state.lastEventId) }
+  const after = Number(options.cursor)
+  if (!Number.isSafeInteger(after)) throw new Error(`tailEvents: no cursor: ${options.cursor}`)
+  const { emitted } = state
+  let from = emitted.length
+  while (from > 0 && emitted[from - 1]!.eventId > after) from--
+  const events = emitted.slice(from, from + options.limit)
+  return { events, cursor: String(events.at(-1)?.eventId ?? after) }
+}

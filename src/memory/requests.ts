@@ -1,0 +1,110 @@
+/**
+ * What others ask of a run: cancel, resume, retry, events. None of these takes a claim: of a
+ * claimed run they change the request and the wake counter only, and the holder acts.
+ */
+import { isTerminal } from "../Run.ts"
+import type { Encoded } from "../Payload.ts"
+import { release, resetCrashes, settle, startNextAttempt, wake } from "./lifecycle.ts"
+import { compositeKey, type Run, freezeEncoded, type State } from "./state.ts"
+
+export const requestCancel = (
+  state: State,
+  now: number,
+  options: {
+    readonly workflowRunId: string
+    readonly compensate: boolean | null
+    readonly reason: string | null
+  },
+): "cancelled" | "requested" | "terminal" | "compensating" | "unknown" => {
+  const run = state.runs.get(options.workflowRunId)
+  if (run === undefined) return "unknown"
+  if (isTerminal(run.status)) return "terminal"
+  if (run.compensating) return "compensating"
+  const { compensate, reason } = options
+  run.cancelRequest ??= Object.freeze({ compensate, reason })
+  if (run.startedAt === null) {
+    const outcome = {
+      status: "cancelled",
+      result: null,
+      error: null,
+      failedPosition: null,
+    } as const
+    settle(state, run, outcome, now)
+    return "cancelled"
+  }
+  wake(state, run, now)
+  // Also from a backoff, and from a pause that no claim would ever end.
+  if (run.workerId === null) resume(state, run, Math.min(run.dueAt ?? now, now))
+  return "requested"
+}
+
+const resume = (state: State, run: Run, dueAt: number): void => {
+  run.pauseReason = null
+  release(state, run, "pending", dueAt)
+}
+
+export const resumeRun = (
+  state: State,
+  now: number,
+  workflowRunId: string,
+): "resumed" | "not-paused" | "unknown" => {
+  const run = state.runs.get(workflowRunId)
+  if (run === undefined) return "unknown"
+  if (run.status !== "paused") return "not-paused"
+  resume(state, run, now)
+  return "resumed"
+}
+
+export const retryRun = (
+  state: State,
+  now: number,
+  workflowRunId: string,
+): "retried" | "not-retryable" | "unknown" => {
+  const run = state.runs.get(workflowRunId)
+  if (run === undefined) return "unknown"
+  if (run.status !== "failed" && run.status !== "dead_letter") return "not-retryable"
+  if (run.compensating) return "not-retryable"
+  if (run.concurrencyKey !== null) {
+    const key = compositeKey(run.workflow, run.concurrencyKey)
+    if (state.concurrency.has(key)) return "not-retryable"
+    state.concurrency.set(key, workflowRunId)
+  }
+  startNextAttempt(run, run.failedPosition)
+  resetCrashes(run)
+  run.error = null
+  run.failedPosition = null
+  run.cancelRequest = null
+  run.completedAt = null
+  run.deadlineAt = run.timeoutMs === null ? null : now + run.timeoutMs
+  release(state, run, "pending", now)
+  return "retried"
+}
+
+interface EventToSend {
+  readonly workflowRunId: string
+  readonly name: string
+  readonly payload: Encoded
+  readonly id: string | null
+}
+
+export const sendEvents = (
+  state: State,
+  now: number,
+  events: ReadonlyArray<EventToSend>,
+): ReadonlyArray<"sent" | "duplicate" | "terminal" | "unknown"> =>
+  events.map((event) => {
+    const run = state.runs.get(event.workflowRunId)
+    if (run === undefined) return "unknown"
+    if (wasSent(run, event.id)) return "duplicate"
+    if (isTerminal(run.status)) return "terminal"
+    const { workflowRunId, name, id } = event
+    const eventId = ++state.lastEventId
+    const payload = freezeEncoded(event.payload)
+    const row = { eventId, workflowRunId, direction: "sent", name, payload, id, createdAt: now }
+    run.events.push(Object.freeze(row as typeof row & { readonly direction: "sent" }))
+    wake(state, run, now)
+    return "sent"
+  })
+
+const wasSent = (run: Run, id: string | null): boolean =>
+  id !== null && run.events.some((event) => event.direction === "sent" && event.id === id)
