@@ -169,3 +169,339 @@ export class PoolTooSmall extends Schema.TaggedError<PoolTooSmall>("flowly/PoolT
     return `the pool has at most ${this.max} connections, ${this.needed} are needed (${this.why})`
   }
 }
+
+/**
+ * The code does not ask for what the history holds: it changed under a running run.
+ *
+ * The run is paused before any side effect, its history intact. The code that wrote the history
+ * finishes it after `resume`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StepMismatch extends Schema.TaggedError<StepMismatch>("flowly/StepMismatch")(
+  "StepMismatch",
+  {
+    workflowRunId: Schema.String,
+    workflow: Schema.String,
+    recordedKey: Schema.String,
+    recordedKind: Schema.String,
+    position: Schema.Number,
+    calledKey: Schema.NullOr(Schema.String),
+    calledKind: Schema.NullOr(Schema.String),
+  },
+) {
+  readonly retryable = false
+  override get message() {
+    const called =
+      this.calledKey === null ? "asked for nothing" : `called ${this.calledKind} "${this.calledKey}"`
+    return (
+      `run ${this.workflowRunId} of "${this.workflow}": the history has ${this.recordedKind} ` +
+      `"${this.recordedKey}" at position ${this.position}, the code ${called}. The workflow's code ` +
+      `changed while this run was under way; deploy the code that wrote the history and resume it`
+    )
+  }
+}
+
+/**
+ * A run recorded more operations, or opened more at once, than the limits allow.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class HistoryTooLong extends Schema.TaggedError<HistoryTooLong>("flowly/HistoryTooLong")(
+  "HistoryTooLong",
+  {
+    workflowRunId: Schema.String,
+    records: Schema.Number,
+    open: Schema.Number,
+    maxRecords: Schema.Number,
+    maxFanOut: Schema.Number,
+  },
+) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `run ${this.workflowRunId} has ${this.records} records and ${this.open} open operations; the ` +
+      `limits are ${this.maxRecords} records and ${this.maxFanOut} at once: split the work into ` +
+      `child workflows`
+    )
+  }
+}
+
+/**
+ * A try of a step took longer than its `timeoutMs`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StepTimeout extends Schema.TaggedError<StepTimeout>("flowly/StepTimeout")(
+  "StepTimeout",
+  { stepKey: Schema.String, timeoutMs: Schema.Number },
+) {
+  readonly retryable = true
+  override get message() {
+    return `step "${this.stepKey}" did not end within ${this.timeoutMs} ms`
+  }
+}
+
+/**
+ * The run was cancelled.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunCancelled extends Schema.TaggedError<RunCancelled>("flowly/RunCancelled")(
+  "RunCancelled",
+  { workflowRunId: Schema.String, reason: Schema.NullOr(Schema.String) },
+) {
+  readonly retryable = false
+  override get message() {
+    return `run ${this.workflowRunId} was cancelled${this.reason === null ? "" : `: ${this.reason}`}`
+  }
+}
+
+/**
+ * The run's deadline passed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunTimedOut extends Schema.TaggedError<RunTimedOut>("flowly/RunTimedOut")(
+  "RunTimedOut",
+  { workflowRunId: Schema.String },
+) {
+  readonly retryable = false
+  override get message() {
+    return `run ${this.workflowRunId} did not finish within its timeout`
+  }
+}
+
+/**
+ * A child run ended otherwise than `completed`. Its own error is the cause.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ChildFailed extends Schema.TaggedError<ChildFailed>("flowly/ChildFailed")(
+  "ChildFailed",
+  {
+    workflow: Schema.String,
+    workflowRunId: Schema.String,
+    status: Schema.String,
+    reason: Schema.String,
+    cause: Schema.optionalKey(Schema.Defect()),
+  },
+) {
+  readonly retryable = false
+  override get message() {
+    return `child "${this.workflow}" (run ${this.workflowRunId}) is ${this.status}: ${this.reason}`
+  }
+}
+
+/**
+ * The code of a compensating run does not offer an undo that the history asks for.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CompensationMissing extends Schema.TaggedError<CompensationMissing>(
+  "flowly/CompensationMissing",
+)("CompensationMissing", {
+  workflowRunId: Schema.String,
+  workflow: Schema.String,
+  stepKeys: Schema.Array(Schema.String),
+}) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `run ${this.workflowRunId} of "${this.workflow}" must undo ${this.stepKeys.join(", ")}, but ` +
+      `the code offers no compensation for it: deploy the code that does, and resume the run`
+    )
+  }
+}
+
+/**
+ * No run has this id.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunNotFound extends Schema.TaggedError<RunNotFound>("flowly/RunNotFound")(
+  "RunNotFound",
+  { workflowRunId: Schema.String },
+) {
+  readonly retryable = false
+  override get message() {
+    return `no run has the id ${this.workflowRunId}`
+  }
+}
+
+/**
+ * The idempotency key belongs to a run that was started with a different input.
+ *
+ * The other input is not shown.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>(
+  "flowly/IdempotencyConflict",
+)("IdempotencyConflict", {
+  workflow: Schema.String,
+  idempotencyKey: Schema.String,
+  workflowRunId: Schema.String,
+}) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `idempotency key "${this.idempotencyKey}" of "${this.workflow}" belongs to run ` +
+      `${this.workflowRunId}, which has a different input: use another key for another input`
+    )
+  }
+}
+
+/**
+ * An active run holds the concurrency key.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConcurrencyConflict extends Schema.TaggedError<ConcurrencyConflict>(
+  "flowly/ConcurrencyConflict",
+)("ConcurrencyConflict", {
+  workflow: Schema.String,
+  concurrencyKey: Schema.String,
+  workflowRunId: Schema.String,
+}) {
+  readonly retryable = true
+  override get message() {
+    return (
+      `concurrency key "${this.concurrencyKey}" of "${this.workflow}" is held by the active run ` +
+      `${this.workflowRunId}: wait until it has ended, or use another key`
+    )
+  }
+}
+
+/**
+ * The engine was not told of this workflow.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnknownWorkflow extends Schema.TaggedError<UnknownWorkflow>("flowly/UnknownWorkflow")(
+  "UnknownWorkflow",
+  { workflow: Schema.String, known: Schema.Array(Schema.String) },
+) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `workflow "${this.workflow}" is not registered with this engine ` +
+      `(it knows: ${this.known.join(", ") || "none"}): add it to \`workflows\``
+    )
+  }
+}
+
+/**
+ * Two workflows of one engine have the same name.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DuplicateWorkflow extends Schema.TaggedError<DuplicateWorkflow>(
+  "flowly/DuplicateWorkflow",
+)("DuplicateWorkflow", { workflow: Schema.String }) {
+  readonly retryable = false
+  override get message() {
+    return `two workflows are named "${this.workflow}": a name must be unique within an engine`
+  }
+}
+
+/**
+ * The store did not answer a trigger within its deadline.
+ *
+ * With outcome `unknown` the run may or may not exist: trigger again with the same
+ * `idempotencyKey`, or ask `getStatus` for the id.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TriggerTimeout extends Schema.TaggedError<TriggerTimeout>("flowly/TriggerTimeout")(
+  "TriggerTimeout",
+  {
+    workflow: Schema.String,
+    workflowRunId: Schema.String,
+    timeoutMs: Schema.Number,
+    outcome: Schema.Literals(["unknown", "not-applied"]),
+  },
+) {
+  readonly retryable = true
+  override get message() {
+    return (
+      `the store did not confirm run ${this.workflowRunId} of "${this.workflow}" within ` +
+      `${this.timeoutMs} ms: ` +
+      (this.outcome === "unknown"
+        ? "whether it was started is unknown; ask getStatus, or trigger again with the same " +
+          "idempotencyKey"
+        : "it was not started; trigger again")
+    )
+  }
+}
+
+/**
+ * The run cannot do what was asked of it in its present status.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunStateConflict extends Schema.TaggedError<RunStateConflict>(
+  "flowly/RunStateConflict",
+)("RunStateConflict", {
+  workflowRunId: Schema.String,
+  operation: Schema.String,
+  reason: Schema.String,
+}) {
+  readonly retryable = false
+  override get message() {
+    return `run ${this.workflowRunId} cannot ${this.operation}: ${this.reason}`
+  }
+}
+
+/**
+ * The run ended otherwise than `completed`. Its own error is the cause.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunFailed extends Schema.TaggedError<RunFailed>("flowly/RunFailed")("RunFailed", {
+  workflow: Schema.String,
+  workflowRunId: Schema.String,
+  status: Schema.String,
+  reason: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {
+  readonly retryable = false
+  override get message() {
+    return `run ${this.workflowRunId} of "${this.workflow}" is ${this.status}: ${this.reason}`
+  }
+}
+
+/**
+ * A stored value that the code's Schema refuses, or cannot be read at all. The run is paused, its
+ * history intact.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnreadableValue extends Schema.TaggedError<UnreadableValue>("flowly/UnreadableValue")(
+  "UnreadableValue",
+  { field: Schema.String, reason: Schema.String },
+) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `the stored ${this.field} does not fit the code: ${this.reason}. Deploy code that reads it, ` +
+      `and resume the run`
+    )
+  }
+}

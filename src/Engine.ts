@@ -1,0 +1,503 @@
+/**
+ * The engine of a process: which workflows it knows, how runs are started, asked for and steered.
+ *
+ * It is a client of the store; it executes nothing. A `Worker` in the same process registers itself
+ * as `local`, and a run that it has a free slot for starts without waiting for a poll (eager start).
+ * Values are in stored form here: `Workflow` puts types on top, the promise facade another kind.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import { v7 as uuidv7, validate as isUuid } from "uuid"
+import * as Cron from "./Cron.ts"
+import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
+import type { BodyEnd, Execution, ExecutionHook } from "./engine/Execution.ts"
+import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
+import { makeStarter } from "./engine/starter.ts"
+import type { StoredError } from "./ErrorPayload.ts"
+import {
+  ConcurrencyConflict,
+  DuplicateWorkflow,
+  IdempotencyConflict,
+  InvalidInput,
+  RunNotFound,
+  RunStateConflict,
+  type TriggerTimeout,
+} from "./FlowlyError.ts"
+import * as Journal from "./Journal.ts"
+import { type Encoded, sameValue } from "./Payload.ts"
+import {
+  type ClaimedRun,
+  type EventRow,
+  type NewRun,
+  type RunRow,
+  type ScheduleRow,
+  type StepRecord,
+  type StoreError,
+  WorkflowStore,
+} from "./WorkflowStore.ts"
+
+/**
+ * A workflow as a worker executes it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RegisteredWorkflow {
+  readonly name: string
+  readonly version: string | null
+  /** Starts the body; answers how to abandon it. */
+  readonly startBody: (execution: Execution, onEnd: (end: BodyEnd) => void) => () => void
+}
+
+/**
+ * How to start a run. Times are epoch milliseconds, durations milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StartOptions {
+  /** A UUID; made by us (version 7) when not given. */
+  readonly workflowRunId?: string | undefined
+  readonly idempotencyKey?: string | undefined
+  readonly concurrencyKey?: string | undefined
+  readonly scheduledFor?: Date | undefined
+  readonly timeoutMs?: number | undefined
+  readonly maxAttempts?: number | undefined
+  readonly priority?: number | undefined
+  /** How long to wait for the store's answer. Default 30 s. */
+  readonly deadlineMs?: number | undefined
+}
+
+/**
+ * A started run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Started {
+  readonly workflowRunId: string
+  /** The idempotency key had this run already. */
+  readonly existing: boolean
+}
+
+/**
+ * What may go wrong when a run is started.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type StartError =
+  | InvalidInput
+  | IdempotencyConflict
+  | ConcurrencyConflict
+  | TriggerTimeout
+  | StoreError
+
+/**
+ * The worker of this process, as the engine sees it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LocalWorker {
+  /** Reserves a slot for an eager start: the worker's id, or `null` where it had better not. */
+  readonly reserve: (workflow: string) => string | null
+  readonly unreserve: () => void
+  /** Executes a run that was inserted as claimed, in the reserved slot. */
+  readonly execute: (run: ClaimedRun) => void
+}
+
+/**
+ * What happens to runs in this process.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type LifecycleEvent = {
+  readonly workflowRunId: string
+  readonly workflow: string
+  readonly attempt: number
+} & (
+  | { readonly type: "workflow:started" }
+  | { readonly type: "workflow:completed"; readonly result: Encoded | null }
+  | {
+      readonly type: "workflow:failed"
+      readonly status: string
+      readonly error: StoredError | null
+      readonly willRetry: boolean
+    }
+  | { readonly type: "workflow:compensated"; readonly error: StoredError | null }
+  | { readonly type: "step"; readonly event: ExecutionHook }
+)
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Engine extends Context.Service<
+  Engine,
+  {
+    readonly store: WorkflowStore["Service"]
+    readonly journal: Journal.Journal["Service"]
+    /** Makes a workflow known, for the life of the scope. */
+    readonly register: (
+      workflow: RegisteredWorkflow,
+    ) => Effect.Effect<void, DuplicateWorkflow, Scope.Scope>
+    readonly workflows: ReadonlyMap<string, RegisteredWorkflow>
+    /** Called when a workflow is registered. */
+    readonly onRegistered: (listener: () => void) => () => void
+    readonly setLocalWorker: (worker: LocalWorker | null) => void
+
+    readonly start: (
+      workflow: { readonly name: string; readonly version: string | null },
+      input: Encoded,
+      options?: StartOptions,
+    ) => Effect.Effect<Started, StartError>
+    /** Waits until the run has settled. */
+    readonly outcome: (workflowRunId: string) => Effect.Effect<RunOutcome, RunNotFound>
+    readonly outcomes: Outcomes
+    readonly getRun: (workflowRunId: string) => Effect.Effect<RunRow | null, StoreError>
+    readonly getSteps: (
+      workflowRunId: string,
+    ) => Effect.Effect<ReadonlyArray<StepRecord>, StoreError>
+    readonly getEvents: (
+      workflowRunId: string,
+    ) => Effect.Effect<ReadonlyArray<EventRow>, StoreError>
+    readonly cancel: (
+      workflowRunId: string,
+      options?: {
+        readonly compensate?: boolean | undefined
+        readonly reason?: string | undefined
+      },
+    ) => Effect.Effect<"cancelled" | "requested", RunNotFound | RunStateConflict | StoreError>
+    readonly resume: (
+      workflowRunId: string,
+    ) => Effect.Effect<void, RunNotFound | RunStateConflict | StoreError>
+    readonly retry: (
+      workflowRunId: string,
+    ) => Effect.Effect<void, RunNotFound | RunStateConflict | StoreError>
+    readonly sendEvent: (
+      workflowRunId: string,
+      name: string,
+      payload: Encoded,
+      options?: { readonly id?: string | undefined },
+    ) => Effect.Effect<"sent" | "duplicate", RunNotFound | RunStateConflict | StoreError>
+    readonly deadLetters: (options: {
+      readonly workflow: string | null
+      readonly before: string | null
+      readonly limit: number
+    }) => Effect.Effect<ReadonlyArray<RunRow>, StoreError>
+    readonly schedule: (options: {
+      readonly key: string
+      readonly workflow: string
+      readonly cron: string
+      readonly timeZone?: string | undefined
+      readonly input: Encoded
+    }) => Effect.Effect<ScheduleRow, InvalidInput | StoreError>
+    readonly unschedule: (key: string) => Effect.Effect<boolean, StoreError>
+    /** Events that workflows emit, from every process. */
+    readonly tail: EventTail
+    readonly onLifecycle: (listener: (event: LifecycleEvent) => void) => () => void
+    readonly lifecycle: (event: LifecycleEvent) => void
+  }
+>()("flowly/Engine") {}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface EngineOptions {
+  /** How often waiting callers and event listeners look, when no hint comes. Default 1 s. */
+  readonly pollIntervalMs?: number | undefined
+}
+
+const maxNameLength = 255
+
+/**
+ * A name or key is text of 1 to 255 characters.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const checkName = (value: unknown, field: string): Result.Result<string, InvalidInput> => {
+  const fail = (reason: string) => Result.fail(new InvalidInput({ field, reason }))
+  if (typeof value !== "string") return fail(`must be text, not ${typeof value}`)
+  if (value.length === 0) return fail("must not be empty")
+  if (value.length > maxNameLength) {
+    return fail(`is ${value.length} characters, more than the limit of ${maxNameLength}`)
+  }
+  if (value.includes("\0") || !value.isWellFormed()) {
+    return fail("must not contain NUL or lone surrogates, which Postgres cannot store")
+  }
+  return Result.succeed(value)
+}
+
+const checkStart = (
+  workflow: { readonly name: string; readonly version: string | null },
+  input: Encoded,
+  options: StartOptions,
+): Result.Result<NewRun, InvalidInput> =>
+  Result.gen(function* () {
+    const invalid = (field: string, reason: string) =>
+      Result.fail(new InvalidInput({ field, reason }))
+    yield* checkName(workflow.name, "workflow name")
+    const { idempotencyKey, concurrencyKey, scheduledFor, timeoutMs, maxAttempts } = options
+    if (idempotencyKey !== undefined) yield* checkName(idempotencyKey, "idempotencyKey")
+    if (concurrencyKey !== undefined) yield* checkName(concurrencyKey, "concurrencyKey")
+    if (scheduledFor !== undefined && Number.isNaN(new Date(scheduledFor).getTime())) {
+      return yield* invalid("scheduledFor", "is not a valid date")
+    }
+    if (timeoutMs !== undefined && !(Number.isFinite(timeoutMs) && timeoutMs > 0)) {
+      return yield* invalid("timeoutMs", "must be a positive, finite number of milliseconds")
+    }
+    if (maxAttempts !== undefined && !(Number.isInteger(maxAttempts) && maxAttempts >= 1)) {
+      return yield* invalid("maxAttempts", "must be a whole number of at least 1")
+    }
+    const priority = options.priority ?? 0
+    if (!Number.isInteger(priority) || Math.abs(priority) > 1_000_000) {
+      return yield* invalid("priority", "must be a whole number between -1000000 and 1000000")
+    }
+    const workflowRunId = options.workflowRunId ?? uuidv7()
+    if (!isUuid(workflowRunId)) return yield* invalid("workflowRunId", "must be a UUID")
+    return {
+      workflowRunId,
+      workflow: workflow.name,
+      version: workflow.version,
+      input,
+      priority,
+      scheduledFor: scheduledFor === undefined ? null : new Date(scheduledFor).getTime(),
+      timeoutMs: timeoutMs ?? null,
+      maxAttempts: maxAttempts ?? null,
+      idempotencyKey: idempotencyKey ?? null,
+      concurrencyKey: concurrencyKey ?? null,
+      parent: null,
+    }
+  })
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: EngineOptions = {},
+): Effect.fn.Return<
+  Engine["Service"],
+  never,
+  WorkflowStore | Journal.Journal | Scope.Scope
+> {
+  const store = yield* WorkflowStore
+  const journal = yield* Journal.Journal
+  const pollIntervalMs = options.pollIntervalMs ?? 1000
+  const starter = yield* makeStarter(store)
+  const outcomes = yield* makeOutcomes(store, journal.hints, pollIntervalMs)
+  const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs)
+  const workflows = new Map<string, RegisteredWorkflow>()
+  const registered = new Set<() => void>()
+  const lifecycleListeners = new Set<(event: LifecycleEvent) => void>()
+  let local: LocalWorker | null = null
+
+  const start: Engine["Service"]["start"] = Effect.fn("Engine.start")(
+    function* (workflow, input, startOptions = {}) {
+      const run = yield* Effect.fromResult(checkStart(workflow, input, startOptions))
+      const eager = run.scheduledFor === null && run.concurrencyKey === null
+      const worker = eager ? local : null
+      const claimFor = worker?.reserve(run.workflow) ?? null
+      let executing = false
+      const answer = yield* starter({
+        run,
+        claimFor,
+        deadlineMs: startOptions.deadlineMs ?? 30_000,
+      }).pipe(
+        Effect.tap((inserted) =>
+          Effect.sync(() => {
+            if (inserted._tag !== "Inserted") return
+            if (claimFor !== null && inserted.token !== null) {
+              executing = true
+              worker?.execute(claimedFrom(run, inserted.token, inserted))
+            } else journal.hints.send("work")
+          }),
+        ),
+        Effect.ensuring(
+          Effect.sync(() => {
+            if (claimFor !== null && !executing) worker?.unreserve()
+          }),
+        ),
+      )
+      switch (answer._tag) {
+        case "Inserted":
+          return { workflowRunId: answer.workflowRunId, existing: false }
+        case "Existing": {
+          if (!sameValue(answer.run.input, input)) {
+            return yield* new IdempotencyConflict({
+              workflow: run.workflow,
+              idempotencyKey: run.idempotencyKey ?? "",
+              workflowRunId: answer.run.workflowRunId,
+            })
+          }
+          return { workflowRunId: answer.run.workflowRunId, existing: true }
+        }
+        case "ConcurrencyHeld":
+          return yield* new ConcurrencyConflict({
+            workflow: run.workflow,
+            concurrencyKey: run.concurrencyKey ?? "",
+            workflowRunId: answer.workflowRunId,
+          })
+      }
+    },
+  )
+
+  const conflict = (workflowRunId: string, operation: string, reason: string) =>
+    Effect.fail(new RunStateConflict({ workflowRunId, operation, reason }))
+  const unknown = (workflowRunId: string) => Effect.fail(new RunNotFound({ workflowRunId }))
+  const ifUuid = <A, E>(id: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E | RunNotFound> =>
+    isUuid(id) ? effect : unknown(id)
+
+  return Engine.of({
+    store,
+    journal,
+    workflows,
+    outcomes,
+    tail,
+    start,
+    register: (workflow) =>
+      Effect.acquireRelease(
+        Effect.suspend(() => {
+          if (workflows.has(workflow.name)) {
+            return Effect.fail(new DuplicateWorkflow({ workflow: workflow.name }))
+          }
+          workflows.set(workflow.name, workflow)
+          for (const listener of registered) listener()
+          return Effect.void
+        }),
+        () => Effect.sync(() => workflows.delete(workflow.name)),
+      ),
+    onRegistered: (listener) => {
+      registered.add(listener)
+      return () => registered.delete(listener)
+    },
+    setLocalWorker: (worker) => {
+      local = worker
+    },
+    outcome: (id) => ifUuid(id, outcomes.wait(id)),
+    getRun: (id) =>
+      isUuid(id)
+        ? Effect.map(store.getRuns([id]), ([row]) => row ?? null)
+        : Effect.succeed(null),
+    getSteps: (id) => (isUuid(id) ? store.getSteps(id) : Effect.succeed([])),
+    getEvents: (id) => (isUuid(id) ? store.getEvents(id) : Effect.succeed([])),
+    cancel: Effect.fn("Engine.cancel")(function* (id, cancelOptions) {
+      const answer = yield* ifUuid(
+        id,
+        store.requestCancel({
+          workflowRunId: id,
+          compensate: cancelOptions?.compensate ?? null,
+          reason: cancelOptions?.reason ?? null,
+        }),
+      )
+      switch (answer) {
+        case "unknown":
+          return yield* unknown(id)
+        case "terminal":
+          return yield* conflict(id, "be cancelled", "it has already ended")
+        case "compensating":
+          return yield* conflict(id, "be cancelled", "it is already undoing its steps")
+        case "cancelled":
+          journal.hints.send("settled")
+          journal.hints.send("work")
+          return answer
+        case "requested":
+          journal.hints.send("work")
+          journal.hints.send("signal")
+          return answer
+      }
+    }),
+    resume: Effect.fn("Engine.resume")(function* (id) {
+      const answer = yield* ifUuid(id, store.resumeRun(id))
+      if (answer === "unknown") return yield* unknown(id)
+      if (answer === "not-paused") return yield* conflict(id, "be resumed", "it is not paused")
+      journal.hints.send("work")
+    }),
+    retry: Effect.fn("Engine.retry")(function* (id) {
+      const answer = yield* ifUuid(id, store.retryRun(id))
+      if (answer === "unknown") return yield* unknown(id)
+      if (answer === "not-retryable") {
+        const reason = "only a failed or dead-lettered run that has not begun to undo can"
+        return yield* conflict(id, "be retried", reason)
+      }
+      journal.hints.send("work")
+    }),
+    sendEvent: Effect.fn("Engine.sendEvent")(function* (id, name, payload, sendOptions) {
+      const event = { workflowRunId: id, name, payload, id: sendOptions?.id ?? null }
+      const [answer] = yield* ifUuid(id, store.sendEvents([event]))
+      if (answer === undefined || answer === "unknown") return yield* unknown(id)
+      if (answer === "terminal") return yield* conflict(id, "take an event", "it has ended")
+      journal.hints.send("work")
+      journal.hints.send("signal")
+      return answer
+    }),
+    deadLetters: (page) =>
+      store.listRuns({ ...page, statuses: ["dead_letter"], parentRunId: null }),
+    schedule: Effect.fn("Engine.schedule")(function* (schedule) {
+      yield* Effect.fromResult(checkName(schedule.key, "schedule key"))
+      const rule = yield* Effect.fromResult(Cron.parse(schedule.cron, schedule.timeZone))
+      const now = yield* store.now
+      return yield* store.upsertSchedule({
+        key: schedule.key,
+        workflow: schedule.workflow,
+        cron: rule.expression,
+        timeZone: rule.timeZone,
+        input: schedule.input,
+        enabled: true,
+        nextTick: Cron.next(rule, new Date(now)).getTime(),
+      })
+    }),
+    unschedule: (key) => store.removeSchedule(key),
+    onLifecycle: (listener) => {
+      lifecycleListeners.add(listener)
+      return () => lifecycleListeners.delete(listener)
+    },
+    lifecycle: (event) => {
+      for (const listener of lifecycleListeners) listener(event)
+    },
+  })
+})
+
+/** What a claim would have answered for a run that was inserted as claimed. */
+const claimedFrom = (
+  run: NewRun,
+  token: number,
+  inserted: { readonly createdAt: number; readonly deadlineAt: number | null },
+): ClaimedRun => ({
+  workflowRunId: run.workflowRunId,
+  workflow: run.workflow,
+  version: run.version,
+  token,
+  compensating: false,
+  attempt: 1,
+  maxAttempts: run.maxAttempts,
+  input: run.input,
+  error: null,
+  parent: null,
+  createdAt: inserted.createdAt,
+  startedAt: inserted.createdAt,
+  deadlineAt: inserted.deadlineAt,
+  crashCount: 0,
+  hasHistory: false,
+  wakeCounter: 0,
+  cancelRequest: null,
+  deadlinePassed: false,
+})
+
+/**
+ * The engine over a store, with its journal.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: EngineOptions): Layer.Layer<Engine, never, WorkflowStore> =>
+  Layer.effect(Engine, make(options)).pipe(Layer.provide(Journal.layer))

@@ -1,0 +1,414 @@
+/**
+ * The worker of a process: claims runs and executes them, as fibers, up to `maxConcurrent`.
+ *
+ * It supervises small loops, each with one duty, jitter and a bound on its queries:
+ *
+ * - **poller**: claims as many runs as there are free slots. A full answer asks again at once; an
+ *   empty one waits for a hint, a freed slot with work behind it, or the poll interval.
+ * - **heartbeat**: renews the lease of the process and reconciles its claims (`worker/lease.ts`).
+ * - **signals**: reads wake counters, cancels and deadlines of the claimed runs.
+ * - **sweeper**: returns the runs of dead workers, and dead-letters poison.
+ * - **ticker**: fires schedules. **listener**: turns notifications into hints.
+ *
+ * A lost lease or a shutdown is never a failure of a run. `stop`: claim no more; let runs reach
+ * their next safe point; hand the rest back, fenced; commit the journal; end the lease.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import { Engine } from "./Engine.ts"
+import type { ExecutionLimits } from "./engine/Execution.ts"
+import {
+  InvalidInput,
+  type PoolTooSmall,
+  type SchemaNotMigrated,
+  type SchemaTooNew,
+} from "./FlowlyError.ts"
+import type { StoreError } from "./WorkflowStore.ts"
+import { makeLease } from "./worker/lease.ts"
+import { jittered, type LoopHealth, superviseLoop } from "./worker/loop.ts"
+import { makeRuns } from "./worker/runs.ts"
+import { fireDueTicks } from "./worker/ticker.ts"
+
+/**
+ * How a worker works. Durations are milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WorkerOptions {
+  /** Between two empty polls, at most. Default 1000. */
+  readonly pollIntervalMs?: number | undefined
+  /** Runs that execute at once. Default 5. */
+  readonly maxConcurrent?: number | undefined
+  /** How long claims hold without a heartbeat. Default 30000, at least 1000. */
+  readonly leaseMs?: number | undefined
+  /** A label for logs and the workers table; authorizes nothing. Default: host and pid. */
+  readonly workerId?: string | undefined
+  /** How long `stop` lets runs reach a safe point. Default 30000. */
+  readonly shutdownTimeoutMs?: number | undefined
+  /** Listen for hints of other processes. Needs a connection of its own. Default true. */
+  readonly useNotify?: boolean | undefined
+  /** Claims without progress after which a run is dead-lettered. Default 5. */
+  readonly maxCrashes?: number | undefined
+  readonly limits?: Partial<ExecutionLimits> | undefined
+}
+
+const defaultLimits: ExecutionLimits = {
+  divergenceGraceMs: 1000,
+  shortWaitMs: 1000,
+  maxRecords: 50_000,
+  maxFanOut: 10_000,
+  drainMs: 30_000,
+}
+
+/**
+ * How a worker is doing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WorkerHealth {
+  readonly workerId: string
+  readonly running: number
+  readonly maxConcurrent: number
+  readonly leaseTrusted: boolean
+  /** Loops that have not succeeded for three of their intervals, with their last error. */
+  readonly unhealthy: ReadonlyArray<{ readonly loop: string; readonly error: string | null }>
+}
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Worker extends Context.Service<
+  Worker,
+  {
+    readonly health: () => WorkerHealth
+    /** Idempotent; also called when the layer's scope closes. */
+    readonly stop: Effect.Effect<void>
+  }
+>()("flowly/Worker") {}
+
+/**
+ * Why a worker may not start.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type WorkerStartError =
+  | InvalidInput
+  | SchemaNotMigrated
+  | SchemaTooNew
+  | PoolTooSmall
+  | StoreError
+
+const checkOptions = (options: WorkerOptions) =>
+  Result.gen(function* () {
+    const whole = (field: string, value: number | undefined, or: number, least: number) => {
+      const given = value ?? or
+      return Number.isFinite(given) && Number.isInteger(given) && given >= least
+        ? Result.succeed(given)
+        : Result.fail(
+            new InvalidInput({
+              field: `worker.${field}`,
+              reason: `must be a whole number of at least ${least}, not ${String(value)}`,
+            }),
+          )
+    }
+    const leaseMs = yield* whole("leaseMs", options.leaseMs, 30_000, 1000)
+    return {
+      pollIntervalMs: yield* whole("pollIntervalMs", options.pollIntervalMs, 1000, 10),
+      maxConcurrent: yield* whole("maxConcurrent", options.maxConcurrent, 5, 1),
+      leaseMs,
+      shutdownTimeoutMs: yield* whole("shutdownTimeoutMs", options.shutdownTimeoutMs, 30_000, 0),
+      maxCrashes: yield* whole("maxCrashes", options.maxCrashes, 5, 1),
+      label: options.workerId ?? `pid-${process.pid}`,
+      useNotify: options.useNotify ?? true,
+      limits: { ...defaultLimits, ...options.limits },
+    }
+  })
+
+/**
+ * Starts a worker in the current scope; it stops, gracefully, when the scope closes.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  given: WorkerOptions = {},
+): Effect.fn.Return<Worker["Service"], WorkerStartError, Engine | Scope.Scope> {
+  const options = yield* Effect.fromResult(checkOptions(given))
+  const engine = yield* Engine
+  const { store, journal } = engine
+  yield* store.verify({ worker: true, listen: options.useNotify })
+
+  const clock = yield* Clock.Clock
+  const context = yield* Effect.context<never>()
+  const fibers = yield* FiberSet.make<void, never>()
+  const runFork = Effect.runForkWith(context)
+  const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const random = Math.random
+  const health = new Map<string, LoopHealth>()
+
+  let reserved = 0
+  let stopping = false
+  /** The last claim came back full: there may be more behind it. */
+  let backlog = true
+
+  const nudgePoll = yield* Latch.make()
+  const nudgeSignals = yield* Latch.make()
+  const nudgeSources = yield* Latch.make()
+
+  const fork = (effect: Effect.Effect<void>): Fiber.Fiber<void> => {
+    const fiber = runFork(effect)
+    if (fiber.pollUnsafe() === undefined) FiberSet.addUnsafe(fibers, fiber)
+    return fiber
+  }
+
+  const runs = makeRuns({
+    store,
+    journal,
+    outcomes: engine.outcomes,
+    workflow: (name) => engine.workflows.get(name),
+    limits: options.limits,
+    fork,
+    leaseTrusted: () => lease.trusted(),
+    monotonicMs,
+    random,
+    lifecycle: engine.lifecycle,
+    wantSignals: () => nudgeSignals.openUnsafe(),
+    wantSources: () => nudgeSources.openUnsafe(),
+    onFreed: () => {
+      if (backlog || stopping) nudgePoll.openUnsafe()
+      freed.openUnsafe()
+    },
+  })
+  const freed = yield* Latch.make()
+
+  const lease = makeLease({
+    store,
+    leaseMs: options.leaseMs,
+    monotonicMs,
+    registration: () => ({
+      label: options.label,
+      capacity: options.maxConcurrent,
+      workflows: [...engine.workflows.values()].map(({ name, version }) => ({ name, version })),
+    }),
+    accountsFor: runs.accountsFor,
+    onLapsed: runs.dropAll,
+  })
+  yield* lease.register
+
+  // --- loops -----------------------------------------------------------------
+
+  const pause = (latch: Latch.Latch) => (ms: number) =>
+    ms <= 0
+      ? Effect.void
+      : Effect.asVoid(Effect.raceFirst(latch.await, Effect.sleep(jittered(ms, random))))
+
+  const claim = (limit: number, suspects: boolean) =>
+    Effect.suspend(() => {
+      const done = lease.claiming()
+      return store
+        .claimRuns({
+          workerId: lease.workerId(),
+          workflows: [...engine.workflows.keys()],
+          limit,
+          suspects,
+        })
+        .pipe(
+          Effect.tap((claimed) => Effect.sync(() => runs.execute(claimed))),
+          // never lose a claimed row between the answer and its execution
+          Effect.uninterruptible,
+          Effect.ensuring(Effect.sync(done)),
+        )
+    })
+
+  const poll = Effect.gen(function* () {
+    nudgePoll.closeUnsafe()
+    const free = options.maxConcurrent - runs.size() - reserved
+    if (free <= 0 || stopping || !lease.trusted() || engine.workflows.size === 0) {
+      backlog = true
+      return options.pollIntervalMs
+    }
+    const claimed = yield* claim(free, false)
+    backlog = claimed.length >= free
+    if (backlog) return 0
+    if (!runs.suspect()) {
+      const suspects = yield* claim(1, true)
+      if (suspects.length > 0) return 0
+    }
+    return claimed.length > 0 ? 0 : options.pollIntervalMs
+  })
+
+  const signals = Effect.gen(function* () {
+    nudgeSignals.closeUnsafe()
+    const claims = runs.claims()
+    if (claims.length > 0) runs.onSignals(claims, yield* store.readSignals(claims))
+    return options.pollIntervalMs
+  })
+
+  const sources = Effect.gen(function* () {
+    nudgeSources.closeUnsafe()
+    const ids = runs.takeStale()
+    if (ids.length > 0) runs.onSources(yield* store.loadSources(ids))
+    return 60_000
+  })
+
+  const sweep = Effect.gen(function* () {
+    const swept = yield* store.sweep({ limit: 200 })
+    const { maxCrashes } = options
+    const poisoned = yield* store.deadLetterPoison({ maxCrashes, limit: 100 })
+    if (poisoned.length > 0) {
+      yield* Effect.logError(`flowly: dead-lettered after ${maxCrashes} crashes: ${poisoned.join()}`)
+      journal.hints.send("settled")
+    }
+    if (swept + poisoned.length > 0) journal.hints.send("work")
+    return swept >= 200 ? 0 : jittered(options.pollIntervalMs, random)
+  })
+
+  const tick = Effect.gen(function* () {
+    const fired = yield* fireDueTicks(store)
+    if (fired > 0) journal.hints.send("work")
+    return jittered(options.pollIntervalMs, random)
+  })
+
+  const trust = Effect.sync(() => {
+    // the database could give our runs away soon: drop them first
+    if (runs.size() > 0 && !lease.trusted()) runs.dropAll()
+    return options.leaseMs / 20
+  })
+
+  const loop = (
+    name: string,
+    turn: Effect.Effect<number, unknown>,
+    wait?: (ms: number) => Effect.Effect<void>,
+  ) => superviseLoop({ name, health, monotonicMs, turn, ...(wait ? { wait } : {}) })
+
+  yield* Effect.addFinalizer(() => Effect.ignore(lease.retire))
+  yield* loop(
+    "heartbeat",
+    Effect.as(lease.heartbeat, jittered(options.leaseMs / 3, random)),
+  )
+  yield* loop("trust deadline", trust)
+  yield* loop("signals", signals, pause(nudgeSignals))
+  yield* loop("sources", sources, pause(nudgeSources))
+  yield* loop("sweeper", sweep)
+  yield* loop("ticker", tick)
+  if (options.useNotify) {
+    const hints = yield* store.listen
+    yield* Effect.forkScoped(
+      Effect.forever(
+        Effect.flatMap(Queue.take(hints), (hint) => Effect.sync(() => journal.hints.local(hint))),
+      ),
+    )
+  }
+  const unsubscribe = journal.hints.subscribe((hint) => {
+    if (hint === "work" || hint === "reconnected") nudgePoll.openUnsafe()
+    if (hint === "signal" || hint === "reconnected") nudgeSignals.openUnsafe()
+  })
+  const unwatch = engine.onRegistered(() => nudgePoll.openUnsafe())
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      unsubscribe()
+      unwatch()
+    }),
+  )
+  yield* loop("poller", poll, pause(nudgePoll))
+
+  // --- eager starts ------------------------------------------------------------
+
+  const inserting = new Set<() => void>()
+  engine.setLocalWorker({
+    reserve: (workflow) => {
+      const free = options.maxConcurrent - runs.size() - reserved
+      const fit = !stopping && !backlog && free > 0 && lease.fresh()
+      if (!fit || !engine.workflows.has(workflow)) return null
+      reserved++
+      inserting.add(lease.claiming())
+      return lease.workerId()
+    },
+    unreserve: () => {
+      reserved--
+      settleInsert()
+      if (backlog) nudgePoll.openUnsafe()
+    },
+    execute: (run) => {
+      reserved--
+      settleInsert()
+      runs.execute([run])
+    },
+  })
+  const settleInsert = () => {
+    const [oldest] = inserting
+    if (oldest === undefined) return
+    inserting.delete(oldest)
+    oldest()
+  }
+
+  // --- stopping ----------------------------------------------------------------
+
+  const emptied: Effect.Effect<void> = Effect.gen(function* () {
+    while (runs.size() > 0) {
+      freed.closeUnsafe()
+      yield* freed.await
+    }
+  })
+
+  const stop = yield* Effect.cached(
+    Effect.gen(function* () {
+      stopping = true
+      engine.setLocalWorker(null)
+      runs.handBackAll()
+      yield* emptied.pipe(Effect.timeoutOption(options.shutdownTimeoutMs))
+      runs.forceHandBackAll()
+      // the journal's last commits; a store that is down must not hold the process
+      yield* emptied.pipe(Effect.timeoutOption("5 seconds"))
+      runs.dropAll()
+    }),
+  )
+  yield* Effect.addFinalizer(() => stop)
+
+  return Worker.of({
+    stop,
+    health: () => {
+      const now = monotonicMs()
+      const patience: Record<string, number> = {
+        heartbeat: options.leaseMs,
+        "trust deadline": options.leaseMs,
+        sources: 200_000,
+      }
+      return {
+        workerId: lease.workerId(),
+        running: runs.size(),
+        maxConcurrent: options.maxConcurrent,
+        leaseTrusted: lease.trusted(),
+        unhealthy: [...health.values()]
+          .filter((one) => {
+            const bound = patience[one.name] ?? Math.max(options.pollIntervalMs * 3, 3000)
+            return one.failures > 0 || now - one.lastOkMs > bound
+          })
+          .map((one) => ({ loop: one.name, error: one.lastError })),
+      }
+    },
+  })
+})
+
+/**
+ * A worker for the life of the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: WorkerOptions): Layer.Layer<Worker, WorkerStartError, Engine> =>
+  Layer.effect(Worker, make(options))

@@ -1,0 +1,753 @@
+/**
+ * One execution of a run's body against its history: the heart of replay.
+ *
+ * The body issues operations; this machine answers each with its recorded outcome, strictly in the
+ * order in which things completed, and lets the body come to rest between two deliveries. When the
+ * history is used up, operations without a record start. Their outcomes are numbered when they are
+ * handed to the journal, and delivered, in that order, after their commit: so a decision that a
+ * race took is durable before anything follows from it. Live and replayed deliveries share one
+ * queue, therefore one rule.
+ *
+ * ```text
+ *   issue ─▶ unstarted ──(history used up)──▶ active ─▶ journal ─▶ queue ─▶ deliver ─▶ body
+ *                                                │                   ▲
+ *                                             waiting        history ┘
+ *                                                └──(all wait)─▶ park
+ * ```
+ *
+ * Divergence: the body is at rest for the grace period, or has ended, and the next record's key was
+ * never issued, or was issued as another kind. A record that was issued and then abandoned (a
+ * race's loser, an interrupted branch) is skipped, never divergence. While a record is awaited
+ * nothing starts, so divergence is found before any side effect (promise 12).
+ *
+ * It must never turn an interruption, a lost lease or a shutdown into a failure of the run.
+ */
+import type * as Fiber from "effect/Fiber"
+import * as Effect from "effect/Effect"
+import type { StoredError } from "../ErrorPayload.ts"
+import { encodeError } from "../ErrorPayload.ts"
+import { HistoryTooLong, StepMismatch } from "../FlowlyError.ts"
+import type { Encoded } from "../Payload.ts"
+import type {
+  ChildRow,
+  ClaimedRun,
+  EventRow,
+  RecordWrite,
+  RunHistory,
+  RunSignals,
+  RunSources,
+  RunWrite,
+  StepRecord,
+  Transition,
+  WriteAnswer,
+} from "../WorkflowStore.ts"
+import type { Operation, Outcome } from "./Operation.ts"
+import { makeRest, type Rest } from "./rest.ts"
+
+/**
+ * A part of a run's write, with the way back. `rejected`: the database refuses these very rows.
+ */
+export interface Fragment extends Partial<Omit<RunWrite, "workflowRunId" | "token">> {
+  readonly onCommitted: (answer: Extract<WriteAnswer, { readonly _tag: "committed" }>) => void
+  readonly onRejected?: (error: StoredError) => void
+  readonly onLost?: () => void
+}
+
+/**
+ * How an execution ended. The claim is over, but for `compensate`, where the same claim goes on.
+ */
+export type ExecutionEnd =
+  | { readonly _tag: "settled"; readonly transition: Extract<Transition, { _tag: "Settle" }> }
+  | { readonly _tag: "compensate"; readonly error: StoredError }
+  | { readonly _tag: "parked"; readonly woken: boolean }
+  | { readonly _tag: "handed-back" }
+  | { readonly _tag: "retrying"; readonly error: StoredError }
+  | { readonly _tag: "paused"; readonly error: StoredError }
+  | { readonly _tag: "lost" }
+
+/**
+ * How a body ended.
+ */
+export type BodyEnd =
+  | { readonly _tag: "Success"; readonly result: Encoded }
+  /** `raw` is what the body failed with, for finding the record that it came from. */
+  | { readonly _tag: "Failure"; readonly error: StoredError; readonly raw: unknown }
+  /** A stored value could not be read by this code: stop, keep everything, ask a person. */
+  | { readonly _tag: "Unreadable"; readonly error: StoredError }
+
+/**
+ * The limits and pauses of an execution.
+ */
+export interface ExecutionLimits {
+  /** How long the body may be at rest before an unasked record is a divergence. */
+  readonly divergenceGraceMs: number
+  /** Waits and backoffs up to this stay in memory. */
+  readonly shortWaitMs: number
+  /** Records of one run. */
+  readonly maxRecords: number
+  /** Operations open at once in one run. */
+  readonly maxFanOut: number
+  /** How long a failing run waits for its executing steps. */
+  readonly drainMs: number
+}
+
+/**
+ * What an execution needs from its process.
+ */
+export interface ExecutionEnv {
+  readonly limits: ExecutionLimits
+  /** Runs an effect in the worker's context; the fiber is supervised by the worker. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly append: (fragment: Fragment) => void
+  /** Asks the store for this run's signals soon; they come through `onSignals`. */
+  readonly refreshSignals: () => void
+  /** Asks the store for this run's sources; they come through `onSources`. */
+  readonly refreshSources: () => void
+  readonly cancelChildren: (workflowRunIds: ReadonlyArray<string>) => Effect.Effect<void>
+  /** The trust deadline has not passed: asked synchronously before each step body. */
+  readonly leaseTrusted: () => boolean
+  readonly monotonicMs: () => number
+  readonly random: () => number
+  readonly newRunId: () => string
+  readonly hook: (event: ExecutionHook) => void
+}
+
+/**
+ * What happens inside a run, told to hooks of this process.
+ */
+export type ExecutionHook =
+  | { readonly _tag: "step:started"; readonly stepKey: string; readonly attempt: number }
+  | { readonly _tag: "step:completed"; readonly stepKey: string; readonly attempts: number }
+  | {
+      readonly _tag: "step:failed"
+      readonly stepKey: string
+      readonly attempts: number
+      readonly error: StoredError
+      readonly willRetry: boolean
+    }
+  | { readonly _tag: "compensated"; readonly stepKey: string; readonly failed: boolean }
+
+/**
+ * What a body gets back for an operation: the outcome with its place in the order of completion.
+ */
+export interface Delivered {
+  readonly outcome: Outcome
+  readonly position: number
+}
+
+/**
+ * An operation the body has asked for.
+ */
+export interface Issued {
+  readonly key: string
+  readonly operation: Operation
+  readonly resume: (delivered: Delivered) => void
+  phase: "unstarted" | "active" | "waiting" | "recorded" | "delivered"
+  /** The branch that asked is gone: a delivery changes nothing. */
+  abandoned: boolean
+  attempts: number
+  /** While `waiting`: by the store's clock; `null` waits for a child or an event. */
+  wakeAt: number | null
+  timer: Fiber.Fiber<void> | null
+  /** The running try. */
+  abort: ((reason: unknown) => void) | null
+  fiber: Fiber.Fiber<void> | null
+  startedAtMs: number
+}
+
+interface Queued {
+  readonly key: string
+  readonly kind: Operation["kind"]
+  readonly position: number
+  readonly outcome: Outcome
+  readonly at: number | null
+}
+
+/**
+ * The machine's state and the verbs that its parts (steps, waits, endings) share.
+ */
+export interface Execution {
+  readonly run: ClaimedRun
+  readonly env: ExecutionEnv
+  readonly rest: Rest
+  readonly issued: ReadonlyMap<string, Issued>
+  /** All final records known so far, from the history and from this execution. */
+  readonly records: Map<string, StepRecord>
+  readonly retrying: Map<string, StepRecord>
+  readonly timers: Map<string, number>
+  readonly children: Map<string, ChildRow>
+  readonly events: Array<EventRow>
+  /** Errors given to the body, with the position of the record each came from. */
+  readonly failures: Map<unknown, number>
+  signals: RunSignals
+  /** The wake counter as of the newest reading of the sources. */
+  sourcesCounter: number
+  bodyEnd: BodyEnd | null
+  lastFailure: number | null
+  /** Time of the last completion delivered to the body: what the body's clock shows. */
+  nowForBody: number
+  /** Called in mode `ending` whenever a step ended or an answer came. */
+  onProgress: (() => void) | null
+  /** Steps whose body runs. */
+  executing: number
+  /** Fragments handed to the journal that have no answer yet. */
+  inFlight: number
+  /** `ending`: the outcome is decided, executing steps are awaited. */
+  mode: "forward" | "compensating" | "ending" | "stopped"
+  readonly handBack: () => boolean
+  readonly storeNow: () => number
+  readonly issue: (operation: Operation, resume: (delivered: Delivered) => void) => Issued | null
+  readonly abandon: (issued: Issued) => void
+  readonly record: (
+    issued: Issued,
+    outcome: Outcome,
+    extra?: Partial<Pick<RecordWrite, "eventId">> & Pick<Fragment, "emitted">,
+  ) => void
+  readonly write: (fragment: Fragment) => void
+  readonly finish: (transition: Transition, end: ExecutionEnd, with_?: Partial<Fragment>) => void
+  /** Something changed: look again what can be delivered, started, parked or concluded. */
+  readonly progress: () => void
+  readonly stop: (end: ExecutionEnd) => void
+  readonly noteAnswer: (
+    answer: RunSignals & { readonly now?: number },
+  ) => void
+}
+
+/**
+ * What the machine calls in its neighbours, so that each part can be read by itself.
+ */
+export interface ExecutionParts {
+  readonly start: (execution: Execution, issued: Issued) => void
+  /** The timer of a waiting operation has run out, by our clock. */
+  readonly due: (execution: Execution, issued: Issued) => void
+  readonly sourcesChanged: (execution: Execution) => void
+  readonly bodyEnded: (execution: Execution, end: BodyEnd) => void
+  /** The history is used up and the body is at rest, in a compensating replay. */
+  readonly replayed: (execution: Execution) => void
+  readonly cancelled: (execution: Execution) => void
+  readonly timedOut: (execution: Execution) => void
+}
+
+/**
+ * What the worker holds of a running execution.
+ */
+export interface ExecutionHandle {
+  readonly execution: Execution
+  readonly onSignals: (signals: RunSignals) => void
+  readonly onSources: (sources: RunSources) => void
+  /** Reach the next safe point, then hand the run back. */
+  readonly requestHandBack: () => void
+  /** The claim is lost, or not to be trusted: stop at once, write nothing more. */
+  readonly stopLost: () => void
+}
+
+/**
+ * Starts an execution. `startBody` runs the body on the given scheduler and reports its end;
+ * it returns how to abandon it. `onEnd` is called once.
+ */
+export const startExecution = (options: {
+  readonly run: ClaimedRun
+  readonly history: RunHistory | null
+  readonly env: ExecutionEnv
+  readonly parts: ExecutionParts
+  readonly startBody: (execution: Execution, onEnd: (end: BodyEnd) => void) => () => void
+  readonly onEnd: (end: ExecutionEnd) => void
+}): ExecutionHandle => {
+  const { run, history, env, parts } = options
+  const rest = makeRest()
+  const issuedByKey = new Map<string, Issued>()
+  const uses = new Map<string, number>()
+  const unstarted: Array<Issued> = []
+  const queue: Array<Queued> = []
+  const carried: Array<Queued> = []
+  let nextPosition = 1
+  let open = 0
+  let pumping = false
+  let grace: Fiber.Fiber<void> | null = null
+  let graceOver = 0
+  let handBackRequested = false
+  let abandonBody: () => void = () => undefined
+  let storeBase = history?.now ?? run.startedAt
+  let monotonicBase = env.monotonicMs()
+
+  const toQueued = (record: StepRecord): Queued => ({
+    key: record.stepKey,
+    kind: record.kind,
+    position: record.position ?? 0,
+    at: record.completedAt,
+    outcome:
+      record.status === "completed"
+        ? { _tag: "Success", result: record.result }
+        : { _tag: "Failure", error: record.error ?? encodeError(undefined) },
+  })
+
+  const execution: Execution = {
+    run,
+    env,
+    rest,
+    issued: issuedByKey,
+    records: new Map(),
+    retrying: new Map(),
+    timers: new Map(),
+    children: new Map(),
+    events: [],
+    failures: new Map(),
+    signals: history ?? run,
+    sourcesCounter: history?.wakeCounter ?? run.wakeCounter,
+    bodyEnd: null,
+    lastFailure: null,
+    nowForBody: run.startedAt,
+    onProgress: null,
+    executing: 0,
+    inFlight: 0,
+    mode: run.compensating ? "compensating" : "forward",
+    handBack: () => handBackRequested,
+    storeNow: () => storeBase + (env.monotonicMs() - monotonicBase),
+
+    issue: (operation, resume) => {
+      if (execution.mode === "stopped" || execution.mode === "ending") return null
+      const used = (uses.get(operation.name) ?? 0) + 1
+      uses.set(operation.name, used)
+      const key = used === 1 ? operation.name : `${operation.name}#${used}`
+      const issued: Issued = {
+        key,
+        operation,
+        resume,
+        phase: "unstarted",
+        abandoned: false,
+        attempts: 0,
+        wakeAt: null,
+        timer: null,
+        abort: null,
+        fiber: null,
+        startedAtMs: 0,
+      }
+      issuedByKey.set(key, issued)
+      unstarted.push(issued)
+      open++
+      pump()
+      return issued
+    },
+
+    abandon: (issued) => {
+      issued.abandoned = true
+      issued.abort?.(new Error(`step "${issued.key}" was interrupted`))
+      if (issued.phase === "waiting" || issued.phase === "unstarted") pump()
+    },
+
+    record: (issued, outcome, extra) => {
+      const position = nextPosition++
+      const completed = outcome._tag === "Success"
+      const { operation } = issued
+      const row: RecordWrite = {
+        stepKey: issued.key,
+        name: operation.name,
+        kind: operation.kind,
+        position,
+        status: completed ? "completed" : "failed",
+        attempts: Math.max(issued.attempts, 1),
+        result: completed ? outcome.result : null,
+        error: completed ? null : outcome.error,
+        hasCompensate: "undo" in operation && operation.undo !== null,
+        retryDelayMs: null,
+        elapsedMs: issued.startedAtMs === 0 ? 0 : env.monotonicMs() - issued.startedAtMs,
+        eventId: extra?.eventId ?? null,
+      }
+      issued.phase = "recorded"
+      execution.write({
+        records: [row],
+        ...(extra?.emitted ? { emitted: extra.emitted } : {}),
+        onCommitted: (answer) => {
+          const refused = answer.refusedSleeps.find((timer) => timer.stepKey === issued.key)
+          if (refused) {
+            issued.phase = "waiting"
+            issued.wakeAt = refused.wakeAt
+            armTimer(issued)
+            return
+          }
+          execution.records.set(issued.key, {
+            ...row,
+            carried: false,
+            startedAt: null,
+            completedAt: answer.now,
+            retryAt: null,
+            compensation: null,
+          })
+          queue.push({
+            key: issued.key,
+            kind: operation.kind,
+            position,
+            outcome,
+            at: answer.now,
+          })
+        },
+        onRejected: (error) => {
+          // the value is what the database refuses: the failure must be smaller than it was
+          if (completed) execution.record(issued, { _tag: "Failure", error })
+          else execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
+        },
+      })
+    },
+
+    write: (fragment) => {
+      if (execution.mode === "stopped") return
+      execution.inFlight++
+      env.append({
+        ...fragment,
+        onCommitted: (answer) => {
+          execution.inFlight--
+          if (execution.mode === "stopped") return
+          fragment.onCommitted(answer)
+          execution.noteAnswer(answer)
+          progress()
+        },
+        onRejected: (error) => {
+          execution.inFlight--
+          if (execution.mode === "stopped") return
+          if (fragment.onRejected) fragment.onRejected(error)
+          else execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
+          progress()
+        },
+        onLost: () => execution.stop({ _tag: "lost" }),
+      })
+    },
+
+    finish: (transition, end, with_) => {
+      if (execution.mode === "stopped") return
+      execution.mode = "stopped"
+      shutDown()
+      env.append({
+        ...with_,
+        transition,
+        onLost: () => options.onEnd({ _tag: "lost" }),
+        onCommitted: (answer) => {
+          const woken = transition._tag === "Park" && answer.wakeCounter !== transition.wakeCounter
+          options.onEnd(end._tag === "parked" ? { _tag: "parked", woken } : end)
+        },
+        onRejected: (error) => {
+          // the result is what the database refuses: keep the run, ask a person
+          const pause: Transition = { _tag: "Pause", error }
+          if (transition._tag === "Pause") return options.onEnd({ _tag: "lost" })
+          env.append({
+            transition: pause,
+            onLost: () => options.onEnd({ _tag: "lost" }),
+            onCommitted: () => options.onEnd({ _tag: "paused", error }),
+            onRejected: () => options.onEnd({ _tag: "lost" }),
+          })
+        },
+      })
+    },
+
+    progress: () => progress(),
+
+    stop: (end) => {
+      if (execution.mode === "stopped") return
+      execution.mode = "stopped"
+      shutDown()
+      options.onEnd(end)
+    },
+
+    noteAnswer: (answer) => {
+      if (answer.now !== undefined) {
+        storeBase = answer.now
+        monotonicBase = env.monotonicMs()
+      }
+      onSignals(answer)
+    },
+  }
+
+  const progress = (): void => {
+    if (execution.mode === "ending") execution.onProgress?.()
+    else pump()
+  }
+
+  /** Ends everything that belongs to this execution in memory. */
+  const shutDown = () => {
+    grace?.interruptUnsafe()
+    for (const issued of issuedByKey.values()) {
+      issued.timer?.interruptUnsafe()
+      issued.abort?.(new Error(`run ${run.workflowRunId} went on without this step`))
+      issued.fiber?.interruptUnsafe()
+    }
+    abandonBody()
+  }
+
+  const armTimer = (issued: Issued): void => {
+    if (issued.wakeAt === null) return
+    issued.timer?.interruptUnsafe()
+    const remaining = Math.max(0, issued.wakeAt - execution.storeNow())
+    issued.timer = env.fork(
+      Effect.andThen(
+        Effect.sleep(remaining),
+        Effect.sync(() => {
+          issued.timer = null
+          if (issued.phase === "waiting" && execution.mode !== "stopped") {
+            parts.due(execution, issued)
+            progress()
+          }
+        }),
+      ),
+    )
+  }
+
+  // ---------------------------------------------------------------------------
+  // The pump: one delivery, then rest, then the next
+  // ---------------------------------------------------------------------------
+
+  const pump = (): void => {
+    if (pumping || execution.mode === "stopped") return
+    pumping = true
+    rest.whenAtRest(() => {
+      pumping = false
+      if (execution.mode !== "stopped") step()
+    })
+  }
+
+  const step = (): void => {
+    if (execution.mode === "ending") return
+    if (execution.bodyEnd !== null) return ended(execution.bodyEnd)
+    if (deliverCarried()) return pump()
+    const next = queue[0]
+    if (next !== undefined) {
+      const issued = issuedByKey.get(next.key)
+      if (issued === undefined) return awaitIssue(next)
+      if (issued.operation.kind !== next.kind) return diverge(next, issued.operation)
+      queue.shift()
+      deliver(issued, next)
+      return pump()
+    }
+    if (execution.mode === "compensating") return parts.replayed(execution)
+    if (handBackRequested) return considerHandBack()
+    if (unstarted.length > 0) startAll()
+    considerParking()
+  }
+
+  const deliverCarried = (): boolean => {
+    for (let i = 0; i < carried.length; i++) {
+      const record = carried[i] as Queued
+      const issued = issuedByKey.get(record.key)
+      if (issued === undefined) continue
+      if (issued.operation.kind !== record.kind) {
+        diverge(record, issued.operation)
+        return true
+      }
+      carried.splice(i, 1)
+      deliver(issued, record)
+      return true
+    }
+    return false
+  }
+
+  const deliver = (issued: Issued, record: Queued): void => {
+    issued.phase = "delivered"
+    open--
+    if (record.at !== null) execution.nowForBody = Math.max(execution.nowForBody, record.at)
+    if (record.outcome._tag === "Failure") execution.lastFailure = record.position
+    if (!issued.abandoned) issued.resume({ outcome: record.outcome, position: record.position })
+  }
+
+  /** The next record's key was not issued: the body may still be at pure asynchronous work. */
+  const awaitIssue = (record: Queued): void => {
+    if (graceOver === record.position) return divergeUnissued(record)
+    // whatever brought us here again was a sign of life: the grace begins anew
+    grace?.interruptUnsafe()
+    grace = env.fork(
+      Effect.andThen(
+        Effect.sleep(env.limits.divergenceGraceMs),
+        Effect.sync(() => {
+          grace = null
+          graceOver = record.position
+          pump()
+        }),
+      ),
+    )
+  }
+
+  const divergeUnissued = (record: Queued): void => {
+    if (execution.mode === "compensating") {
+      // what nobody asks for and nobody would undo may be passed over here
+      const stored = execution.records.get(record.key)
+      if (stored === undefined || !stored.hasCompensate) {
+        queue.shift()
+        return pump()
+      }
+    }
+    const called = unstarted.find((issued) => !execution.records.has(issued.key))
+    diverge(record, called?.operation ?? null, called?.key)
+  }
+
+  const diverge = (record: Queued, called: Operation | null, calledKey?: string): void => {
+    const error = encodeError(
+      new StepMismatch({
+        workflowRunId: run.workflowRunId,
+        workflow: run.workflow,
+        recordedKey: record.key,
+        recordedKind: record.kind,
+        position: record.position,
+        calledKey: called === null ? null : (calledKey ?? record.key),
+        calledKind: called?.kind ?? null,
+      }),
+    )
+    execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
+  }
+
+  /** The body has ended: what remains of the history must at least have been issued. */
+  const ended = (end: BodyEnd): void => {
+    if (end._tag === "Unreadable") {
+      return execution.finish(
+        { _tag: "Pause", error: end.error },
+        { _tag: "paused", error: end.error },
+      )
+    }
+    for (const record of queue) {
+      const issued = issuedByKey.get(record.key)
+      if (issued === undefined) {
+        if (execution.mode === "compensating" && !execution.records.get(record.key)?.hasCompensate)
+          continue
+        return diverge(record, null)
+      }
+      if (issued.operation.kind !== record.kind) return diverge(record, issued.operation)
+    }
+    if (execution.mode === "compensating") return parts.replayed(execution)
+    parts.bodyEnded(execution, end)
+  }
+
+  const startAll = (): void => {
+    const batch = unstarted.splice(0)
+    if (execution.records.size + open > env.limits.maxRecords || open > env.limits.maxFanOut) {
+      const error = encodeError(
+        new HistoryTooLong({
+          workflowRunId: run.workflowRunId,
+          records: execution.records.size,
+          open,
+          maxRecords: env.limits.maxRecords,
+          maxFanOut: env.limits.maxFanOut,
+        }),
+      )
+      parts.bodyEnded(execution, { _tag: "Failure", error, raw: undefined })
+      return
+    }
+    for (const issued of batch) {
+      if (execution.mode !== "forward") return
+      if (!issued.abandoned) parts.start(execution, issued)
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // Parking, handing back
+  // ---------------------------------------------------------------------------
+
+  const considerParking = (): void => {
+    if (execution.mode !== "forward") return
+    const waiting: Array<Issued> = []
+    for (const issued of issuedByKey.values()) {
+      if (issued.phase === "waiting" && !issued.abandoned) waiting.push(issued)
+    }
+    if (waiting.length === 0) return
+    let earliest: number | null = null
+    let untimed = false
+    for (const issued of waiting) {
+      if (issued.wakeAt === null || issued.operation.kind === "event") untimed = true
+      if (issued.wakeAt !== null) {
+        earliest = earliest === null ? issued.wakeAt : Math.min(earliest, issued.wakeAt)
+      }
+    }
+    const busy =
+      execution.executing > 0 ||
+      execution.inFlight > 0 ||
+      execution.signals.wakeCounter !== execution.sourcesCounter
+    const soon =
+      earliest !== null && earliest - execution.storeNow() <= env.limits.shortWaitMs
+    if (busy || soon) {
+      for (const issued of waiting) if (issued.timer === null) armTimer(issued)
+      return
+    }
+    execution.finish(
+      {
+        _tag: "Park",
+        status: untimed ? "waiting" : "sleeping",
+        dueAt: earliest,
+        delayMs: null,
+        wakeCounter: execution.sourcesCounter,
+      },
+      { _tag: "parked", woken: false },
+    )
+  }
+
+  const considerHandBack = (): void => {
+    if (execution.executing === 0 && execution.inFlight === 0) {
+      execution.finish({ _tag: "HandBack" }, { _tag: "handed-back" })
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // From outside
+  // ---------------------------------------------------------------------------
+
+  const onSignals = (signals: RunSignals): void => {
+    if (execution.mode === "stopped") return
+    // answers may arrive out of order: the counter only grows
+    if (signals.wakeCounter < execution.signals.wakeCounter) return
+    execution.signals = signals
+    if (execution.mode === "forward") {
+      if (signals.cancelRequest !== null) return parts.cancelled(execution)
+      if (signals.deadlinePassed) return parts.timedOut(execution)
+      if (signals.wakeCounter !== execution.sourcesCounter) env.refreshSources()
+    }
+  }
+
+  const takeSources = (sources: RunSources): void => {
+    for (const child of sources.children) execution.children.set(child.stepKey, child)
+    execution.events.splice(0, execution.events.length, ...sources.events)
+    execution.sourcesCounter = sources.wakeCounter
+  }
+
+  const handle: ExecutionHandle = {
+    execution,
+    onSignals,
+    onSources: (sources) => {
+      if (execution.mode === "stopped" || sources.wakeCounter < execution.sourcesCounter) return
+      takeSources(sources)
+      execution.noteAnswer(sources)
+      if (execution.mode !== "forward") return
+      parts.sourcesChanged(execution)
+      pump()
+    },
+    requestHandBack: () => {
+      handBackRequested = true
+      pump()
+    },
+    stopLost: () => execution.stop({ _tag: "lost" }),
+  }
+
+  // ---------------------------------------------------------------------------
+  // Begin
+  // ---------------------------------------------------------------------------
+
+  if (history !== null) {
+    takeSources(history)
+    for (const timer of history.timers) execution.timers.set(timer.stepKey, timer.wakeAt)
+    for (const record of history.records) {
+      if (record.status === "retrying") {
+        execution.retrying.set(record.stepKey, record)
+        continue
+      }
+      execution.records.set(record.stepKey, record)
+      nextPosition = Math.max(nextPosition, (record.position ?? 0) + 1)
+      ;(record.carried ? carried : queue).push(toQueued(record))
+    }
+    queue.sort((a, b) => a.position - b.position)
+    carried.sort((a, b) => a.position - b.position)
+  }
+  // a request that was there at the claim is honoured before the body does anything new
+  onSignals(execution.signals)
+  if (execution.mode === "forward" || execution.mode === "compensating") {
+    abandonBody = options.startBody(execution, (end) => {
+      execution.bodyEnd = end
+      pump()
+    })
+    if ((execution.mode as string) === "stopped") abandonBody()
+    pump()
+  }
+  return handle
+}

@@ -1,0 +1,113 @@
+/**
+ * What a body may ask for: the operations, as data with the functions that carry them out.
+ *
+ * The execution knows values only in their stored form. Encoding, decoding and typed errors are the
+ * business of the authoring modules (`Step`, `Sleep`, `Child` …), which build these specs.
+ */
+import type * as Effect from "effect/Effect"
+import type { StoredError } from "../ErrorPayload.ts"
+import type { Encoded } from "../Payload.ts"
+import type { RetryPolicy } from "../RetryPolicy.ts"
+
+/**
+ * What a step body is told about its try.
+ */
+export interface Attempt {
+  readonly workflowRunId: string
+  /** From 1. */
+  readonly attempt: number
+  /** Stable over all tries of this step in this run. */
+  readonly idempotencyKey: string
+  /** Aborts on a timeout, a cancel, a lost lease, or when the run ends without this step. */
+  readonly signal: AbortSignal
+}
+
+/**
+ * A failed try: what to store, and whether another try may help.
+ */
+export interface AttemptFailure {
+  readonly error: StoredError
+  readonly retryable: boolean
+}
+
+/**
+ * A function that undoes a completed step. It fails with what is to be stored.
+ */
+export type Undo = (
+  result: Encoded | null,
+  attempt: Attempt,
+) => Effect.Effect<void, StoredError>
+
+/**
+ * A step: its body is run and its outcome remembered.
+ */
+export interface StepOperation {
+  readonly kind: "step" | "side_effect"
+  readonly name: string
+  readonly run: (attempt: Attempt) => Effect.Effect<Encoded, AttemptFailure>
+  readonly retry: RetryPolicy
+  readonly timeoutMs: number | null
+  readonly undo: {
+    readonly run: Undo
+    readonly retry: RetryPolicy
+    readonly timeoutMs: number | null
+  } | null
+}
+
+/**
+ * A durable timer: from when it is first reached, or until an instant.
+ */
+export interface SleepOperation {
+  readonly kind: "sleep"
+  readonly name: string
+  readonly until: { readonly delayMs: number } | { readonly wakeAt: number }
+}
+
+/**
+ * A child run.
+ */
+export interface ChildOperation {
+  readonly kind: "child"
+  readonly name: string
+  readonly workflow: string
+  readonly version: string | null
+  readonly input: Encoded
+  readonly timeoutMs: number | null
+  readonly maxAttempts: number | null
+}
+
+/**
+ * An event for whoever listens to the engine.
+ */
+export interface EmitOperation {
+  readonly kind: "emit"
+  readonly name: string
+  readonly payload: Encoded
+}
+
+/**
+ * Wait for an event sent to the run; `null` as result means that the time was up.
+ */
+export interface EventOperation {
+  readonly kind: "event"
+  readonly name: string
+  readonly event: string
+  readonly timeoutMs: number | null
+}
+
+/**
+ * Any operation.
+ */
+export type Operation =
+  | StepOperation
+  | SleepOperation
+  | ChildOperation
+  | EmitOperation
+  | EventOperation
+
+/**
+ * How an operation ended, in stored form, as it is delivered to the body.
+ */
+export type Outcome =
+  | { readonly _tag: "Success"; readonly result: Encoded | null }
+  | { readonly _tag: "Failure"; readonly error: StoredError }

@@ -1,0 +1,121 @@
+/**
+ * Waits for runs to settle: at once when this process settled them, else by one query for all
+ * waiting ids each poll interval, sooner on a hint.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import type { StoredError } from "../ErrorPayload.ts"
+import { RunNotFound } from "../FlowlyError.ts"
+import type { Encoded } from "../Payload.ts"
+import { isTerminal, type TerminalStatus } from "../Run.ts"
+import type { RunRow, WorkflowStore } from "../WorkflowStore.ts"
+import type { Hints } from "./hints.ts"
+
+/**
+ * How a run ended.
+ */
+export interface RunOutcome {
+  readonly status: TerminalStatus
+  readonly result: Encoded | null
+  readonly error: StoredError | null
+}
+
+/**
+ * The waiting room.
+ */
+export interface Outcomes {
+  readonly wait: (workflowRunId: string) => Effect.Effect<RunOutcome, RunNotFound>
+  /** This process settled the run. */
+  readonly settled: (workflowRunId: string, outcome: RunOutcome) => void
+}
+
+type Reply = Deferred.Deferred<RunOutcome, RunNotFound>
+
+/**
+ * Starts the polling fiber, which sleeps while nobody waits, in the current scope.
+ */
+export const makeOutcomes = Effect.fnUntraced(function* (
+  store: WorkflowStore["Service"],
+  hints: Hints,
+  pollIntervalMs: number,
+): Effect.fn.Return<Outcomes, never, Scope.Scope> {
+  const waiting = new Map<string, Set<Reply>>()
+  const anybody = yield* Latch.make()
+  const nudge = yield* Latch.make()
+
+  const unsubscribe = hints.subscribe((hint) => {
+    if (hint === "settled" || hint === "reconnected") nudge.openUnsafe()
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(unsubscribe))
+
+  const reply = (id: string, effect: Effect.Effect<RunOutcome, RunNotFound>) => {
+    const replies = waiting.get(id)
+    if (replies === undefined) return
+    waiting.delete(id)
+    for (const one of replies) Deferred.doneUnsafe(one, effect)
+  }
+
+  const look = Effect.gen(function* () {
+    const ids = [...waiting.keys()]
+    for (let at = 0; at < ids.length; at += 1000) {
+      const page = ids.slice(at, at + 1000)
+      const rows = yield* store.getRuns(page)
+      const found = new Map(rows.map((row) => [row.workflowRunId, row]))
+      for (const id of page) {
+        const row = found.get(id)
+        if (row === undefined) {
+          reply(id, Effect.fail(new RunNotFound({ workflowRunId: id })))
+        } else if (isTerminal(row.status)) {
+          reply(id, Effect.succeed(outcomeOf(row, row.status)))
+        }
+      }
+    }
+  })
+
+  yield* Effect.forkScoped(
+    Effect.forever(
+      Effect.gen(function* () {
+        yield* anybody.await
+        if (waiting.size === 0) {
+          anybody.closeUnsafe()
+          return
+        }
+        nudge.closeUnsafe()
+        yield* Effect.ignore(look)
+        if (waiting.size > 0) {
+          yield* Effect.raceFirst(nudge.await, Effect.sleep(pollIntervalMs))
+        }
+      }),
+    ),
+  )
+
+  return {
+    wait: (id) =>
+      Effect.suspend(() => {
+        const mine: Reply = Deferred.makeUnsafe()
+        const replies = waiting.get(id)
+        if (replies) replies.add(mine)
+        else waiting.set(id, new Set([mine]))
+        anybody.openUnsafe()
+        // it may have settled before anybody waited
+        nudge.openUnsafe()
+        return Effect.ensuring(
+          Deferred.await(mine),
+          Effect.sync(() => {
+            const others = waiting.get(id)
+            others?.delete(mine)
+            if (others?.size === 0) waiting.delete(id)
+          }),
+        )
+      }),
+    settled: (id, outcome) => reply(id, Effect.succeed(outcome)),
+  }
+})
+
+const outcomeOf = (row: RunRow, status: TerminalStatus): RunOutcome => ({
+  status,
+  result: row.result,
+  error: row.error,
+})

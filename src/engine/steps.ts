@@ -1,0 +1,364 @@
+/**
+ * Carries operations out: step bodies with their tries, timeouts and backoffs; sleeps; children;
+ * events.
+ *
+ * A step's outcome is handed to the journal exactly once. A try that was aborted and ended by
+ * interruption has an unknown outcome: nothing is recorded for it. A long backoff is stored with
+ * the count of tries and lets the run park; a short one stays in memory.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type { StoredError } from "../ErrorPayload.ts"
+import { decodeError, encodeError, summarize } from "../ErrorPayload.ts"
+import { ChildFailed, StepTimeout } from "../FlowlyError.ts"
+import { delayAfter } from "../RetryPolicy.ts"
+import { isTerminal } from "../Run.ts"
+import type { ChildRow, NewRun } from "../WorkflowStore.ts"
+import type { Execution, Issued } from "./Execution.ts"
+import type {
+  AttemptFailure,
+  ChildOperation,
+  EventOperation,
+  Outcome,
+  SleepOperation,
+  StepOperation,
+} from "./Operation.ts"
+
+/**
+ * Starts an operation that has no record.
+ */
+export const start = (execution: Execution, issued: Issued): void => {
+  const { operation } = issued
+  issued.phase = "active"
+  switch (operation.kind) {
+    case "step":
+    case "side_effect":
+      return startStep(execution, issued, operation)
+    case "sleep":
+      return startSleep(execution, issued, operation)
+    case "child":
+      return startChild(execution, issued, operation)
+    case "event":
+      return startEvent(execution, issued, operation)
+    case "emit":
+      return execution.record(
+        issued,
+        { _tag: "Success", result: null },
+        { emitted: [{ stepKey: issued.key, name: operation.name, payload: operation.payload }] },
+      )
+  }
+}
+
+/**
+ * The wait of an operation is over, by this process's reckoning of the store's clock.
+ */
+export const due = (execution: Execution, issued: Issued): void => {
+  const { operation } = issued
+  if (operation.kind === "step" || operation.kind === "side_effect") {
+    return attempt(execution, issued, operation)
+  }
+  // the store accepts the end of a sleep, or the timeout of an event, only when it has passed
+  execution.record(issued, { _tag: "Success", result: null })
+}
+
+/**
+ * The sources were read anew: some waits may be over.
+ */
+export const sourcesChanged = (execution: Execution): void => {
+  for (const issued of execution.issued.values()) {
+    if (issued.phase !== "waiting") continue
+    if (issued.operation.kind === "child") {
+      const child = execution.children.get(issued.key)
+      if (child !== undefined && isTerminal(child.status)) settleChild(execution, issued, child)
+    } else if (issued.operation.kind === "event") {
+      takeEvent(execution, issued, issued.operation)
+    }
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Steps
+// -----------------------------------------------------------------------------
+
+const startStep = (execution: Execution, issued: Issued, operation: StepOperation): void => {
+  const earlier = execution.retrying.get(issued.key)
+  if (earlier === undefined) return attempt(execution, issued, operation)
+  issued.attempts = earlier.attempts
+  if (earlier.retryAt !== null && earlier.retryAt > execution.storeNow()) {
+    issued.phase = "waiting"
+    issued.wakeAt = earlier.retryAt
+    return execution.progress()
+  }
+  attempt(execution, issued, operation)
+}
+
+type AttemptResult =
+  | { readonly _tag: "Done"; readonly outcome: Outcome; readonly retryable: boolean }
+  | { readonly _tag: "Unknown" }
+
+const attempt = (execution: Execution, issued: Issued, operation: StepOperation): void => {
+  const { env, run } = execution
+  // a blocked event loop delays timers: ask again, now
+  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })
+  issued.phase = "active"
+  issued.wakeAt = null
+  issued.attempts++
+  issued.startedAtMs = env.monotonicMs()
+  execution.executing++
+  env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
+
+  const controller = new AbortController()
+  let ended = false
+  const end = (result: AttemptResult) => {
+    if (ended) return
+    ended = true
+    timer?.interruptUnsafe()
+    issued.abort = null
+    execution.executing--
+    if (execution.mode === "stopped") return
+    afterAttempt(execution, issued, operation, result)
+    execution.progress()
+  }
+  const { timeoutMs } = operation
+  let timer =
+    timeoutMs === null
+      ? null
+      : env.fork(
+          Effect.andThen(
+            Effect.sleep(timeoutMs),
+            Effect.sync(() => {
+              timer = null
+              const timeout = new StepTimeout({ stepKey: issued.key, timeoutMs })
+              const outcome: Outcome = { _tag: "Failure", error: encodeError(timeout) }
+              const body = issued.fiber
+              end({ _tag: "Done", outcome, retryable: true })
+              controller.abort(timeout)
+              body?.interruptUnsafe()
+            }),
+          ),
+        )
+  issued.abort = (reason) => {
+    controller.abort(reason)
+    issued.fiber?.interruptUnsafe()
+  }
+  const body = operation.run({
+    workflowRunId: run.workflowRunId,
+    attempt: issued.attempts,
+    idempotencyKey: `${run.workflowRunId}:${issued.key}`,
+    signal: controller.signal,
+  })
+  // uninterruptible around, so that a body which ended in spite of an abort still tells how
+  issued.fiber = env.fork(
+    Effect.uninterruptible(
+      Effect.matchCause(body, {
+        onSuccess: (result) =>
+          end({ _tag: "Done", outcome: { _tag: "Success", result }, retryable: false }),
+        onFailure: (cause) => end(classify(cause)),
+      }),
+    ),
+  )
+}
+
+const classify = (cause: Cause.Cause<AttemptFailure>): AttemptResult => {
+  for (const reason of cause.reasons) {
+    if (Cause.isFailReason(reason)) {
+      const { error, retryable } = reason.error
+      return { _tag: "Done", outcome: { _tag: "Failure", error }, retryable }
+    }
+  }
+  if (Cause.hasInterruptsOnly(cause)) return { _tag: "Unknown" }
+  const error = encodeError(Cause.squash(cause))
+  return { _tag: "Done", outcome: { _tag: "Failure", error }, retryable: true }
+}
+
+const afterAttempt = (
+  execution: Execution,
+  issued: Issued,
+  operation: StepOperation,
+  result: AttemptResult,
+): void => {
+  const { env } = execution
+  if (result._tag === "Unknown") return
+  const { outcome } = result
+  if (outcome._tag === "Success") {
+    env.hook({ _tag: "step:completed", stepKey: issued.key, attempts: issued.attempts })
+    return execution.record(issued, outcome)
+  }
+  const again =
+    result.retryable &&
+    issued.attempts < operation.retry.maxAttempts &&
+    execution.mode === "forward" &&
+    !issued.abandoned
+  env.hook({
+    _tag: "step:failed",
+    stepKey: issued.key,
+    attempts: issued.attempts,
+    error: outcome.error,
+    willRetry: again,
+  })
+  if (!again) return execution.record(issued, outcome)
+  backOff(execution, issued, operation, outcome.error)
+}
+
+const backOff = (
+  execution: Execution,
+  issued: Issued,
+  operation: StepOperation,
+  error: StoredError,
+): void => {
+  const { env } = execution
+  const delayMs = delayAfter(operation.retry, issued.attempts, env.random)
+  issued.phase = "waiting"
+  issued.wakeAt = execution.storeNow() + delayMs
+  if (delayMs <= env.limits.shortWaitMs && !execution.handBack()) return
+  execution.write({
+    records: [
+      {
+        stepKey: issued.key,
+        name: operation.name,
+        kind: operation.kind,
+        position: null,
+        status: "retrying",
+        attempts: issued.attempts,
+        result: null,
+        error,
+        hasCompensate: operation.undo !== null,
+        retryDelayMs: delayMs,
+        elapsedMs: env.monotonicMs() - issued.startedAtMs,
+        eventId: null,
+      },
+    ],
+    onCommitted: (answer) => {
+      issued.wakeAt = answer.now + delayMs
+    },
+  })
+}
+
+// -----------------------------------------------------------------------------
+// Sleeps
+// -----------------------------------------------------------------------------
+
+const startSleep = (execution: Execution, issued: Issued, operation: SleepOperation): void => {
+  const fixed = execution.timers.get(issued.key)
+  if (fixed !== undefined) return waitUntil(execution, issued, fixed)
+  // journaled when first reached, for short sleeps too: else each crash would restart it
+  execution.write({
+    timers: [{ stepKey: issued.key, ...operation.until }],
+    onCommitted: (answer) => {
+      const timer = answer.timers.find((one) => one.stepKey === issued.key)
+      waitUntil(execution, issued, timer?.wakeAt ?? answer.now)
+    },
+  })
+}
+
+const waitUntil = (execution: Execution, issued: Issued, wakeAt: number): void => {
+  issued.phase = "waiting"
+  issued.wakeAt = wakeAt
+  if (wakeAt <= execution.storeNow()) due(execution, issued)
+  else execution.progress()
+}
+
+// -----------------------------------------------------------------------------
+// Children
+// -----------------------------------------------------------------------------
+
+const startChild = (execution: Execution, issued: Issued, operation: ChildOperation): void => {
+  const { env, run } = execution
+  const known = execution.children.get(issued.key)
+  const failedEarlier =
+    known !== undefined &&
+    known.parentAttempt < run.attempt &&
+    isTerminal(known.status) &&
+    known.status !== "completed"
+  if (known !== undefined && !failedEarlier) {
+    if (isTerminal(known.status)) return settleChild(execution, issued, known)
+    issued.phase = "waiting"
+    return execution.progress()
+  }
+  const child: NewRun = {
+    workflowRunId: env.newRunId(),
+    workflow: operation.workflow,
+    version: operation.version,
+    input: operation.input,
+    priority: 0,
+    scheduledFor: null,
+    timeoutMs: operation.timeoutMs,
+    maxAttempts: operation.maxAttempts,
+    idempotencyKey: null,
+    concurrencyKey: null,
+    parent: { workflowRunId: run.workflowRunId, stepKey: issued.key, attempt: run.attempt },
+  }
+  execution.write({
+    children: [child],
+    onCommitted: (answer) => {
+      const inserted = answer.children.find((one) => one.stepKey === issued.key)
+      issued.phase = "waiting"
+      // a reading of the sources that came earlier knows more than this
+      const read = execution.children.get(issued.key)
+      if (read !== undefined && read.parentAttempt === run.attempt) {
+        if (isTerminal(read.status)) settleChild(execution, issued, read)
+        return
+      }
+      execution.children.set(issued.key, {
+        stepKey: issued.key,
+        workflowRunId: inserted?.workflowRunId ?? child.workflowRunId,
+        parentAttempt: run.attempt,
+        status: "pending",
+        result: null,
+        error: null,
+      })
+    },
+  })
+}
+
+const settleChild = (execution: Execution, issued: Issued, child: ChildRow): void => {
+  if (child.status === "completed") {
+    return execution.record(issued, { _tag: "Success", result: child.result })
+  }
+  const { operation } = issued
+  const failed = new ChildFailed({
+    workflow: operation.kind === "child" ? operation.workflow : operation.name,
+    workflowRunId: child.workflowRunId,
+    status: child.status,
+    reason: child.error === null ? "no error was recorded" : summarize(child.error),
+    ...(child.error === null ? {} : { cause: decodeError(child.error) }),
+  })
+  execution.record(issued, { _tag: "Failure", error: encodeError(failed) })
+}
+
+// -----------------------------------------------------------------------------
+// Events
+// -----------------------------------------------------------------------------
+
+const startEvent = (execution: Execution, issued: Issued, operation: EventOperation): void => {
+  issued.phase = "waiting"
+  if (takeEvent(execution, issued, operation)) return
+  if (operation.timeoutMs === null) return execution.progress()
+  const fixed = execution.timers.get(issued.key)
+  if (fixed !== undefined) return waitUntil(execution, issued, fixed)
+  issued.phase = "active"
+  execution.write({
+    timers: [{ stepKey: issued.key, delayMs: operation.timeoutMs }],
+    onCommitted: (answer) => {
+      const timer = answer.timers.find((one) => one.stepKey === issued.key)
+      issued.phase = "waiting"
+      if (takeEvent(execution, issued, operation)) return
+      waitUntil(execution, issued, timer?.wakeAt ?? answer.now)
+    },
+  })
+}
+
+/** Takes the oldest event of the name that no wait has taken. */
+const takeEvent = (execution: Execution, issued: Issued, operation: EventOperation): boolean => {
+  const index = execution.events.findIndex((event) => event.name === operation.event)
+  if (index < 0) return false
+  const event = execution.events[index]
+  if (event === undefined) return false
+  execution.events.splice(index, 1)
+  execution.record(
+    issued,
+    { _tag: "Success", result: event.payload },
+    { eventId: event.eventId },
+  )
+  return true
+}

@@ -1,0 +1,65 @@
+/**
+ * A supervised loop: one duty, repeated, with jitter; restarted with a growing pause when it fails
+ * or dies; its health visible.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+
+/**
+ * How a loop is doing. `lastOkMs` is on the monotonic clock.
+ */
+export interface LoopHealth {
+  readonly name: string
+  lastOkMs: number
+  failures: number
+  lastError: string | null
+}
+
+/**
+ * A pause of about `ms`, somewhere in its last fifth: many workers must not march in step.
+ */
+export const jittered = (ms: number, random: () => number): number => ms * (0.8 + random() * 0.2)
+
+/**
+ * Forks the loop in the current scope. `turn` does the duty once and answers how long to pause, in
+ * milliseconds; `wait` pauses.
+ */
+export const superviseLoop = (options: {
+  readonly name: string
+  readonly health: Map<string, LoopHealth>
+  readonly monotonicMs: () => number
+  readonly turn: Effect.Effect<number, unknown>
+  readonly wait?: (ms: number) => Effect.Effect<void>
+}): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const health: LoopHealth = {
+      name: options.name,
+      lastOkMs: options.monotonicMs(),
+      failures: 0,
+      lastError: null,
+    }
+    options.health.set(options.name, health)
+    const wait = options.wait ?? Effect.sleep
+    const turn = options.turn.pipe(
+      Effect.tap(() =>
+        Effect.sync(() => {
+          health.lastOkMs = options.monotonicMs()
+          health.failures = 0
+          health.lastError = null
+        }),
+      ),
+      Effect.catchCause((cause) => {
+        if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+        health.failures++
+        const error = Cause.squash(cause)
+        health.lastError = error instanceof Error ? error.message : String(error)
+        const pause = Math.min(250 * 2 ** Math.min(health.failures - 1, 6), 5000)
+        return Effect.as(
+          Effect.logWarning(`flowly: ${options.name}: ${health.lastError}`),
+          pause * (0.5 + Math.random() / 2),
+        )
+      }),
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(turn, wait)))
+  })

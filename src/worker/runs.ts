@@ -1,0 +1,338 @@
+/**
+ * The runs that this process executes: from a claim to the end of its execution.
+ *
+ * A run stays here until the commit that ends its claim was answered, so that whatever the store
+ * holds for this worker is accounted for by an entry here, or released by reconciliation.
+ */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import { v7 as uuidv7 } from "uuid"
+import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
+import { bodyEnded, cancelled, replayed, timedOut } from "../engine/endings.ts"
+import {
+  type ExecutionEnd,
+  type ExecutionEnv,
+  type ExecutionHandle,
+  type ExecutionLimits,
+  type ExecutionParts,
+  startExecution,
+} from "../engine/Execution.ts"
+import type { Outcomes } from "../engine/outcomes.ts"
+import { due, sourcesChanged, start } from "../engine/steps.ts"
+import type { Journal } from "../Journal.ts"
+import type {
+  Claim,
+  ClaimedRun,
+  RunHistory,
+  RunSignals,
+  RunSources,
+  WorkflowStore,
+} from "../WorkflowStore.ts"
+
+const parts: ExecutionParts = {
+  start,
+  due,
+  sourcesChanged,
+  bodyEnded,
+  replayed,
+  cancelled,
+  timedOut,
+}
+
+/**
+ * The executing runs of a worker.
+ */
+export interface Runs {
+  readonly size: () => number
+  /** A run with two or more crashes is executing here. */
+  readonly suspect: () => boolean
+  readonly accountsFor: (claim: Claim) => boolean
+  readonly claims: () => ReadonlyArray<Claim>
+  /** Executes claimed runs; histories are read together. */
+  readonly execute: (runs: ReadonlyArray<ClaimedRun>) => void
+  readonly onSignals: (
+    claims: ReadonlyArray<Claim>,
+    signals: ReadonlyArray<RunSignals & { readonly workflowRunId: string }>,
+  ) => void
+  /** Runs whose sources are to be read; forgets them. */
+  readonly takeStale: () => ReadonlyArray<string>
+  readonly onSources: (sources: ReadonlyArray<RunSources>) => void
+  readonly dropAll: () => void
+  /** From now on, every run is handed back at its next safe point. */
+  readonly handBackAll: () => void
+  /** Hands back what is left, without waiting for its steps. */
+  readonly forceHandBackAll: () => void
+}
+
+interface Entry {
+  readonly claim: Claim
+  readonly run: ClaimedRun
+  /** `null` while its history is being read. */
+  handle: ExecutionHandle | null
+  /** The claim is over for us: an end must not be told twice. */
+  ended: boolean
+  handBack: boolean
+}
+
+/**
+ * What the runs need from their worker.
+ */
+export interface RunsOptions {
+  readonly store: WorkflowStore["Service"]
+  readonly journal: Journal["Service"]
+  readonly outcomes: Outcomes
+  readonly workflow: (name: string) => RegisteredWorkflow | undefined
+  readonly limits: ExecutionLimits
+  readonly fork: ExecutionEnv["fork"]
+  readonly leaseTrusted: () => boolean
+  readonly monotonicMs: () => number
+  readonly random: () => number
+  readonly lifecycle: (event: LifecycleEvent) => void
+  /** Signals of runs should be read soon. */
+  readonly wantSignals: () => void
+  /** Sources of runs should be read soon. */
+  readonly wantSources: () => void
+  /** A slot became free. */
+  readonly onFreed: () => void
+}
+
+/**
+ * An empty set of runs.
+ */
+export const makeRuns = (options: RunsOptions): Runs => {
+  const { store, journal, fork } = options
+  const entries = new Map<string, Entry>()
+  const stale = new Set<string>()
+  let handingBack = false
+
+  const remove = (entry: Entry) => {
+    if (entries.get(entry.claim.workflowRunId) === entry) {
+      entries.delete(entry.claim.workflowRunId)
+    }
+    options.onFreed()
+  }
+
+  const begin = (entry: Entry, history: RunHistory | null) => {
+    const { run, claim } = entry
+    const workflow = options.workflow(run.workflow)
+    if (entry.ended) return
+    if (workflow === undefined) {
+      // unregistered since the claim: another worker may know it
+      journal.append(claim, {
+        transition: { _tag: "HandBack" },
+        onCommitted: () => remove(entry),
+        onLost: () => remove(entry),
+        onRejected: () => remove(entry),
+      })
+      return
+    }
+    const info = {
+      workflowRunId: run.workflowRunId,
+      workflow: run.workflow,
+      attempt: run.attempt,
+    }
+    const env: ExecutionEnv = {
+      limits: options.limits,
+      fork,
+      append: (fragment) => journal.append(claim, fragment),
+      refreshSignals: options.wantSignals,
+      refreshSources: () => {
+        stale.add(run.workflowRunId)
+        options.wantSources()
+      },
+      cancelChildren: (ids) =>
+        Effect.forEach(
+          ids,
+          (workflowRunId) =>
+            store
+              .requestCancel({ workflowRunId, compensate: null, reason: "its parent ended" })
+              .pipe(Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() })),
+          { discard: true },
+        ).pipe(
+          Effect.ignore,
+          Effect.andThen(
+            Effect.sync(() => {
+              journal.hints.send("work")
+              journal.hints.send("signal")
+            }),
+          ),
+        ),
+      leaseTrusted: options.leaseTrusted,
+      monotonicMs: options.monotonicMs,
+      random: options.random,
+      newRunId: uuidv7,
+      hook: (event) => options.lifecycle({ ...info, type: "step", event }),
+    }
+    if (history === null && !run.compensating) {
+      options.lifecycle({ ...info, type: "workflow:started" })
+    }
+    entry.handle = startExecution({
+      run,
+      history,
+      env,
+      parts,
+      startBody: workflow.startBody,
+      onEnd: (end) => ended(entry, end),
+    })
+    if (entry.handBack || handingBack) entry.handle.requestHandBack()
+    watchDeadline(entry)
+  }
+
+  /** The store says whether a deadline has passed; our timer only says when to ask. */
+  const watchDeadline = (entry: Entry) => {
+    const { deadlineAt, compensating } = entry.run
+    if (deadlineAt === null || compensating) return
+    fork(
+      Effect.gen(function* () {
+        while (!entry.ended) {
+          const left = deadlineAt - (entry.handle?.execution.storeNow() ?? deadlineAt)
+          yield* Effect.sleep(Math.max(left, 50))
+          if (!entry.ended) options.wantSignals()
+        }
+      }),
+    )
+  }
+
+  const ended = (entry: Entry, end: ExecutionEnd) => {
+    if (entry.ended) return
+    entry.ended = true
+    const { run } = entry
+    if (end._tag === "compensate") {
+      // the same claim goes on, as a replay that undoes
+      const next: Entry = {
+        ...entry,
+        run: { ...run, compensating: true, error: end.error, hasHistory: true },
+        handle: null,
+        ended: false,
+      }
+      entries.set(run.workflowRunId, next)
+      readThenBegin([next])
+      return
+    }
+    tell(entry, end)
+    remove(entry)
+  }
+
+  const tell = ({ run }: Entry, end: ExecutionEnd) => {
+    const info = {
+      workflowRunId: run.workflowRunId,
+      workflow: run.workflow,
+      attempt: run.attempt,
+    }
+    if (end._tag === "retrying") {
+      const { error } = end
+      options.lifecycle({
+        ...info,
+        type: "workflow:failed",
+        status: "pending",
+        error,
+        willRetry: true,
+      })
+    }
+    if (end._tag !== "settled") return
+    const { status, result, error } = end.transition
+    options.outcomes.settled(run.workflowRunId, { status, result, error })
+    if (run.parent !== null) {
+      journal.hints.send("work")
+      journal.hints.send("signal")
+    }
+    if (status === "completed") {
+      options.lifecycle({ ...info, type: "workflow:completed", result })
+    } else if (status === "compensated") {
+      options.lifecycle({ ...info, type: "workflow:compensated", error })
+    } else {
+      options.lifecycle({ ...info, type: "workflow:failed", status, error, willRetry: false })
+    }
+  }
+
+  const readThenBegin = (batch: ReadonlyArray<Entry>) => {
+    const ids = batch.map((entry) => entry.claim.workflowRunId)
+    fork(
+      store.loadHistory(ids).pipe(
+        Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
+        Effect.matchCause({
+          onSuccess: (histories) => {
+            const byId = new Map(histories.map((one) => [one.workflowRunId, one]))
+            for (const entry of batch) {
+              const history = byId.get(entry.claim.workflowRunId)
+              if (entry.ended) continue
+              // no row: the run was deleted
+              if (history === undefined) ended(entry, { _tag: "lost" })
+              else begin(entry, history)
+            }
+          },
+          // reconciliation releases them
+          onFailure: () => {
+            for (const entry of batch) ended(entry, { _tag: "lost" })
+          },
+        }),
+      ),
+    )
+  }
+
+  const drop = (entry: Entry) => {
+    if (entry.handle) entry.handle.stopLost()
+    // also what waits for an answer of the journal: the claim is not to be trusted
+    if (!entry.ended) ended(entry, { _tag: "lost" })
+  }
+
+  return {
+    size: () => entries.size,
+    suspect: () => [...entries.values()].some((entry) => entry.run.crashCount >= 2),
+    accountsFor: (claim) => entries.get(claim.workflowRunId)?.claim.token === claim.token,
+    claims: () => [...entries.values()].map((entry) => entry.claim),
+    execute: (runs) => {
+      const withHistory: Array<Entry> = []
+      const fresh: Array<Entry> = []
+      for (const run of runs) {
+        const claim = { workflowRunId: run.workflowRunId, token: run.token }
+        const entry: Entry = { claim, run, handle: null, ended: false, handBack: handingBack }
+        const older = entries.get(run.workflowRunId)
+        entries.set(run.workflowRunId, entry)
+        // a newer claim of the same run: the older one is over
+        if (older) drop(older)
+        ;(run.hasHistory ? withHistory : fresh).push(entry)
+      }
+      for (const entry of fresh) begin(entry, null)
+      if (withHistory.length > 0) readThenBegin(withHistory)
+    },
+    onSignals: (claims, signals) => {
+      const byId = new Map(signals.map((one) => [one.workflowRunId, one]))
+      for (const claim of claims) {
+        const entry = entries.get(claim.workflowRunId)
+        if (entry === undefined || entry.claim.token !== claim.token || !entry.handle) continue
+        const signal = byId.get(claim.workflowRunId)
+        if (signal) entry.handle.onSignals(signal)
+        else if (entry.handle.execution.mode !== "stopped") drop(entry)
+      }
+    },
+    takeStale: () => {
+      const ids = [...stale].filter((id) => entries.has(id))
+      stale.clear()
+      return ids
+    },
+    onSources: (sources) => {
+      for (const one of sources) entries.get(one.workflowRunId)?.handle?.onSources(one)
+    },
+    dropAll: () => {
+      for (const entry of [...entries.values()]) drop(entry)
+    },
+    handBackAll: () => {
+      handingBack = true
+      for (const entry of entries.values()) {
+        entry.handBack = true
+        entry.handle?.requestHandBack()
+      }
+    },
+    forceHandBackAll: () => {
+      for (const entry of entries.values()) {
+        entry.handle?.execution.finish({ _tag: "HandBack" }, { _tag: "handed-back" })
+      }
+    },
+  }
+}
+
+const storeRetry = Schedule.min([
+  Schedule.exponential("50 millis"),
+  Schedule.spaced("1 second"),
+]).pipe(Schedule.jittered)
