@@ -1,6 +1,6 @@
 /** Starts the server for the `integration` project, says which it is, and stops it at the end. */
 import type { TestProject } from "vitest/node"
-import { dropLeftovers } from "./database.ts"
+import { dropLeftovers } from "./provision.ts"
 import { startTestServer } from "./server.ts"
 
 declare module "vitest" {

@@ -1,0 +1,129 @@
+/**
+ * `npm run smoke`: installs the packed flowly into an empty project, beside the `effect` that it
+ * was tested with, and uses it there as its users do. Node's own loader and the compiler see what
+ * they would see after `npm install flowly effect`.
+ */
+import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs"
+import { mkdirSync } from "node:fs"
+import * as path from "node:path"
+import { lockedVersion, pack, root, run } from "./pack.ts"
+
+const packed = pack()
+const project = path.join(packed.folder, "project")
+const installed = path.join(project, "node_modules/flowly")
+
+const checks: ReadonlyArray<readonly [string, () => void]> = [
+  ["the package holds what it names, and no tests", holdsWhatItNames],
+  ["it installs beside effect", install],
+  ["every entry point can be imported", importEntries],
+  ["flowly can be required", requireIt],
+  ["no type of flowly comes from effect", hasNoEffectTypes],
+  ["a program of a promise user type-checks and runs", () => useIt("promise.ts")],
+  ["a program of an Effect user type-checks and runs", () => useIt("effect.ts")],
+  ["flowly/embedded says how to install the binaries", embeddedWithoutBinaries],
+]
+
+try {
+  for (const [what, check] of checks) {
+    check()
+    console.log(`ok: ${what}`)
+  }
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error)
+  process.exitCode = 1
+} finally {
+  packed.remove()
+}
+
+function holdsWhatItNames() {
+  const manifest = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"))
+  const entries: ReadonlyArray<string> = Object.values<Record<string, string> | string>(
+    manifest.exports,
+  ).flatMap((entry) => (typeof entry === "string" ? [entry] : Object.values(entry)))
+  for (const entry of [...entries, "./LICENSE", "./README.md"]) {
+    const file = entry.slice("./".length)
+    if (!packed.files.includes(file)) throw new Error(`the package lacks ${file}`)
+  }
+  const strange = packed.files.filter((file) => /(^test|\.test\.|node_modules)/.test(file))
+  if (strange.length > 0) throw new Error(`the package holds ${strange.join(", ")}`)
+  for (const file of packed.files.filter((name) => name.endsWith(".js"))) {
+    for (const companion of [`${file}.map`, file.replace(/\.js$/, ".d.ts")]) {
+      if (!packed.files.includes(companion)) throw new Error(`the package lacks ${companion}`)
+    }
+  }
+}
+
+function install() {
+  mkdirSync(project)
+  const manifest = { name: "consumer", private: true, type: "module" }
+  writeFileSync(path.join(project, "package.json"), JSON.stringify(manifest))
+  const quiet = ["--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+  const effect = `effect@${lockedVersion("effect")}`
+  run("npm", ["install", ...quiet, packed.tarball, effect], { cwd: project })
+  if (!existsSync(installed)) throw new Error("flowly is not in node_modules")
+}
+
+function node(...args: ReadonlyArray<string>): string {
+  return run(process.execPath, args, { cwd: project, timeout: 60_000 })
+}
+
+function importEntries() {
+  for (const entry of ["flowly", "flowly/effect", "flowly/testing", "flowly/embedded"]) {
+    node("--input-type=module", "-e", `await import(${JSON.stringify(entry)})`)
+  }
+}
+
+function requireIt() {
+  const code = `if (typeof require("flowly").DurableEngine !== "function") process.exit(1)`
+  node("--input-type=commonjs", "-e", code)
+}
+
+/** Follows the declarations that are reachable from the entry point. */
+function hasNoEffectTypes() {
+  const seen = new Set<string>()
+  const visit = (file: string) => {
+    if (seen.has(file)) return
+    seen.add(file)
+    const text = readFileSync(file, "utf8")
+    for (const [, specifier = ""] of text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)) {
+      if (/^(effect|@effect)(\/|$)/.test(specifier)) {
+        throw new Error(`${path.relative(installed, file)} imports a type from ${specifier}`)
+      }
+      if (specifier.startsWith(".")) {
+        visit(path.resolve(path.dirname(file), specifier.replace(/\.[jt]s$/, ".d.ts")))
+      }
+    }
+  }
+  visit(path.join(installed, "dist/index.d.ts"))
+}
+
+/** The consumer has no types of Node: flowly's declarations must not need any. */
+function useIt(program: string) {
+  cpSync(path.join(import.meta.dirname, "consumer", program), path.join(project, program))
+  const compilerOptions = {
+    target: "ES2023",
+    module: "NodeNext",
+    lib: ["ES2023", "ESNext.Disposable", "DOM"],
+    types: [],
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    noEmit: true,
+    skipLibCheck: program === "effect.ts", // effect's own declarations are not ours to check
+  }
+  const config = { compilerOptions, files: [program] }
+  writeFileSync(path.join(project, "tsconfig.json"), JSON.stringify(config))
+  run(path.join(root, "node_modules/.bin/tsc"), ["-p", project])
+  node(program)
+}
+
+function embeddedWithoutBinaries() {
+  const said = node(
+    "--input-type=module",
+    "-e",
+    `import { startEmbeddedPostgres } from "flowly/embedded"
+     startEmbeddedPostgres().catch((error) => console.log(error._tag, error.reason, error.message))`,
+  )
+  if (!/^EmbeddedPostgresError BinariesMissing .*npm install/.test(said)) {
+    throw new Error(`flowly/embedded without binaries says: ${said}`)
+  }
+}
