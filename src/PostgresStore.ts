@@ -1,0 +1,233 @@
+/**
+ * The store on Postgres: what the database promises, runs can rely on.
+ *
+ * One statement per verb, or one and a read; no procedures, no triggers, no session state, so that it
+ * works behind a transaction pooler (without LISTEN) and on a promoted standby. The rules are in the
+ * contract (`WorkflowStore`); how each is kept stands over the clause that keeps it, in `postgres/`.
+ *
+ * - `layerUrl`: on `@effect/sql-pg`, with connections of our own, which carry time limits.
+ * - `layerPool`: on the application's `pg.Pool`. Ours to borrow from, never to end.
+ * - `layer`: on any Postgres `SqlClient` that is there; a trigger then takes part in the
+ *   application's `sql.withTransaction`.
+ *
+ * Connections a worker needs: one for the journal and whatever else is asked, one for the heartbeat,
+ * one more for LISTEN (`verify` says so).
+ *
+ * @since 0.1.0
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import { EngineClock } from "./EngineClock.ts"
+import { InvalidInput, PoolTooSmall } from "./FlowlyError.ts"
+import { claimRuns, readSignals, releaseClaims } from "./postgres/claimRuns.ts"
+import { commit } from "./postgres/commit.ts"
+import { makeDatabase } from "./postgres/database.ts"
+import { sendEvents, tailEvents } from "./postgres/events.ts"
+import { listen, notify } from "./postgres/hints.ts"
+import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/history.ts"
+import { insertRuns } from "./postgres/insertRuns.ts"
+import { migrate, verifySchema } from "./postgres/migrate.ts"
+import { defaultSchema, makeNames } from "./postgres/names.ts"
+import { makePoolClient, type PgPoolLike } from "./postgres/pgPool.ts"
+import { getRuns, listRuns, readClock } from "./postgres/reads.ts"
+import { requestCancel, resumeRun, retryRun } from "./postgres/requests.ts"
+import {
+  dueSchedules,
+  fireTick,
+  listSchedules,
+  removeSchedule,
+  upsertSchedule,
+} from "./postgres/schedules.ts"
+import { deadLetterPoison, refundCrashes, sweep } from "./postgres/sweep.ts"
+import { registerWorker, renewLease, retireWorker } from "./postgres/workers.ts"
+import { WorkflowStore } from "./WorkflowStore.ts"
+
+export type { PgPoolClientLike, PgPoolLike } from "./postgres/pgPool.ts"
+
+/**
+ * How the store uses its database.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Where the tables are. Default `durable_workflow`. */
+  readonly schema?: string | undefined
+  /** The deadline of each statement, default 10,000. Keep it below a third of the lease. */
+  readonly statementTimeoutMs?: number | undefined
+  /** `false` for poolers that cannot keep prepared statements. Default `true`. */
+  readonly prepare?: boolean | undefined
+}
+
+/**
+ * The connections of `layerUrl`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UrlOptions extends Options {
+  readonly url: string | Redacted.Redacted
+  /** Default 10. A worker needs 3 (2 without LISTEN). */
+  readonly maxConnections?: number | undefined
+  readonly applicationName?: string | undefined
+  /**
+   * Session defaults. Unless given: time limits, and no JIT. Poolers refuse parameters that they do
+   * not know: give `{}` there. With `prepare: false` there are none by default.
+   */
+  readonly startupParameters?: Readonly<Record<string, string>> | undefined
+}
+
+/**
+ * The store on the `SqlClient` that is there.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: Options = {},
+): Layer.Layer<WorkflowStore, InvalidInput, SqlClient.SqlClient | EngineClock> =>
+  Layer.effect(
+    WorkflowStore,
+    Effect.flatMap(SqlClient.SqlClient, (sql) => make(sql, options)),
+  )
+
+/**
+ * The store on connections of its own.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerUrl = (
+  options: UrlOptions,
+): Layer.Layer<WorkflowStore, InvalidInput | SqlError, EngineClock> => {
+  const timeoutMs = options.statementTimeoutMs ?? defaultStatementTimeoutMs
+  const prepare = options.prepare ?? true
+  const client = PgClient.layer({
+    url: typeof options.url === "string" ? Redacted.make(options.url) : options.url,
+    maxConnections: options.maxConnections ?? defaultMaxConnections,
+    applicationName: options.applicationName ?? "flowly",
+    prepare,
+    // A peer that is gone without a word is noticed by the keepalive, not by the next statement.
+    keepAlive: Duration.seconds(30),
+    connectTimeout: Duration.millis(timeoutMs),
+    startupParameters: options.startupParameters ?? (prepare ? sessionDefaults(timeoutMs) : {}),
+  })
+  return Layer.provide(layer(options), client)
+}
+
+/**
+ * The store on the application's `pg.Pool`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerPool = (
+  options: Options & { readonly pool: PgPoolLike },
+): Layer.Layer<WorkflowStore, InvalidInput, EngineClock> =>
+  Layer.provide(layer(options), layerPoolClient(options.pool))
+
+/**
+ * The `SqlClient` over a `pg.Pool` that `layerPool` uses: for applications that want both.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerPoolClient = (pool: PgPoolLike): Layer.Layer<SqlClient.SqlClient> =>
+  Layer.effectContext(
+    Effect.map(makePoolClient(pool), (client) => Context.make(SqlClient.SqlClient, client)),
+  )
+
+const defaultStatementTimeoutMs = 10_000
+const defaultMaxConnections = 10
+
+/** The server gives up a little after we do: what we no longer wait for must not hold locks. */
+const sessionDefaults = (timeoutMs: number): Readonly<Record<string, string>> => ({
+  statement_timeout: String(timeoutMs + 1000),
+  lock_timeout: String(timeoutMs),
+  idle_in_transaction_session_timeout: "60000",
+  // The big statements look expensive to the planner and run for a millisecond: never worth a compile.
+  jit: "off",
+})
+
+/**
+ * The store on a client.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, options: Options = {}) {
+  const names = yield* Effect.fromResult(makeNames(options.schema ?? defaultSchema))
+  const statementTimeoutMs = options.statementTimeoutMs ?? defaultStatementTimeoutMs
+  if (!Number.isSafeInteger(statementTimeoutMs) || statementTimeoutMs < 100) {
+    return yield* new InvalidInput({
+      field: "statementTimeoutMs",
+      reason: "must be a whole number of milliseconds, at least 100",
+    })
+  }
+  const { now } = yield* EngineClock
+  const prepare = options.prepare ?? true
+  const database = makeDatabase({ sql, names, now, statementTimeoutMs, prepare })
+  return WorkflowStore.of({
+    name: "postgres",
+    migrate: migrate(sql, database),
+    verify: (needs) =>
+      Effect.andThen(verifyPool(maxConnectionsOf(sql), needs), verifySchema(database)),
+    now: readClock(database),
+    registerWorker: registerWorker(database),
+    renewLease: renewLease(database),
+    retireWorker: retireWorker(database),
+    refundCrashes: refundCrashes(database),
+    sweep: sweep(database),
+    deadLetterPoison: deadLetterPoison(database),
+    claimRuns: claimRuns(database),
+    loadHistory: loadHistory(database),
+    loadSources: loadSources(database),
+    readSignals: readSignals(database),
+    releaseClaims: releaseClaims(database),
+    insertRuns: insertRuns(database),
+    commit: commit(database),
+    requestCancel: requestCancel(database),
+    resumeRun: resumeRun(database),
+    retryRun: retryRun(database),
+    sendEvents: sendEvents(database),
+    getRuns: getRuns(database),
+    listRuns: listRuns(database),
+    getSteps: getSteps(database),
+    getEvents: getEvents(database),
+    tailEvents: tailEvents(database),
+    upsertSchedule: upsertSchedule(database),
+    removeSchedule: removeSchedule(database),
+    listSchedules: listSchedules(database),
+    dueSchedules: dueSchedules(database),
+    fireTick: fireTick(database),
+    notify: notify(database),
+    listen: listen(sql, database),
+  })
+})
+
+/** As `PgClient` and our own client tell it; of another client's pool nothing is known. */
+const maxConnectionsOf = (sql: SqlClient.SqlClient): number | undefined => {
+  const { config } = sql as { readonly config?: { readonly maxConnections?: unknown } }
+  if (config === undefined) return undefined
+  return typeof config.maxConnections === "number" ? config.maxConnections : defaultMaxConnections
+}
+
+const verifyPool = (
+  max: number | undefined,
+  needs: { readonly worker: boolean; readonly listen: boolean },
+): Effect.Effect<void, PoolTooSmall> => {
+  // The journal's lane and the heartbeat must never wait for each other.
+  const needed = (needs.worker ? 2 : 1) + (needs.listen ? 1 : 0)
+  if (max === undefined || max >= needed) return Effect.void
+  const parts = [
+    ...(needs.worker ? ["one for the heartbeat", "one for everything else"] : ["one to work with"]),
+    ...(needs.listen ? ["one for LISTEN (useNotify)"] : []),
+  ]
+  return Effect.fail(new PoolTooSmall({ max, needed, why: parts.join(", ") }))
+}

@@ -1,0 +1,297 @@
+/**
+ * Reading what a replay needs, by a statement that begins after the claim committed.
+ *
+ * One statement, one snapshot: the wake counter is as old as the sources it stands for, so a run that
+ * parks on these sources with this counter misses nothing. One row per record (a single row above
+ * 16 MiB would kill the session on every claim), and records come in pages bounded by rows and by
+ * bytes. Later pages see later snapshots, which is fine: only the claim's holder, who is reading,
+ * writes records.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { RunStatus } from "../Run.ts"
+import type {
+  ChildRow,
+  EventRow,
+  RunHistory,
+  RunSignals,
+  RunSources,
+  StepRecord,
+  StoreError,
+  TimerRow,
+} from "../WorkflowStore.ts"
+import type { Database, Row } from "./database.ts"
+import type { Names } from "./names.ts"
+import {
+  clock,
+  encodedOrNull,
+  errorOrNull,
+  eventColumns,
+  int,
+  ms,
+  msUp,
+  signalColumns,
+  stepColumns,
+  text,
+  toEventRow,
+  toSignals,
+  toStepRecord,
+} from "./rows.ts"
+import { uuids } from "./uuids.ts"
+
+const pageRows = 1000
+// Of stored, compressed bytes; read back it may be several times as much.
+const pageBytes = 4 * 1024 * 1024
+
+/** Everything a replay needs. */
+export const loadHistory = (
+  database: Database,
+): ((ids: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<RunHistory>, StoreError>) => {
+  const first = sourcesStatement(database.names, [
+    timerArm(database.names),
+    recordArm(database.names),
+  ])
+  const next = `select * from (${recordArm(database.names)}) arm`
+  return Effect.fnUntraced(function* (ids) {
+    const known = uuids(ids)
+    if (known.length === 0) return []
+    const now = yield* database.now
+    const rows = yield* database.read("loadHistory", first, [now, known, nilUuid, ""])
+    const runs = collect(rows)
+    let page: ReadonlyArray<Row> = rows.filter((row) => row["tag"] === "record")
+    for (;;) {
+      addRecords(runs, page)
+      const cursor = nextPage(page)
+      if (cursor === undefined) break
+      const [run, key] = cursor
+      page = yield* database.read("loadHistory", next, [null, known, run, key])
+    }
+    return [...runs.values()].map(
+      (run): RunHistory => ({ ...sourcesOf(run), records: sorted(run.records), timers: run.timers }),
+    )
+  })
+}
+
+/** What runs wait for, without their records. */
+export const loadSources = (
+  database: Database,
+): ((ids: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<RunSources>, StoreError>) => {
+  const statement = sourcesStatement(database.names, [])
+  return Effect.fnUntraced(function* (ids) {
+    const known = uuids(ids)
+    if (known.length === 0) return []
+    const rows = yield* database.read("loadSources", statement, [yield* database.now, known])
+    return [...collect(rows).values()].map(sourcesOf)
+  })
+}
+
+const nilUuid = "00000000-0000-0000-0000-000000000000"
+
+// Every arm has these columns: tag, run, key, place, meta (small fields), codec, value, error.
+const sourcesStatement = (n: Names, more: ReadonlyArray<string>): string =>
+  [
+    `select 'run' as tag, r.workflow_run_id::text as run, null as key, null::int8 as place,
+      (select row_to_json(s)::text from (
+        select ${ms("c.at")} as now, ${signalColumns("r", "c.at")}
+      ) s) as meta,
+      null as codec, null as value, null as error
+    from ${n.runs} r cross join (select ${clock("$1")} as at offset 0) c
+    where r.workflow_run_id = any($2::uuid[])`,
+    childArm(n),
+    eventArm(n),
+    ...more.map((arm) => `select * from (${arm}) arm`),
+  ].join("\n    union all\n    ")
+
+const childArm = (n: Names): string => `
+    select 'child', c.parent_run_id::text, c.parent_step_key, c.parent_attempt::int8,
+      json_build_object('id', c.workflow_run_id, 'status', c.status)::text,
+      c.result_codec, c.result::text, c.error::text
+    from (
+      -- of a key with several, the newest attempt's
+      select distinct on (c.parent_run_id, c.parent_step_key) c.*
+      from ${n.runs} c
+      where c.parent_run_id = any($2::uuid[])
+      order by c.parent_run_id, c.parent_step_key, c.parent_attempt desc
+    ) c`
+
+const eventArm = (n: Names): string => `
+    select 'event', e.workflow_run_id::text, null, e.event_id,
+      (select row_to_json(x)::text from (
+        select e.direction, e.name, e.sender_id, ${ms("e.created_at")} as created_at
+      ) x),
+      e.payload_codec, e.payload::text, null
+    from ${n.events} e
+    where e.workflow_run_id = any($2::uuid[]) and e.direction = 'sent'
+      and not exists (
+        select 1 from ${n.steps} s
+        where s.workflow_run_id = e.workflow_run_id and s.event_id = e.event_id
+          and s.event_id is not null
+      )`
+
+const timerArm = (n: Names): string => `
+    select 'timer' as tag, t.workflow_run_id::text as run, t.step_key as key,
+      ${msUp("t.wake_at")} as place, null as meta, null as codec, null as value, null as error
+    from ${n.timers} t
+    where t.workflow_run_id = any($2::uuid[])`
+
+/** A page of records after the cursor ($3 run, $4 key); `place` is the row's place in the page. */
+const recordArm = (n: Names): string => `
+    select 'record' as tag, s.workflow_run_id::text as run, s.step_key as key, s.place,
+      (select row_to_json(x)::text from (
+        select s.page_size, s.name, s.kind, s.position, s.status, s.attempts, s.has_compensate,
+          s.carried, ${ms("s.started_at")} as started_at, ${ms("s.completed_at")} as completed_at,
+          ${msUp("s.retry_at")} as retry_at, s.compensation_status, s.compensation_attempts,
+          s.compensation_error
+      ) x) as meta,
+      s.result_codec as codec, s.result::text as value, s.error::text as error
+    from (
+      select p.*, row_number() over by_key as place, count(*) over () as page_size,
+        -- stored size: read without detoasting
+        sum(coalesce(pg_column_size(p.result), 0) + coalesce(pg_column_size(p.error), 0))
+          over by_key as bytes
+      from (
+        select s.*
+        from ${n.steps} s
+        where s.workflow_run_id = any($2::uuid[])
+          and (s.workflow_run_id, s.step_key) > ($3::uuid, $4::text)
+        order by s.workflow_run_id, s.step_key
+        limit ${pageRows}
+      ) p
+      window by_key as (order by p.workflow_run_id, p.step_key)
+    ) s
+    where s.place = 1 or s.bytes <= ${pageBytes}`
+
+interface Collected {
+  readonly workflowRunId: string
+  readonly now: number
+  readonly signals: RunSignals
+  readonly children: Array<ChildRow>
+  readonly events: Array<EventRow>
+  readonly timers: Array<TimerRow>
+  readonly records: Array<StepRecord>
+}
+
+type Meta = Readonly<Record<string, unknown>>
+
+const metaOf = (row: Row): Meta => JSON.parse(text(row["meta"])) as Meta
+
+const collect = (rows: ReadonlyArray<Row>): Map<string, Collected> => {
+  const runs = new Map<string, Collected>()
+  for (const row of rows) {
+    if (row["tag"] !== "run") continue
+    const workflowRunId = text(row["run"])
+    const meta = metaOf(row)
+    runs.set(workflowRunId, {
+      workflowRunId,
+      now: int(meta["now"]),
+      signals: toSignals(meta),
+      children: [],
+      events: [],
+      timers: [],
+      records: [],
+    })
+  }
+  for (const row of rows) {
+    const run = runs.get(text(row["run"]))
+    if (run === undefined) continue
+    if (row["tag"] === "child") run.children.push(toChild(row))
+    else if (row["tag"] === "event") run.events.push(toEvent(row))
+    else if (row["tag"] === "timer") {
+      run.timers.push({ stepKey: text(row["key"]), wakeAt: int(row["place"]) })
+    }
+  }
+  return runs
+}
+
+const toChild = (row: Row): ChildRow => {
+  const meta = metaOf(row)
+  return {
+    stepKey: text(row["key"]),
+    workflowRunId: text(meta["id"]),
+    parentAttempt: int(row["place"]),
+    status: text(meta["status"]) as RunStatus,
+    result: encodedOrNull(row["codec"], row["value"]),
+    error: errorOrNull(row["error"]),
+  }
+}
+
+const toEvent = (row: Row): EventRow =>
+  toEventRow({
+    ...metaOf(row),
+    event_id: row["place"],
+    workflow_run_id: row["run"],
+    payload_codec: row["codec"],
+    payload: row["value"],
+  })
+
+const addRecords = (runs: Map<string, Collected>, page: ReadonlyArray<Row>): void => {
+  for (const row of page) {
+    const meta = metaOf(row)
+    const undone = meta["compensation_error"]
+    runs.get(text(row["run"]))?.records.push(
+      toStepRecord({
+        ...meta,
+        step_key: row["key"],
+        result_codec: row["codec"],
+        result: row["value"],
+        error: row["error"],
+        compensation_error: undone == null ? null : JSON.stringify(undone),
+      }),
+    )
+  }
+}
+
+/** The key after which the next page begins; `undefined`: this was the last one. */
+const nextPage = (page: ReadonlyArray<Row>): readonly [run: string, key: string] | undefined => {
+  let last: Row | undefined
+  for (const row of page) if (last === undefined || int(row["place"]) > int(last["place"])) last = row
+  if (last === undefined) return undefined
+  const size = int(metaOf(last)["page_size"])
+  return page.length < size || size === pageRows ? [text(last["run"]), text(last["key"])] : undefined
+}
+
+const sourcesOf = (run: Collected): RunSources => ({
+  workflowRunId: run.workflowRunId,
+  now: run.now,
+  ...run.signals,
+  children: run.children.toSorted((a, b) => byText(a.stepKey, b.stepKey)),
+  events: run.events.toSorted((a, b) => a.eventId - b.eventId),
+})
+
+/** By position; backoffs last. */
+const sorted = (records: ReadonlyArray<StepRecord>): ReadonlyArray<StepRecord> =>
+  records.toSorted(
+    (a, b) => (a.position ?? Infinity) - (b.position ?? Infinity) || byText(a.stepKey, b.stepKey),
+  )
+
+const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+
+/** The records of one run. */
+export const getSteps = (
+  database: Database,
+): ((workflowRunId: string) => Effect.Effect<ReadonlyArray<StepRecord>, StoreError>) => {
+  const statement = `
+    select ${stepColumns("s")}
+    from ${database.names.steps} s
+    where s.workflow_run_id = any($1::uuid[])`
+  return Effect.fnUntraced(function* (workflowRunId) {
+    const rows = yield* database.read("getSteps", statement, [uuids([workflowRunId])])
+    return sorted(rows.map(toStepRecord))
+  })
+}
+
+/** The events that one run emitted. */
+export const getEvents = (
+  database: Database,
+): ((workflowRunId: string) => Effect.Effect<ReadonlyArray<EventRow>, StoreError>) => {
+  const statement = `
+    select ${eventColumns("e")}
+    from ${database.names.events} e
+    where e.workflow_run_id = any($1::uuid[]) and e.direction = 'emitted'
+    order by e.event_id`
+  return Effect.fnUntraced(function* (workflowRunId) {
+    const rows = yield* database.read("getEvents", statement, [uuids([workflowRunId])])
+    return rows.map(toEventRow)
+  })
+}

@@ -1,0 +1,164 @@
+/**
+ * Inserting runs: idempotent by id, by idempotency key and by the parent's step.
+ *
+ * `on conflict do nothing` returns nothing for a loser, and the winner may be invisible to the same
+ * statement (it committed after the statement's snapshot was taken). So losers are looked up by a
+ * *following* statement. A winner may also be gone by then (rolled back, or the holder of a
+ * concurrency key settled): such a run is inserted again, until it is found or inserted.
+ *
+ * An insert may wait for a foreign transaction that holds the same key: never call this on the
+ * journal's lane.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { StoreUnavailable } from "../FlowlyError.ts"
+import type { InsertAnswer, NewRun, StoreError } from "../WorkflowStore.ts"
+import type { Database, Row } from "./database.ts"
+import { newRunBatch, newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
+import { bool, clock, int, intOrNull, ms, runColumns, textOrNull, toRunRow } from "./rows.ts"
+
+// Each round lost means that a conflicting run came and went between two statements.
+const maxRounds = 20
+
+type Options = { readonly runs: ReadonlyArray<NewRun>; readonly claimFor: string | null }
+
+export const insertRuns = (
+  database: Database,
+): ((options: Options) => Effect.Effect<ReadonlyArray<InsertAnswer>, StoreError>) => {
+  const insert = insertMissing(database)
+  const find = findWinners(database)
+  return Effect.fnUntraced(function* ({ runs, claimFor }) {
+    const answers = new Array<InsertAnswer | undefined>(runs.length)
+    let open = runs.map((run, index) => ({ run, index }))
+    for (let round = 0; open.length > 0; round++) {
+      if (round === maxRounds) {
+        return yield* new StoreUnavailable({
+          operation: "insertRuns",
+          outcome: "unknown",
+          reason: `a conflicting run came and went ${maxRounds} times`,
+        })
+      }
+      for (const [position, answer] of yield* insert(open, claimFor)) {
+        answers[open[position]!.index] = answer
+      }
+      const losers = open.filter(({ index }) => answers[index] === undefined)
+      if (losers.length > 0) {
+        for (const [position, answer] of yield* find(losers, claimFor)) {
+          answers[losers[position]!.index] = answer
+        }
+      }
+      open = losers.filter(({ index }) => answers[index] === undefined)
+    }
+    return answers as ReadonlyArray<InsertAnswer>
+  })
+}
+
+type Open = ReadonlyArray<{ readonly run: NewRun; readonly index: number }>
+type Found = ReadonlyArray<readonly [position: number, answer: InsertAnswer]>
+
+const insertMissing = (database: Database) => {
+  const n = database.names
+  const text = `
+    with clock as materialized (
+      select ${clock("$1")} as at
+    ),
+    -- an eager start takes nothing unless its worker's lease is live, here and now
+    lease as materialized (
+      select w.worker_id from ${n.workers} w, clock
+      where w.worker_id = $3::uuid and w.lease_expires_at > clock.at
+    ),
+    x as materialized (
+      select * from json_to_recordset($2::json) as x(${newRunRecord})
+    ),
+    inserted as (
+      insert into ${n.runs} (${newRunColumns})
+      select ${newRunValues("x", "clock.at", "lease.worker_id")}
+      from x cross join clock left join lease on true
+      -- one order of keys for everybody: two batches with the same keys must not wait for each other
+      order by x.workflow, x.idempotency_key, x.concurrency_key, x.owner
+      on conflict do nothing
+      returning workflow_run_id, worker_id, claim_token, created_at, deadline_at
+    )
+    select x.owner, i.workflow_run_id::text as workflow_run_id,
+      case when i.worker_id is not null then i.claim_token end as token,
+      ${ms("i.created_at")} as created_at, ${ms("i.deadline_at")} as deadline_at
+    from inserted i
+    join x on x.id = i.workflow_run_id`
+  return (open: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
+    Effect.gen(function* () {
+      const rows = yield* database.write("insertRuns", text, [
+        yield* database.now,
+        newRunBatch(open.map(({ run }, owner) => ({ run, owner }))),
+        claimFor,
+      ])
+      return rows.map((row) => [int(row["owner"]), inserted(row)] as const)
+    })
+}
+
+const inserted = (row: Row): InsertAnswer => ({
+  _tag: "Inserted",
+  workflowRunId: String(row["workflow_run_id"]),
+  token: intOrNull(row["token"]),
+  createdAt: int(row["created_at"]),
+  deadlineAt: intOrNull(row["deadline_at"]),
+})
+
+/** In the contract's order: id, idempotency key, parent's step, concurrency key. */
+const findWinners = (database: Database) => {
+  const n = database.names
+  const text = `
+    with x as materialized (
+      select * from json_to_recordset($1::json) as x(${newRunRecord})
+    )
+    select x.owner, found.rank, ${runColumns("r")}
+    from x
+    cross join lateral (
+      select * from (
+        select 1 as rank, r.workflow_run_id from ${n.runs} r
+        where r.workflow_run_id = x.id
+        union all
+        select 2, r.workflow_run_id from ${n.runs} r
+        where r.workflow = x.workflow and r.idempotency_key = x.idempotency_key
+        union all
+        select 3, r.workflow_run_id from ${n.runs} r
+        where r.parent_run_id = x.parent_run_id and r.parent_step_key = x.parent_step_key
+          and r.parent_attempt = x.parent_attempt
+        union all
+        select 4, r.workflow_run_id from ${n.runs} r
+        where r.workflow = x.workflow and r.concurrency_key = x.concurrency_key
+          and r.completed_at is null
+      ) any_of
+      order by rank
+      limit 1
+    ) found
+    join ${n.runs} r on r.workflow_run_id = found.workflow_run_id`
+  return (losers: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
+    Effect.map(
+      database.read("insertRuns", text, [
+        newRunBatch(losers.map(({ run }, owner) => ({ run, owner }))),
+      ]),
+      (rows) => rows.map((row) => [int(row["owner"]), winner(row, claimFor)] as const),
+    )
+}
+
+const winner = (row: Row, claimFor: string | null): InsertAnswer => {
+  const rank = int(row["rank"])
+  const run = toRunRow(row)
+  if (rank === 4) return { _tag: "ConcurrencyHeld", workflowRunId: run.workflowRunId }
+  if (rank !== 1) return { _tag: "Existing", run }
+  // Only the insert's own claim (token 1): the same worker may have claimed the run since, and would
+  // run it twice if it took that claim for this one.
+  const ours =
+    claimFor !== null &&
+    textOrNull(row["worker_id"])?.toLowerCase() === claimFor.toLowerCase() &&
+    bool(row["claimed_by_insert"]) &&
+    run.token === 1
+  return {
+    _tag: "Inserted",
+    workflowRunId: run.workflowRunId,
+    token: ours ? 1 : null,
+    createdAt: run.createdAt,
+    deadlineAt: run.deadlineAt,
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * A `SqlClient` over the user's own `pg.Pool`, which we borrow from and never end.
+ *
+ * Each statement checks a client out itself (not `pool.query`), so that an interrupted or late
+ * statement destroys its connection: `pg` can neither cancel nor tell when the answer came too late,
+ * and a connection that still works on our statement must not go back to the user.
+ * Statements are prepared under a hash of their text: a counter would clash with another copy of this
+ * library on the same pool. Behind a pooler that cannot keep names, `prepare: false`.
+ * While the client lives, the pool has an `error` listener: without one, an idle connection that the
+ * server ends would end the process.
+ *
+ * @since 0.1.0
+ */
+import { createHash } from "node:crypto"
+import { makeCompiler } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import type * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
+import { ConnectionError, SqlError, UniqueViolation, UnknownError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import type { Listening } from "./hints.ts"
+import { quote } from "./names.ts"
+
+/** The part of `pg.Pool` that is used: `pg` itself is not a dependency. */
+export interface PgPoolLike {
+  readonly connect: () => Promise<PgPoolClientLike>
+  readonly options?: { readonly max?: number | undefined } | undefined
+  on(event: "error", listener: (error: Error) => void): unknown
+  removeListener(event: "error", listener: (error: Error) => void): unknown
+}
+
+/** The part of `pg.PoolClient` that is used. */
+export interface PgPoolClientLike {
+  query(config: {
+    readonly text: string
+    readonly values: Array<unknown>
+    readonly name?: string
+    readonly rowMode?: "array"
+  }): Promise<{ readonly rows: Array<any>; readonly command: string }>
+  release(destroy?: boolean): void
+  on(event: string, listener: (value: any) => void): unknown
+  removeListener(event: string, listener: (value: any) => void): unknown
+}
+
+/** The client of a pool: with `listen`, and what `verify` needs to know of its size. */
+export interface PgPoolSqlClient extends SqlClient.SqlClient, Listening {
+  readonly config: { readonly maxConnections: number }
+}
+
+/** pg's own default. */
+const defaultMax = 10
+
+export const makePoolClient = (
+  pool: PgPoolLike,
+): Effect.Effect<PgPoolSqlClient, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    yield* Effect.acquireRelease(
+      Effect.sync(() => pool.on("error", ignore)),
+      () => Effect.sync(() => pool.removeListener("error", ignore)),
+    )
+    const borrow = <A, E, R>(f: (connection: Connection) => Effect.Effect<A, E, R>) =>
+      Effect.scoped(Effect.flatMap(checkout(pool), (client) => f(connectionOf(client))))
+    const acquirer = Effect.map(checkout(pool), connectionOf)
+    const client = yield* SqlClient.make({
+      driver: "flowly/pg",
+      acquirer,
+      borrower: borrow,
+      transactionAcquirer: acquirer,
+      compiler: makeCompiler(),
+      releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
+      commit: commitTransaction,
+      spanAttributes: [["db.system.name", "postgresql"]],
+    })
+    return Object.assign(client, {
+      listen: listenOn(pool),
+      config: { maxConnections: pool.options?.max ?? defaultMax },
+    })
+  }).pipe(Effect.provide(Reactivity.layer))
+
+const ignore = (_: unknown): void => {}
+
+/** A client of the pool, until the scope closes. Destroyed unless what it did ended well. */
+const checkout = (pool: PgPoolLike): Effect.Effect<PgPoolClientLike, SqlError, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<PgPoolClientLike, SqlError>((resume) => {
+      let isWanted = true
+      pool.connect().then(
+        (client) => {
+          if (isWanted) resume(Effect.succeed(client))
+          else client.release()
+        },
+        (error: unknown) => resume(Effect.fail(toSqlError(error, "acquireConnection"))),
+      )
+      // It cannot be called off: a client that comes too late goes straight back.
+      return Effect.sync(() => {
+        isWanted = false
+      })
+    }).pipe(
+      // A client that is in use and loses its session emits `error`, besides failing its query.
+      Effect.tap((client) => Effect.sync(() => client.on("error", ignore))),
+    ),
+    (client, exit) =>
+      Effect.sync(() => {
+        client.removeListener("error", ignore)
+        client.release(Exit.isFailure(exit) && !endedByServer(exit))
+      }),
+    { interruptible: true },
+  )
+
+/** An ordinary error of a statement leaves the session in order. */
+const endedByServer = (exit: Exit.Failure<unknown, unknown>): boolean =>
+  exit.cause.reasons.every(
+    (reason) =>
+      reason._tag === "Fail" &&
+      !(reason.error instanceof SqlError && reason.error.reason._tag === "ConnectionError"),
+  )
+
+const names = new Map<string, string>()
+
+/** Bounded: texts come from this library only, but a name costs memory on every connection. */
+const nameOf = (text: string): string | undefined => {
+  const known = names.get(text)
+  if (known !== undefined) return known
+  if (names.size >= 200) return undefined
+  const name = `flowly_${createHash("sha256").update(text).digest("hex").slice(0, 32)}`
+  names.set(text, name)
+  return name
+}
+
+const connectionOf = (client: PgPoolClientLike): Connection => {
+  const run = (
+    text: string,
+    parameters: ReadonlyArray<unknown>,
+    options: { readonly name?: string | undefined; readonly rowMode?: "array" },
+  ): Effect.Effect<{ readonly rows: ReadonlyArray<any>; readonly command: string }, SqlError> => {
+    const { name, rowMode } = options
+    return Effect.tryPromise({
+      try: () =>
+        client.query({
+          text,
+          values: parameters.map(parameterOf),
+          ...(name === undefined ? {} : { name }),
+          ...(rowMode === undefined ? {} : { rowMode }),
+        }),
+      catch: (error) => toSqlError(error, "query"),
+    })
+  }
+  const transformed =
+    (transform: ((rows: ReadonlyArray<any>) => ReadonlyArray<any>) | undefined) =>
+    ({ rows }: { readonly rows: ReadonlyArray<any> }): ReadonlyArray<any> =>
+      transform === undefined ? rows : transform(rows)
+  return {
+    execute: (text, parameters, transform) =>
+      Effect.map(run(text, parameters, { name: nameOf(text) }), transformed(transform)),
+    executeRaw: (text, parameters) => run(text, parameters, {}),
+    executeValues: (text, parameters) =>
+      Effect.map(
+        run(text, parameters, { name: nameOf(text), rowMode: "array" }),
+        ({ rows }) => rows,
+      ),
+    executeValuesUnprepared: (text, parameters) =>
+      Effect.map(run(text, parameters, { rowMode: "array" }), ({ rows }) => rows),
+    executeUnprepared: (text, parameters, transform) =>
+      Effect.map(run(text, parameters, {}), transformed(transform)),
+    executeStream: (text, parameters, transform) =>
+      Stream.fromIterableEffect(Effect.map(run(text, parameters, {}), transformed(transform))),
+  }
+}
+
+/** `sql.json(x)` compiles to a parameter of the native driver. */
+const parameterOf = (value: unknown): unknown =>
+  typeof value === "object" && value !== null && "~@effect/sql-pg/PgTypes/Parameter" in value
+    ? JSON.stringify((value as { readonly value?: unknown }).value)
+    : value
+
+/** Postgres answers ROLLBACK, without an error, to the COMMIT of an aborted transaction. */
+const commitTransaction = (connection: Connection): Effect.Effect<void, SqlError> =>
+  Effect.flatMap(connection.executeRaw("COMMIT", []), (result) =>
+    (result as { readonly command?: unknown }).command === "ROLLBACK"
+      ? Effect.fail(toSqlError(new Error("COMMIT rolled back an aborted transaction"), "commit"))
+      : Effect.void,
+  )
+
+/** LISTEN on a client of its own, for the life of the scope. The queue fails when it is lost. */
+const listenOn =
+  (pool: PgPoolLike): Listening["listen"] =>
+  (channel) =>
+    Effect.gen(function* () {
+      const client = yield* checkout(pool)
+      const queue = yield* Queue.unbounded<{ readonly payload: string }, SqlError>()
+      const onNotification = (message: { channel: string; payload?: string }) => {
+        if (message.channel !== channel) return
+        Queue.offerUnsafe(queue, { payload: message.payload ?? "" })
+      }
+      const onLost = (error?: unknown) => {
+        const cause = error ?? new Error("the listening connection ended")
+        Queue.failCauseUnsafe(queue, Cause.fail(toSqlError(cause, "listen")))
+      }
+      const events = [
+        ["notification", onNotification],
+        ["error", onLost],
+        ["end", onLost],
+      ] as const
+      yield* Effect.acquireRelease(
+        Effect.sync(() => events.forEach(([event, listener]) => client.on(event, listener))),
+        () =>
+          Effect.gen(function* () {
+            events.forEach(([event, listener]) => client.removeListener(event, listener))
+            // The client goes back to the user's pool: without our subscription.
+            yield* Effect.ignore(connectionOf(client).executeUnprepared("UNLISTEN *", [], undefined))
+            yield* Queue.shutdown(queue)
+          }),
+      )
+      yield* connectionOf(client).executeUnprepared(`LISTEN ${quote(channel)}`, [], undefined)
+      return queue
+    })
+
+const toSqlError = (cause: unknown, operation: string): SqlError => {
+  const { code, constraint, message } = (cause ?? {}) as {
+    readonly code?: unknown
+    readonly constraint?: unknown
+    readonly message?: unknown
+  }
+  const properties = { cause, message: String(message ?? "query failed"), operation }
+  const isServerError = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code)
+  if (isServerError && code === "23505") {
+    const name = typeof constraint === "string" ? constraint : "unknown"
+    return new SqlError({ reason: new UniqueViolation({ ...properties, constraint: name }) })
+  }
+  return new SqlError({
+    reason:
+      isServerError && !/^(08|57P0|EPIPE|EPERM)/.test(code)
+        ? new UnknownError(properties)
+        : new ConnectionError(properties),
+  })
+}
