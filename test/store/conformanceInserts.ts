@@ -1,0 +1,293 @@
+/** New runs: their keys, eager starts, deadlines. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { sameValue } from "../../src/Payload.ts"
+import {
+  childOf,
+  handBack,
+  id,
+  json,
+  leaseMs,
+  newRun,
+  park,
+  parse,
+  registration,
+  settle,
+  start,
+  type Test,
+  workerId,
+} from "./conformanceFixture.ts"
+
+export const insertTests = (test: Test) => {
+  describe("inserts", () => {
+    test("an inserted run is a row, pending and due", function* (s) {
+      const run = newRun(1, {
+        version: "v2",
+        priority: 7,
+        scheduledFor: start + 500,
+        timeoutMs: 1000,
+        maxAttempts: 4,
+        idempotencyKey: "once",
+        concurrencyKey: "alone",
+        parent: { workflowRunId: id(8), stepKey: "child#2", attempt: 3 },
+      })
+      assert.deepStrictEqual(yield* s.insert(run), [
+        {
+          _tag: "Inserted",
+          workflowRunId: id(1),
+          token: null,
+          createdAt: start,
+          deadlineAt: start + 1500,
+        },
+      ])
+      const { input, ...row } = yield* s.row(1)
+      assert.deepStrictEqual(parse(input), { n: 1 })
+      assert.deepStrictEqual(row, {
+        workflowRunId: id(1),
+        workflow: "w",
+        version: "v2",
+        status: "pending",
+        compensating: false,
+        attempt: 1,
+        maxAttempts: 4,
+        result: null,
+        error: null,
+        pauseReason: null,
+        parent: { workflowRunId: id(8), stepKey: "child#2", attempt: 3 },
+        idempotencyKey: "once",
+        concurrencyKey: "alone",
+        priority: 7,
+        dueAt: start + 500,
+        scheduledFor: start + 500,
+        deadlineAt: start + 1500,
+        cancelRequest: null,
+        wakeCounter: 0,
+        token: 0,
+        workerId: null,
+        crashCount: 0,
+        createdAt: start,
+        startedAt: null,
+        completedAt: null,
+      })
+    })
+
+    test("answers align with the runs", function* (s) {
+      yield* s.insert(newRun(1, { idempotencyKey: "k" }), newRun(2, { concurrencyKey: "c" }))
+      const answers = yield* s.insert(
+        newRun(3),
+        newRun(4, { idempotencyKey: "k" }),
+        newRun(5, { concurrencyKey: "c" }),
+        newRun(1, { idempotencyKey: "k" }),
+        newRun(6),
+      )
+      const seen = answers.map((a) => [a._tag, a._tag === "Existing" ? a.run : a.workflowRunId])
+      assert.deepStrictEqual(
+        seen.map(([tag, of]) => [tag, typeof of === "string" ? of : of?.workflowRunId]),
+        [
+          ["Inserted", id(3)],
+          ["Existing", id(1)],
+          ["ConcurrencyHeld", id(2)],
+          ["Inserted", id(1)],
+          ["Inserted", id(6)],
+        ],
+      )
+    })
+
+    test("no runs, no answers", function* (s) {
+      assert.deepStrictEqual(yield* s.insert(), [])
+    })
+
+    test("the same id again is the same insert, also when the run has ended", function* (s) {
+      const first = yield* s.insert(newRun(1, { timeoutMs: 50 }))
+      yield* s.advance(10)
+      assert.deepStrictEqual(yield* s.insert(newRun(1, { timeoutMs: 50 })), first)
+      yield* s.cancel(1)
+      assert.deepStrictEqual(yield* s.insert(newRun(1, { timeoutMs: 50 })), first)
+      assert.strictEqual((yield* s.list()).length, 1)
+    })
+
+    test("values come back as they were stored", function* (s) {
+      const inputs = [
+        json({ b: [1, 2.5, null, true, 'ü \u2028 \\ " 😀'], a: { __proto__x: 1 } }),
+        json("text"),
+        json(null),
+        { codec: "devalue", json: JSON.stringify('[{"when":1},["Date","2026-01-01T00:00:00Z"]]') },
+        { codec: "custom-7", json: '{"deep":[[[[]]]]}' },
+      ]
+      for (const [n, input] of inputs.entries()) yield* s.insert(newRun(n, { input }))
+      for (const [n, input] of inputs.entries()) {
+        const stored = (yield* s.row(n)).input
+        assert.strictEqual(stored.codec, input.codec)
+        assert.deepStrictEqual(parse(stored), parse(input))
+      }
+    })
+  })
+
+  describe("idempotency keys", () => {
+    test("give the run that has the key, whatever the input", function* (s) {
+      yield* s.insert(newRun(1, { idempotencyKey: "k" }))
+      const [answer] = yield* s.insert(newRun(2, { idempotencyKey: "k", input: json("other") }))
+      assert.strictEqual(answer?._tag, "Existing")
+      if (answer?._tag !== "Existing") return
+      assert.deepStrictEqual(parse(answer.run.input), { n: 1 })
+      assert.isFalse(sameValue(answer.run.input, json("other")))
+      assert.deepStrictEqual({ ...answer.run, input: 0 }, { ...(yield* s.row(1)), input: 0 })
+    })
+
+    test("are kept for ever, also by runs that ended", function* (s) {
+      const a = yield* s.worker(1)
+      const claim = yield* s.hold(a, 1, { idempotencyKey: "k" })
+      yield* s.committed(claim, { transition: settle("completed") })
+      yield* s.advance(365 * 24 * 3_600_000)
+      const [answer] = yield* s.insert(newRun(2, { idempotencyKey: "k" }))
+      assert.strictEqual(answer?._tag, "Existing")
+    })
+
+    test("are of their workflow only", function* (s) {
+      yield* s.insert(newRun(1, { idempotencyKey: "k" }))
+      const [answer] = yield* s.insert(newRun(2, { idempotencyKey: "k", workflow: "x" }))
+      assert.strictEqual(answer?._tag, "Inserted")
+    })
+
+    test("used twice in one call give the first", function* (s) {
+      const keyed = { idempotencyKey: "k" }
+      const [first, second] = yield* s.insert(newRun(1, keyed), newRun(2, keyed))
+      assert.strictEqual(first?._tag, "Inserted")
+      assert.strictEqual(second?._tag === "Existing" && second.run.workflowRunId, id(1))
+    })
+
+    test("used by many at once make one run", function* (s) {
+      const many = Array.from({ length: 12 }, (_, n) =>
+        s.insert(newRun(n, { idempotencyKey: "k" })),
+      )
+      const answers = (yield* Effect.all(many, { concurrency: "unbounded" })).flat()
+      assert.strictEqual(answers.filter((answer) => answer._tag === "Inserted").length, 1)
+      const [only, ...others] = yield* s.list()
+      assert.deepStrictEqual(others, [])
+      for (const answer of answers) {
+        if (answer._tag === "Existing") {
+          assert.strictEqual(answer.run.workflowRunId, only?.workflowRunId)
+        } else assert.strictEqual(answer.workflowRunId, only?.workflowRunId)
+      }
+    })
+  })
+
+  describe("concurrency keys", () => {
+    test("admit one active run, until it has ended", function* (s) {
+      const a = yield* s.worker(1)
+      const keyed = { concurrencyKey: "c" }
+      const claim = yield* s.hold(a, 1, keyed)
+      const held = { _tag: "ConcurrencyHeld", workflowRunId: id(1) } as const
+      assert.deepStrictEqual(yield* s.insert(newRun(2, keyed)), [held])
+      yield* s.committed(claim, { transition: park(0) })
+      assert.deepStrictEqual(yield* s.insert(newRun(2, keyed)), [held])
+      yield* s.sendEvent(1)
+      const again = yield* s.claimOnly(a, 1)
+      yield* s.committed(again, { transition: settle("failed") })
+      assert.strictEqual((yield* s.insert(newRun(2, keyed)))[0]?._tag, "Inserted")
+      assert.strictEqual((yield* s.list()).length, 2)
+    })
+
+    test("are freed by a cancel before the start", function* (s) {
+      yield* s.insert(newRun(1, { concurrencyKey: "c" }))
+      yield* s.cancel(1)
+      const [answer] = yield* s.insert(newRun(2, { concurrencyKey: "c" }))
+      assert.strictEqual(answer?._tag, "Inserted")
+    })
+
+    test("are of their workflow only, and count within one call", function* (s) {
+      const keyed = { concurrencyKey: "c" }
+      const answers = yield* s.insert(
+        newRun(1, keyed),
+        newRun(2, keyed),
+        newRun(3, { ...keyed, workflow: "x" }),
+      )
+      assert.deepStrictEqual(
+        answers.map((answer) => answer._tag),
+        ["Inserted", "ConcurrencyHeld", "Inserted"],
+      )
+    })
+
+    test("are asked after idempotency keys: a repeated trigger finds its own run", function* (s) {
+      const keyed = { concurrencyKey: "c", idempotencyKey: "k" }
+      yield* s.insert(newRun(1, keyed))
+      const [answer] = yield* s.insert(newRun(2, keyed))
+      assert.strictEqual(answer?._tag, "Existing")
+    })
+  })
+
+  describe("children", () => {
+    test("one per parent, step key and attempt of the parent", function* (s) {
+      yield* s.insert(newRun(1))
+      const answers = yield* s.insert(
+        newRun(2, childOf(1, "a")),
+        newRun(3, childOf(1, "a")),
+        newRun(4, childOf(1, "b")),
+        newRun(5, childOf(1, "a", 2)),
+      )
+      assert.deepStrictEqual(
+        answers.map((answer) => answer._tag),
+        ["Inserted", "Existing", "Inserted", "Inserted"],
+      )
+    })
+  })
+
+  describe("eager inserts", () => {
+    test("are claimed by the worker: running, and in its list", function* (s) {
+      const a = yield* s.worker(1)
+      const [answer] = yield* s.insertFor(a, newRun(1))
+      assert.strictEqual(answer?._tag === "Inserted" && answer.token, 1)
+      const { status, workerId: holder, token, startedAt } = yield* s.row(1)
+      assert.deepStrictEqual([status, holder, token, startedAt], ["running", a, 1, start])
+      const { claims } = yield* s.store.renewLease(registration(1))
+      assert.deepStrictEqual(claims, [{ workflowRunId: id(1), token: 1 }])
+      assert.deepStrictEqual(yield* s.claim(yield* s.worker(2)), [])
+    })
+
+    test("for a lapsed worker are inserted unclaimed", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.advance(leaseMs)
+      const [answer] = yield* s.insertFor(a, newRun(1))
+      assert.strictEqual(answer?._tag === "Inserted" && answer.token, null)
+      assert.isFalse((yield* s.claimOnly(yield* s.worker(2), 1)).hasHistory)
+    })
+
+    test("for a worker that never registered are inserted unclaimed", function* (s) {
+      const [answer] = yield* s.insertFor(workerId(9), newRun(1))
+      assert.strictEqual(answer?._tag === "Inserted" && answer.token, null)
+      assert.strictEqual((yield* s.row(1)).status, "pending")
+    })
+
+    test("that are due later are inserted unclaimed", function* (s) {
+      const a = yield* s.worker(1)
+      const [answer] = yield* s.insertFor(a, newRun(1, { scheduledFor: start + 1 }))
+      assert.strictEqual(answer?._tag === "Inserted" && answer.token, null)
+    })
+
+    test("sent again name the claim as long as it is held", function* (s) {
+      const a = yield* s.worker(1)
+      const first = yield* s.insertFor(a, newRun(1))
+      assert.deepStrictEqual(yield* s.insertFor(a, newRun(1)), first)
+      yield* s.lapseAndSweep
+      const [later] = yield* s.insertFor(a, newRun(1))
+      assert.strictEqual(later?._tag === "Inserted" && later.token, null)
+    })
+
+    test("sent again never name a later claim of the same worker", function* (s) {
+      const a = yield* s.worker(1)
+      const claim = yield* s.hold(a, 1)
+      yield* s.committed(claim, { transition: handBack })
+      yield* s.claimOnly(a, 1)
+      const [again] = yield* s.insertFor(a, newRun(1))
+      assert.strictEqual(again?._tag === "Inserted" && again.token, null)
+    })
+
+    test("whose key is taken claim nothing", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.insert(newRun(1, { idempotencyKey: "k" }))
+      const [answer] = yield* s.insertFor(a, newRun(2, { idempotencyKey: "k" }))
+      assert.strictEqual(answer?._tag, "Existing")
+      assert.isNull((yield* s.row(1)).workerId)
+    })
+  })
+}

@@ -1,0 +1,64 @@
+/**
+ * The shared suite on Postgres, once for each way to reach it: the native driver, and a `pg.Pool`.
+ * Time is TestClock's, handed to every statement that reads time.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import pg from "pg"
+import { afterAll, beforeAll } from "vitest"
+import * as EngineClock from "../../src/EngineClock.ts"
+import * as PostgresStore from "../../src/PostgresStore.ts"
+import { WorkflowStore } from "../../src/WorkflowStore.ts"
+import { createDatabase, type TestDatabase } from "../support/database.ts"
+import { storeConformance } from "./conformance.ts"
+
+let database: TestDatabase
+let pool: pg.Pool
+
+beforeAll(async () => {
+  database = await createDatabase()
+  pool = new pg.Pool({ connectionString: database.url, max: 4 })
+})
+
+afterAll(async () => {
+  await pool.end()
+  await database.drop()
+})
+
+const tables = [
+  "workflow_runs",
+  "workflow_steps",
+  "sleep_timers",
+  "workflow_events",
+  "workflow_wakes",
+  "workflow_workers",
+  "cron_schedules",
+  "schedule_ticks",
+]
+
+/** Migrated, and without a row. */
+const emptied = <E>(schema: string, layer: Layer.Layer<WorkflowStore, E, EngineClock.EngineClock>) =>
+  Layer.effect(
+    WorkflowStore,
+    Effect.gen(function* () {
+      const store = yield* WorkflowStore
+      yield* store.migrate
+      const all = tables.map((table) => `"${schema}"."${table}"`).join(", ")
+      yield* Effect.promise(() => pool.query(`truncate ${all} restart identity`))
+      return store
+    }),
+  ).pipe(Layer.provide(layer), Layer.provide(EngineClock.layerEffect))
+
+storeConformance("PostgresStore over @effect/sql-pg", () =>
+  Layer.unwrap(
+    Effect.sync(() =>
+      emptied("native", PostgresStore.layerUrl({ url: database.url, schema: "native" })),
+    ),
+  ),
+)
+
+storeConformance("PostgresStore over a pg.Pool", () =>
+  Layer.unwrap(
+    Effect.sync(() => emptied("pooled", PostgresStore.layerPool({ pool, schema: "pooled" }))),
+  ),
+)
