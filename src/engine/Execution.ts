@@ -613,7 +613,7 @@ export const startExecution = (options: {
   }
 
   const startAll = (): void => {
-    const batch = unstarted.splice(0)
+    const batch = unstarted.splice(0).filter((issued) => issued.phase === "unstarted")
     if (execution.records.size + open > env.limits.maxRecords || open > env.limits.maxFanOut) {
       const error = encodeError(
         new HistoryTooLong({

@@ -9,7 +9,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { StoredError } from "../ErrorPayload.ts"
-import { decodeError, encodeError, summarize } from "../ErrorPayload.ts"
+import { encodeError, summarize } from "../ErrorPayload.ts"
 import { ChildFailed, StepTimeout } from "../FlowlyError.ts"
 import { delayAfter } from "../RetryPolicy.ts"
 import { isTerminal } from "../Run.ts"
@@ -321,9 +321,14 @@ const settleChild = (execution: Execution, issued: Issued, child: ChildRow): voi
     workflowRunId: child.workflowRunId,
     status: child.status,
     reason: child.error === null ? "no error was recorded" : summarize(child.error),
-    ...(child.error === null ? {} : { cause: decodeError(child.error) }),
   })
-  execution.record(issued, { _tag: "Failure", error: encodeError(failed) })
+  // the child's own error travels as it was stored, its typed form too
+  const error: StoredError = {
+    ...encodeError(failed),
+    ...(child.error === null ? {} : { cause: child.error }),
+    ...(child.error?.fail === undefined ? {} : { fail: child.error.fail }),
+  }
+  execution.record(issued, { _tag: "Failure", error })
 }
 
 // -----------------------------------------------------------------------------

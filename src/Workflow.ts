@@ -1,0 +1,344 @@
+/**
+ * A workflow: a name, Schemas for payload, success and error, and a body that becomes a Layer.
+ *
+ * The body is replayed from the start after every interruption, so it must be deterministic: what
+ * touches the world belongs into a `Step`. The compiler checks this: the body may require nothing
+ * but `WorkflowRun` and the markers of its steps. Inside a body `Clock` shows the time of the last
+ * recorded completion, and `Random` is seeded from the run; neither can flip a decision on replay.
+ *
+ * **Example** (Defining, providing, starting)
+ *
+ * ```ts
+ * const Greet = Workflow.make("greet", { payload: { name: Schema.String }, success: Schema.String })
+ *
+ * const GreetLive = Greet.toLayer(Effect.fnUntraced(function*({ name }) {
+ *   yield* Sleep.make("a while", "1 hour")
+ *   return yield* Step.make("compose", { run: Effect.succeed(`Hello ${name}`) })
+ * }))
+ *
+ * const handle = yield* Workflow.trigger(Greet, { name: "Ada" })
+ * const greeting = yield* handle.result
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { checkName, Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
+import type { BodyEnd } from "./engine/Execution.ts"
+import type { RunOutcome } from "./engine/outcomes.ts"
+import {
+  type AnyCodec,
+  decodeFailure,
+  encodeFailure,
+  schemaValue,
+  type ValueCodec,
+} from "./engine/values.ts"
+import { decodeError, encodeError, summarize } from "./ErrorPayload.ts"
+import {
+  type DuplicateWorkflow,
+  type InvalidInput,
+  type PayloadTooLarge,
+  RunFailed,
+  type RunNotFound,
+  type SerializationError,
+  UnreadableValue,
+} from "./FlowlyError.ts"
+import { type Requires, runBody, type Unlift, WorkflowRun } from "./WorkflowRun.ts"
+import type { ScheduleRow, StoreError } from "./WorkflowStore.ts"
+
+/**
+ * A definition. `P`, `A` and `E` are the decoded payload, success and error.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Workflow<in out P, in out A, in out E> {
+  readonly name: string
+  /** Runs are claimed only by workers that know their workflow. */
+  readonly version: string | null
+  readonly payload: AnyCodec<P>
+  readonly success: AnyCodec<A>
+  readonly error: AnyCodec<E>
+  /**
+   * The body as a Layer: registered with the engine for the life of the layer. The services that
+   * its steps need become requirements of the layer.
+   */
+  readonly toLayer: <R extends WorkflowRun | Requires<any> = never>(
+    body: (payload: P) => Effect.Effect<A, E, R>,
+  ) => Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine | Unlift<R>>
+}
+
+/**
+ * A started run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Handle<out A, out E> extends Started {
+  /** Waits for the end: the success, the workflow's typed error, or `RunFailed`. */
+  readonly result: Effect.Effect<A, E | RunFailed | RunNotFound | UnreadableValue>
+}
+
+type FieldsOrCodec = Schema.Struct.Fields | AnyCodec
+
+type TypeOf<S extends FieldsOrCodec> = S extends AnyCodec
+  ? S["Type"]
+  : S extends Schema.Struct.Fields
+    ? Schema.Struct<S>["Type"]
+    : never
+
+/**
+ * Defines a workflow. `payload` is a Schema, or the fields of a struct; success defaults to
+ * nothing (`void`), error to none.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <
+  const P extends FieldsOrCodec = Schema.Void,
+  S extends AnyCodec = Schema.Void,
+  F extends AnyCodec = Schema.Never,
+>(
+  name: string,
+  options?: {
+    readonly payload?: P | undefined
+    readonly success?: S | undefined
+    readonly error?: F | undefined
+    readonly version?: string | undefined
+  },
+): Workflow<TypeOf<P>, S["Type"], F["Type"]> => {
+  const given: FieldsOrCodec = options?.payload ?? Schema.Void
+  const payload = Schema.isSchema(given)
+    ? (given as AnyCodec)
+    : (Schema.Struct(given as Schema.Struct.Fields) as unknown as AnyCodec)
+  const self: Workflow<any, any, any> = {
+    name,
+    version: options?.version ?? null,
+    payload,
+    success: options?.success ?? Schema.Void,
+    error: options?.error ?? Schema.Never,
+    toLayer: (body) =>
+      register({
+        name,
+        version: self.version,
+        payload: schemaValue(self.payload),
+        success: schemaValue(self.success),
+        error: self.error,
+        body: body as (payload: any) => Effect.Effect<any, any, WorkflowRun>,
+      }) as never,
+  }
+  return self
+}
+
+/**
+ * A body with its codecs, registered with the engine for the life of the layer. What both APIs
+ * build on; the promise facade gives it the default codec.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const register = (options: {
+  readonly name: string
+  readonly version: string | null
+  readonly payload: ValueCodec<any>
+  readonly success: ValueCodec<any>
+  readonly error: AnyCodec | null
+  readonly body: (payload: any) => Effect.Effect<any, any, WorkflowRun>
+}): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      yield* Effect.fromResult(checkName(options.name, "workflow name"))
+      const engine = yield* Engine
+      const services = yield* Effect.context<never>()
+      yield* engine.register({
+        name: options.name,
+        version: options.version,
+        startBody: (execution, onEnd) =>
+          runBody({
+            execution,
+            services,
+            body: Effect.flatMap(bodyOf(options, execution.run.input), (end) =>
+              Effect.sync(() => onEnd(end)),
+            ),
+          }),
+      })
+    }),
+  )
+
+const unreadable = (field: string, reason: string): BodyEnd => ({
+  _tag: "Unreadable",
+  error: encodeError(new UnreadableValue({ field, reason })),
+})
+
+/** The body from payload to end, in stored form. Interruption alone is not an end. */
+const bodyOf = (
+  options: Parameters<typeof register>[0],
+  input: Parameters<ValueCodec<any>["decode"]>[0],
+): Effect.Effect<BodyEnd, never, WorkflowRun> =>
+  options.payload.decode(input).pipe(
+    Effect.matchEffect({
+      onFailure: (reason) => Effect.succeed(unreadable("input", reason)),
+      onSuccess: (payload) =>
+        Effect.suspend(() => options.body(payload)).pipe(
+          Effect.exit,
+          Effect.flatMap((exit) => endOf(options, exit)),
+        ),
+    }),
+  )
+
+const endOf = (
+  options: Parameters<typeof register>[0],
+  exit: Exit.Exit<any, any>,
+): Effect.Effect<BodyEnd> => {
+  if (Exit.isSuccess(exit)) {
+    return options.success.encode(exit.value, "result of the workflow").pipe(
+      Effect.match({
+        onSuccess: (result): BodyEnd => ({ _tag: "Success", result }),
+        onFailure: (error): BodyEnd => ({
+          _tag: "Failure",
+          error: encodeError(error),
+          raw: error,
+        }),
+      }),
+    )
+  }
+  for (const reason of exit.cause.reasons) {
+    if (Cause.isFailReason(reason)) {
+      return Effect.map(
+        encodeFailure(options.error, reason.error),
+        (error): BodyEnd => ({ _tag: "Failure", error, raw: reason.error }),
+      )
+    }
+  }
+  const raw = Cause.squash(exit.cause)
+  return Effect.succeed({ _tag: "Failure", error: encodeError(raw), raw })
+}
+
+// -----------------------------------------------------------------------------
+// Starting, asking
+// -----------------------------------------------------------------------------
+
+/**
+ * Starts a run, and answers when it is durable. In a process whose worker has a free slot it
+ * begins at once.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const trigger = <P, A, E>(
+  workflow: Workflow<P, A, E>,
+  payload: P,
+  options?: StartOptions,
+): Effect.Effect<Handle<A, E>, StartError | SerializationError | PayloadTooLarge, Engine> =>
+  Effect.gen(function* () {
+    const engine = yield* Engine
+    const input = yield* schemaValue(workflow.payload).encode(payload, "input")
+    const started = yield* engine.start(workflow, input, options)
+    return handleOf(engine, workflow, started)
+  })
+
+/**
+ * A handle on a run that was started earlier, or elsewhere.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const handle = <P, A, E>(
+  workflow: Workflow<P, A, E>,
+  workflowRunId: string,
+): Effect.Effect<Handle<A, E>, never, Engine> =>
+  Effect.map(Engine, (engine) => handleOf(engine, workflow, { workflowRunId, existing: true }))
+
+const handleOf = <P, A, E>(
+  engine: Engine["Service"],
+  workflow: Workflow<P, A, E>,
+  started: Started,
+): Handle<A, E> => ({
+  ...started,
+  result: Effect.flatMap(engine.outcome(started.workflowRunId), (outcome) =>
+    readOutcome(workflow, started.workflowRunId, outcome),
+  ),
+})
+
+/**
+ * The outcome of a run with its types.
+ */
+const readOutcome = <P, A, E>(
+  workflow: Workflow<P, A, E>,
+  workflowRunId: string,
+  outcome: RunOutcome,
+): Effect.Effect<A, E | RunFailed | UnreadableValue> => {
+  const refuse = (field: string) => (reason: string) => new UnreadableValue({ field, reason })
+  if (outcome.status === "completed") {
+    const result = outcome.result ?? { codec: "json", json: "null" }
+    return Effect.mapError(schemaValue(workflow.success).decode(result), refuse("result"))
+  }
+  const failed = (cause: unknown, reason: string) =>
+    Effect.fail(
+      new RunFailed({
+        workflow: workflow.name,
+        workflowRunId,
+        status: outcome.status,
+        reason,
+        ...(cause === undefined ? {} : { cause }),
+      }),
+    )
+  const { error } = outcome
+  if (error === null) return failed(undefined, "no error was recorded")
+  return decodeFailure(workflow.error, error).pipe(
+    Effect.mapError(refuse("error")),
+    Effect.flatMap((decoded): Effect.Effect<never, E | RunFailed> =>
+      decoded._tag === "Typed"
+        ? Effect.fail(decoded.error as E)
+        : failed(decodeError(error), summarize(error)),
+    ),
+  )
+}
+
+/**
+ * Creates or replaces a cron schedule. The key defaults to the workflow's name.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const schedule = <P, A, E>(
+  workflow: Workflow<P, A, E>,
+  options: {
+    readonly cron: string
+    readonly payload: P
+    readonly timeZone?: string | undefined
+    readonly key?: string | undefined
+  },
+): Effect.Effect<
+  ScheduleRow,
+  InvalidInput | SerializationError | PayloadTooLarge | StoreError,
+  Engine
+> =>
+  Effect.gen(function* () {
+    const engine = yield* Engine
+    const input = yield* schemaValue(workflow.payload).encode(options.payload, "input")
+    return yield* engine.schedule({
+      key: options.key ?? workflow.name,
+      workflow: workflow.name,
+      cron: options.cron,
+      timeZone: options.timeZone,
+      input,
+    })
+  })
+
+/**
+ * The run that the present body belongs to: its id and attempt.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const current: Effect.Effect<
+  { readonly workflowRunId: string; readonly attempt: number },
+  never,
+  WorkflowRun
+> = Effect.map(WorkflowRun, ({ workflowRunId, attempt }) => ({ workflowRunId, attempt }))
+

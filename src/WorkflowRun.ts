@@ -1,0 +1,189 @@
+/**
+ * The run a body executes in, and how a body asks for an operation.
+ *
+ * `WorkflowRun` is the one service a body may require. What a step needs beyond it is lifted into
+ * the marker `Requires`, which the body may carry and which `Workflow.toLayer` turns back into plain
+ * requirements: a service used in the body, outside a step, does not type-check.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import type { Execution } from "./engine/Execution.ts"
+import type { Operation } from "./engine/Operation.ts"
+import { encodeError, type StoredError } from "./ErrorPayload.ts"
+import { UnreadableValue } from "./FlowlyError.ts"
+import type { Encoded } from "./Payload.ts"
+
+/**
+ * The run that the body belongs to.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class WorkflowRun extends Context.Service<
+  WorkflowRun,
+  {
+    readonly workflowRunId: string
+    readonly workflow: string
+    /** Attempt of the whole run, from 1. */
+    readonly attempt: number
+    /** The machine that answers operations. */
+    readonly execution: Execution
+    /** The services that steps were promised. */
+    readonly services: Context.Context<never>
+  }
+>()("flowly/WorkflowRun") {}
+
+/**
+ * A marker: some step of this body needs `R`. There is no such service at run time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Requires<in out R> {
+  readonly "~flowly/Requires": (services: R) => R
+}
+
+/**
+ * The marker for `R`, or nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Lift<R> = [R] extends [never] ? never : Requires<R>
+
+/**
+ * The services behind the markers in `R`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Unlift<R> = R extends Requires<infer S> ? S : never
+
+/**
+ * An operation failed; `position` is the place of its record.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OperationFailed {
+  readonly error: StoredError
+  readonly position: number
+}
+
+/**
+ * Asks for an operation and waits for its delivery. An operation of a body that is over (parked,
+ * handed back, lost) interrupts itself: it can neither settle nor suspend.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const perform = (
+  operation: Operation,
+): Effect.Effect<Encoded | null, OperationFailed, WorkflowRun> =>
+  Effect.flatMap(WorkflowRun, ({ execution }) =>
+    Effect.suspend(() => {
+      if (execution.mode === "stopped" || execution.mode === "ending") return Effect.interrupt
+      return Effect.callback<Encoded | null, OperationFailed>((resume) => {
+        const issued = execution.issue(operation, ({ outcome, position }) =>
+          resume(
+            outcome._tag === "Success"
+              ? Effect.succeed(outcome.result)
+              : Effect.fail({ error: outcome.error, position }),
+          ),
+        )
+        return Effect.sync(() => {
+          if (issued !== null) execution.abandon(issued)
+        })
+      })
+    }),
+  )
+
+/**
+ * Stops the run where a stored value does not fit the code: paused, its history intact. Never
+ * continues.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const pauseUnreadable = (
+  field: string,
+  reason: string,
+): Effect.Effect<never, never, WorkflowRun> =>
+  Effect.flatMap(WorkflowRun, ({ execution }) =>
+    Effect.suspend(() => {
+      const error = encodeError(new UnreadableValue({ field, reason }))
+      if (execution.mode !== "stopped") {
+        execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
+      }
+      return Effect.interrupt
+    }),
+  )
+
+/**
+ * Remembers that `error`, as the body sees it, came from the record at `position`.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const noteFailure = (
+  error: unknown,
+  position: number,
+): Effect.Effect<void, never, WorkflowRun> =>
+  Effect.map(WorkflowRun, ({ execution }) => {
+    if (!execution.failures.has(error)) execution.failures.set(error, position)
+  })
+
+const sleepInBody =
+  "a body must not sleep on the clock, which forgets: use Sleep.make(name, duration), which is durable"
+
+/**
+ * The clock inside a body: the store's time of the last completion that the body saw.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const bodyClock = (execution: Execution): Clock.Clock => {
+  const millis = () => execution.nowForBody
+  const nanos = () => BigInt(Math.round(execution.nowForBody)) * 1_000_000n
+  return {
+    currentTimeMillisUnsafe: millis,
+    currentTimeMillis: Effect.sync(millis),
+    currentTimeNanosUnsafe: nanos,
+    currentTimeNanos: Effect.sync(nanos),
+    monotonicTimeNanosUnsafe: nanos,
+    monotonicTimeNanos: Effect.sync(nanos),
+    sleep: () => Effect.die(new Error(sleepInBody)),
+  }
+}
+
+/**
+ * Runs a body's effect with the clock, the random numbers and the scheduler of its run.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const runBody = (options: {
+  readonly execution: Execution
+  readonly services: Context.Context<never>
+  readonly body: Effect.Effect<void, never, WorkflowRun>
+}): (() => void) => {
+  const { execution, services } = options
+  const { run } = execution
+  const context = services.pipe(
+    Context.add(WorkflowRun, {
+      workflowRunId: run.workflowRunId,
+      workflow: run.workflow,
+      attempt: run.attempt,
+      execution,
+      services,
+    }),
+    Context.add(Clock.Clock, bodyClock(execution)),
+  )
+  const seeded = Random.withSeed(options.body, `${run.workflowRunId}:${run.attempt}`)
+  const fiber = Effect.runForkWith(context)(seeded, { scheduler: execution.rest.scheduler })
+  return () => fiber.interruptUnsafe()
+}

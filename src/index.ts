@@ -1,0 +1,33 @@
+/**
+ * flowly: durable workflows on the Postgres you already have. The API of ordinary Node code.
+ *
+ * @since 0.1.0
+ */
+export type { DurationInput } from "./DurationInput.ts"
+export type {
+  ChildOptions,
+  RetryOptions,
+  StepInfo,
+  StepOptions,
+  WorkflowContext,
+} from "./promise/context.ts"
+export {
+  DurableEngine,
+  type DurableEngineOptions,
+  type Health,
+  type PoolLike,
+  type RunHandle,
+  type TriggerOptions,
+} from "./promise/DurableEngine.ts"
+export { FlowlyError } from "./promise/FlowlyError.ts"
+export type { EmittedEvent, HookEvent, HookName } from "./promise/hooks.ts"
+export type { Logger } from "./promise/logger.ts"
+export { MemoryWorkflowStore } from "./promise/MemoryWorkflowStore.ts"
+export type { StandardResult, StandardSchema } from "./promise/standardSchema.ts"
+export type { RunStatusBase, WorkflowStatus } from "./promise/status.ts"
+export {
+  type AnyWorkflow,
+  defineWorkflow,
+  type WorkflowDefinition,
+  type WorkflowOptions,
+} from "./promise/workflow.ts"

@@ -1,0 +1,71 @@
+/**
+ * The one error class of the promise API.
+ *
+ * `code` is the tag of the error underneath (`IdempotencyConflict`, `StoreUnavailable` …), `details`
+ * its fields: the ids it speaks of, the limit that was passed, whether the outcome is unknown.
+ */
+import * as Cause from "effect/Cause"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+
+/**
+ * What flowly's promises reject with.
+ */
+export class FlowlyError extends Error {
+  override readonly name = "FlowlyError"
+  readonly code: string
+  /** The same call may succeed later. */
+  readonly retryable: boolean
+  readonly details: Readonly<Record<string, unknown>>
+
+  constructor(
+    code: string,
+    message: string,
+    options?: {
+      readonly retryable?: boolean
+      readonly details?: Readonly<Record<string, unknown>>
+      readonly cause?: unknown
+    },
+  ) {
+    super(message, options?.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.retryable = options?.retryable ?? false
+    this.details = options?.details ?? {}
+  }
+}
+
+/**
+ * A tagged error as a `FlowlyError`; anything else as it is.
+ */
+export const toFlowlyError = (error: unknown): unknown => {
+  if (error instanceof FlowlyError || !(error instanceof Error)) return error
+  const { _tag, retryable } = error as { readonly _tag?: unknown; readonly retryable?: unknown }
+  if (typeof _tag !== "string" || typeof retryable !== "boolean") return error
+  const details: Record<string, unknown> = {}
+  for (const key of Object.keys(error)) {
+    if (!["_tag", "cause", "name", "message", "stack", "retryable"].includes(key)) {
+      details[key] = (error as unknown as Record<string, unknown>)[key]
+    }
+  }
+  return new FlowlyError(_tag, error.message, { retryable, details, cause: error.cause })
+}
+
+/**
+ * The value, or the error thrown.
+ */
+export const orThrow = <A>(result: Result.Result<A, unknown>): A => {
+  if (Result.isFailure(result)) throw toFlowlyError(result.failure)
+  return result.success
+}
+
+/**
+ * The value of an effect that was run, or its error as a plain one.
+ */
+export const toPromise = async <A>(running: Promise<Exit.Exit<A, unknown>>): Promise<A> => {
+  const exit = await running
+  if (Exit.isSuccess(exit)) return exit.value
+  if (Cause.hasInterruptsOnly(exit.cause)) {
+    throw new FlowlyError("EngineStopped", "the engine was stopped before this call had ended")
+  }
+  throw toFlowlyError(Cause.squash(exit.cause))
+}

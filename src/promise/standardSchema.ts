@@ -1,0 +1,62 @@
+/**
+ * Standard Schema (Zod, Valibot, ArkType, Effect …) in the promise API.
+ *
+ * The raw value is stored; what a schema makes of it is made anew at each reading, so a schema that
+ * transforms is never applied to its own result.
+ */
+import * as Effect from "effect/Effect"
+
+/**
+ * The part of the Standard Schema specification (version 1) that is used here.
+ */
+export interface StandardSchema<out Output = unknown> {
+  readonly "~standard": {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (value: unknown) => StandardResult<any> | Promise<StandardResult<any>>
+    readonly types?: { readonly input: unknown; readonly output: Output } | undefined
+  }
+}
+
+/**
+ * What a validation answers.
+ */
+export type StandardResult<Output> =
+  | { readonly value: Output; readonly issues?: undefined }
+  | {
+      readonly issues: ReadonlyArray<{
+        readonly message: string
+        readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
+      }>
+    }
+
+/**
+ * What the schema makes of a value; fails with its first issues, each with its path.
+ */
+export const validate = <A>(
+  schema: StandardSchema<A>,
+  value: unknown,
+): Effect.Effect<A, { readonly path: string; readonly reason: string }> =>
+  Effect.flatMap(
+    Effect.tryPromise({
+      try: async () => schema["~standard"].validate(value),
+      catch: (error) => ({ path: "$", reason: String(error) }),
+    }),
+    (result) => {
+      if (result.issues === undefined) return Effect.succeed(result.value as A)
+      const [first] = result.issues
+      const reason = result.issues
+        .slice(0, 3)
+        .map((issue) => `${pathOf(issue.path)}: ${issue.message}`)
+        .join("; ")
+      return Effect.fail({ path: pathOf(first?.path), reason })
+    },
+  )
+
+const pathOf = (
+  path: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined,
+): string =>
+  (path ?? []).reduce<string>((text, part) => {
+    const key = typeof part === "object" ? part.key : part
+    return typeof key === "number" ? `${text}[${key}]` : `${text}.${String(key)}`
+  }, "$")

@@ -1,0 +1,139 @@
+/**
+ * What `getStatus` answers: a union by status, with dates and decoded values.
+ */
+import * as Effect from "effect/Effect"
+import { anyValue } from "../engine/values.ts"
+import { decodeError, type StoredError } from "../ErrorPayload.ts"
+import type { Encoded } from "../Payload.ts"
+import { isTerminal } from "../Run.ts"
+import type { RunHistory, RunRow } from "../WorkflowStore.ts"
+
+/**
+ * What every status has.
+ */
+export interface RunStatusBase {
+  readonly workflowRunId: string
+  readonly workflow: string
+  readonly input: unknown
+  /** Attempt of the whole run, from 1. */
+  readonly attempt: number
+  readonly scheduledFor: Date | null
+  readonly createdAt: Date
+  readonly startedAt?: Date
+}
+
+/**
+ * The state of a run.
+ */
+export type WorkflowStatus = RunStatusBase &
+  (
+    | {
+        readonly status: "pending" | "running" | "sleeping" | "waiting"
+        /** What the run is at, or waits for, as far as the store knows. */
+        readonly currentStep?: string
+        /** Of the attempt before, or of the crash before. */
+        readonly error?: unknown
+      }
+    | {
+        readonly status: "paused"
+        /** Why; resume the run when the cause is gone. */
+        readonly error: unknown
+        readonly currentStep?: string
+      }
+    | {
+        readonly status: "compensating"
+        readonly error: unknown
+        readonly failedStep?: string
+      }
+    | { readonly status: "completed"; readonly result: unknown; readonly completedAt: Date }
+    | {
+        readonly status: "failed" | "compensated" | "cancelled" | "dead_letter"
+        readonly error: unknown
+        readonly failedStep?: string
+        readonly completedAt: Date
+      }
+  )
+
+/**
+ * The status of a run from its row and, where it says more, its history.
+ */
+export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatus => {
+  const base: RunStatusBase = {
+    workflowRunId: row.workflowRunId,
+    workflow: row.workflow,
+    input: valueOf(row.input),
+    attempt: row.attempt,
+    scheduledFor: row.scheduledFor === null ? null : new Date(row.scheduledFor),
+    createdAt: new Date(row.createdAt),
+    ...(row.startedAt === null ? {} : { startedAt: new Date(row.startedAt) }),
+  }
+  const completedAt = new Date(row.completedAt ?? row.createdAt)
+  const current = history === null ? undefined : currentStep(history)
+  const failed = history === null ? undefined : failedStep(history)
+  switch (row.status) {
+    case "completed":
+      return { ...base, status: row.status, result: valueOf(row.result), completedAt }
+    case "failed":
+    case "compensated":
+    case "cancelled":
+    case "dead_letter":
+      return {
+        ...base,
+        status: row.status,
+        error: errorOf(row.error),
+        completedAt,
+        ...(failed === undefined ? {} : { failedStep: failed }),
+      }
+    case "compensating":
+      return {
+        ...base,
+        status: row.status,
+        error: errorOf(row.error),
+        ...(failed === undefined ? {} : { failedStep: failed }),
+      }
+    case "paused":
+      return {
+        ...base,
+        status: row.status,
+        error: errorOf(row.pauseReason),
+        ...(current === undefined ? {} : { currentStep: current }),
+      }
+    default:
+      return {
+        ...base,
+        status: row.status,
+        ...(row.error === null ? {} : { error: errorOf(row.error) }),
+        ...(current === undefined ? {} : { currentStep: current }),
+      }
+  }
+}
+
+/**
+ * Whether the history of a run in this status says more than its row.
+ */
+export const needsHistory = (row: RunRow): boolean =>
+  row.status !== "completed" && (row.startedAt !== null || !isTerminal(row.status))
+
+/** A stored value as itself; one that cannot be read any more as its text. */
+export const valueOf = (encoded: Encoded | null): unknown =>
+  encoded === null
+    ? undefined
+    : Effect.runSync(
+        Effect.catch(anyValue.decode(encoded), () => Effect.succeed(encoded.json as unknown)),
+      )
+
+const errorOf = (error: StoredError | null): unknown =>
+  error === null ? undefined : decodeError(error)
+
+const currentStep = (history: RunHistory): string | undefined => {
+  const done = new Set(
+    history.records.filter((one) => one.status !== "retrying").map((one) => one.stepKey),
+  )
+  const retrying = history.records.find((one) => one.status === "retrying")
+  const timer = history.timers.find((one) => !done.has(one.stepKey))
+  const child = history.children.find((one) => !done.has(one.stepKey))
+  return retrying?.stepKey ?? timer?.stepKey ?? child?.stepKey
+}
+
+const failedStep = (history: RunHistory): string | undefined =>
+  history.records.findLast((one) => one.status === "failed")?.stepKey

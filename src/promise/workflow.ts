@@ -1,0 +1,87 @@
+/**
+ * `defineWorkflow`: a plain async function as a workflow.
+ */
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import { checkName, type Engine } from "../Engine.ts"
+import { anyValue } from "../engine/values.ts"
+import type { DuplicateWorkflow, InvalidInput } from "../FlowlyError.ts"
+import * as Workflow from "../Workflow.ts"
+import { WorkflowRun } from "../WorkflowRun.ts"
+import { makeContext, type WorkflowContext } from "./context.ts"
+import { orThrow } from "./FlowlyError.ts"
+import { type StandardSchema, validate } from "./standardSchema.ts"
+
+/**
+ * What a workflow may say beside its function.
+ */
+export interface WorkflowOptions<I> {
+  /** Runs are marked with the version of the code that started them. */
+  readonly version?: string | undefined
+  /** Checks the input: when a run is triggered, and each time a worker reads it. */
+  readonly input?: StandardSchema<I> | undefined
+}
+
+/**
+ * A workflow: its name, and the function that the engine runs, and replays.
+ */
+export interface WorkflowDefinition<in out I, in out O> {
+  readonly name: string
+  readonly version: string | null
+  readonly inputSchema: StandardSchema<I> | null
+  readonly run: (ctx: WorkflowContext, input: I) => Promise<O> | O
+}
+
+/**
+ * Any definition.
+ */
+export type AnyWorkflow = WorkflowDefinition<any, any>
+
+/**
+ * Defines a workflow. The function must be deterministic: what touches the world belongs into
+ * `ctx.step`.
+ */
+export const defineWorkflow = <I = undefined, O = void>(
+  name: string,
+  run: (ctx: WorkflowContext, input: I) => Promise<O> | O,
+  options?: WorkflowOptions<I>,
+): WorkflowDefinition<I, O> => ({
+  name: orThrow(checkName(name, "workflow name")),
+  version: options?.version ?? null,
+  inputSchema: options?.input ?? null,
+  run,
+})
+
+/**
+ * The definition, registered with the engine for the life of the layer.
+ */
+export const layerOf = (
+  definition: AnyWorkflow,
+): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> => {
+  const { inputSchema } = definition
+  return Workflow.register({
+    name: definition.name,
+    version: definition.version,
+    payload:
+      inputSchema === null
+        ? anyValue
+        : {
+            encode: anyValue.encode,
+            decode: (encoded) =>
+              Effect.flatMap(anyValue.decode(encoded), (value) =>
+                Effect.mapError(validate(inputSchema, value), ({ reason }) => reason),
+              ),
+          },
+    success: anyValue,
+    error: null,
+    body: (input) =>
+      Effect.flatMap(Effect.context<WorkflowRun>(), (services) =>
+        Effect.flatMap(WorkflowRun, (run) =>
+          Effect.tryPromise({
+            try: async () => definition.run(makeContext(services, run), input),
+            catch: (error) => error,
+          }),
+        ),
+      ),
+  })
+}
