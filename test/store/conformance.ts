@@ -10,6 +10,12 @@ import { claimTests } from "./conformanceClaims.ts"
 import { fenceTests } from "./conformanceFence.ts"
 import { testOn } from "./conformanceFixture.ts"
 import { insertTests } from "./conformanceInserts.ts"
+import { journalTests } from "./conformanceJournal.ts"
+import { transitionTests } from "./conformanceTransitions.ts"
+import { recordTests } from "./conformanceRecords.ts"
+import { requestTests } from "./conformanceRequests.ts"
+import { scheduleTests } from "./conformanceSchedules.ts"
+import { readTests } from "./conformanceReads.ts"
 import { parkingTests } from "./conformanceParking.ts"
 import { workerTests } from "./conformanceWorkers.ts"
 
@@ -18,11 +24,17 @@ export const storeConformance = (
   makeLayer: () => Layer.Layer<WorkflowStore, unknown>,
 ): void => {
   const test = testOn(makeLayer)
-  describe(name, () => {
+  describe(`${name} keeps the contract:`, () => {
     workerTests(test)
     claimTests(test)
     insertTests(test)
     fenceTests(test)
     parkingTests(test)
+    recordTests(test)
+    journalTests(test)
+    transitionTests(test)
+    requestTests(test)
+    scheduleTests(test)
+    readTests(test)
   })
 }

@@ -142,7 +142,7 @@ export const claimTests = (test: Test) => {
       }
       assert.deepStrictEqual(
         tokens,
-        [...new Set(tokens)].sort((a, b) => a - b),
+        [...new Set(tokens)].toSorted((a, b) => a - b),
       )
     })
 

@@ -243,8 +243,8 @@ export class Fixture {
     return Effect.map(this.store.sendEvents([event]), ([answer]) => answer!)
   }
 
-  cancel(n: number, compensate: boolean | null = null, reason: string | null = null) {
-    return this.store.requestCancel({ workflowRunId: id(n), compensate, reason })
+  cancel(n: number, undo: boolean | null = null, reason: string | null = null) {
+    return this.store.requestCancel({ workflowRunId: id(n), compensate: undo, reason })
   }
 
   row(n: number) {
@@ -275,7 +275,7 @@ export class Fixture {
   observe(n: number) {
     return Effect.all({
       row: this.row(n),
-      history: Effect.map(this.history(n), ({ now: _, deadlinePassed: __, ...rest }) => rest),
+      history: Effect.map(this.history(n), (history) => ({ ...history, now: 0 })),
       steps: this.store.getSteps(id(n)),
       events: this.store.getEvents(id(n)),
       children: this.list({ parentRunId: id(n) }),

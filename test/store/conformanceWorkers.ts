@@ -64,7 +64,7 @@ export const workerTests = (test: Test) => {
       yield* s.insert(newRun(4))
       const [first] = yield* s.claim(a, { limit: 1 })
       const { claims } = yield* s.store.renewLease(registration(1))
-      const byRun = [...claims].sort((x, y) => (x.workflowRunId < y.workflowRunId ? -1 : 1))
+      const byRun = [...claims].toSorted((x, y) => (x.workflowRunId < y.workflowRunId ? -1 : 1))
       assert.deepStrictEqual(byRun, [
         { workflowRunId: id(1), token: 1 },
         { workflowRunId: first!.workflowRunId, token: first!.token },
