@@ -285,11 +285,7 @@ const checkStart = (
  */
 export const make = Effect.fnUntraced(function* (
   options: EngineOptions = {},
-): Effect.fn.Return<
-  Engine["Service"],
-  never,
-  WorkflowStore | Journal.Journal | Scope.Scope
-> {
+): Effect.fn.Return<Engine["Service"], never, WorkflowStore | Journal.Journal | Scope.Scope> {
   const store = yield* WorkflowStore
   const journal = yield* Journal.Journal
   const pollIntervalMs = options.pollIntervalMs ?? 1000
@@ -301,61 +297,65 @@ export const make = Effect.fnUntraced(function* (
   const lifecycleListeners = new Set<(event: LifecycleEvent) => void>()
   let local: LocalWorker | null = null
 
-  const start: Engine["Service"]["start"] = Effect.fn("Engine.start")(
-    function* (workflow, input, startOptions = {}) {
-      const run = yield* Effect.fromResult(checkStart(workflow, input, startOptions))
-      const eager = run.scheduledFor === null && run.concurrencyKey === null
-      const worker = eager ? local : null
-      const claimFor = worker?.reserve(run.workflow) ?? null
-      let executing = false
-      const answer = yield* starter({
-        run,
-        claimFor,
-        deadlineMs: startOptions.deadlineMs ?? 30_000,
-      }).pipe(
-        Effect.tap((inserted) =>
-          Effect.sync(() => {
-            if (inserted._tag !== "Inserted") return
-            if (claimFor !== null && inserted.token !== null) {
-              executing = true
-              worker?.execute(claimedFrom(run, inserted.token, inserted))
-            } else journal.hints.send("work")
-          }),
-        ),
-        Effect.ensuring(
-          Effect.sync(() => {
-            if (claimFor !== null && !executing) worker?.unreserve()
-          }),
-        ),
-      )
-      switch (answer._tag) {
-        case "Inserted":
-          return { workflowRunId: answer.workflowRunId, existing: false }
-        case "Existing": {
-          if (!sameValue(answer.run.input, input)) {
-            return yield* new IdempotencyConflict({
-              workflow: run.workflow,
-              idempotencyKey: run.idempotencyKey ?? "",
-              workflowRunId: answer.run.workflowRunId,
-            })
-          }
-          return { workflowRunId: answer.run.workflowRunId, existing: true }
-        }
-        case "ConcurrencyHeld":
-          return yield* new ConcurrencyConflict({
+  const start: Engine["Service"]["start"] = Effect.fn("Engine.start")(function* (
+    workflow,
+    input,
+    startOptions = {},
+  ) {
+    const run = yield* Effect.fromResult(checkStart(workflow, input, startOptions))
+    const eager = run.scheduledFor === null && run.concurrencyKey === null
+    const worker = eager ? local : null
+    const claimFor = worker?.reserve(run.workflow) ?? null
+    let executing = false
+    const answer = yield* starter({
+      run,
+      claimFor,
+      deadlineMs: startOptions.deadlineMs ?? 30_000,
+    }).pipe(
+      Effect.tap((inserted) =>
+        Effect.sync(() => {
+          if (inserted._tag !== "Inserted") return
+          if (claimFor !== null && inserted.token !== null) {
+            executing = true
+            worker?.execute(claimedFrom(run, inserted.token, inserted))
+          } else journal.hints.send("work")
+        }),
+      ),
+      Effect.ensuring(
+        Effect.sync(() => {
+          if (claimFor !== null && !executing) worker?.unreserve()
+        }),
+      ),
+    )
+    switch (answer._tag) {
+      case "Inserted":
+        return { workflowRunId: answer.workflowRunId, existing: false }
+      case "Existing": {
+        if (!sameValue(answer.run.input, input)) {
+          return yield* new IdempotencyConflict({
             workflow: run.workflow,
-            concurrencyKey: run.concurrencyKey ?? "",
-            workflowRunId: answer.workflowRunId,
+            idempotencyKey: run.idempotencyKey ?? "",
+            workflowRunId: answer.run.workflowRunId,
           })
+        }
+        return { workflowRunId: answer.run.workflowRunId, existing: true }
       }
-    },
-  )
+      case "ConcurrencyHeld":
+        return yield* new ConcurrencyConflict({
+          workflow: run.workflow,
+          concurrencyKey: run.concurrencyKey ?? "",
+          workflowRunId: answer.workflowRunId,
+        })
+    }
+  })
 
   const conflict = (workflowRunId: string, operation: string, reason: string) =>
     Effect.fail(new RunStateConflict({ workflowRunId, operation, reason }))
   const unknown = (workflowRunId: string) => Effect.fail(new RunNotFound({ workflowRunId }))
-  const ifUuid = <A, E>(id: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E | RunNotFound> =>
-    isUuid(id) ? effect : unknown(id)
+  const ifUuid = <A, E>(
+    id: string,
+    effect: Effect.Effect<A, E>,
+  ): Effect.Effect<A, E | RunNotFound> => (isUuid(id) ? effect : unknown(id))
 
   return Engine.of({
     store,
@@ -385,9 +385,7 @@ export const make = Effect.fnUntraced(function* (
     },
     outcome: (id) => ifUuid(id, outcomes.wait(id)),
     getRun: (id) =>
-      isUuid(id)
-        ? Effect.map(store.getRuns([id]), ([row]) => row ?? null)
-        : Effect.succeed(null),
+      isUuid(id) ? Effect.map(store.getRuns([id]), ([row]) => row ?? null) : Effect.succeed(null),
     getSteps: (id) => (isUuid(id) ? store.getSteps(id) : Effect.succeed([])),
     getEvents: (id) => (isUuid(id) ? store.getEvents(id) : Effect.succeed([])),
     cancel: Effect.fn("Engine.cancel")(function* (id, cancelOptions) {

@@ -25,12 +25,7 @@ import type { Fragment } from "./engine/Execution.ts"
 import { type Hints, makeHints } from "./engine/hints.ts"
 import { encodeError } from "./ErrorPayload.ts"
 import type { StoreRejected } from "./FlowlyError.ts"
-import {
-  type Claim,
-  type RunWrite,
-  WorkflowStore,
-  type WriteAnswer,
-} from "./WorkflowStore.ts"
+import { type Claim, type RunWrite, WorkflowStore, type WriteAnswer } from "./WorkflowStore.ts"
 
 /**
  * Takes fragments; answers through their callbacks, after the commit.

@@ -141,10 +141,10 @@ export const make = <
  * @since 0.1.0
  */
 export const encodeResult = <A>(codec: ValueCodec<A>, value: A, name: string) =>
-  Effect.mapError(
-    codec.encode(value, `result of step "${name}"`),
-    (error): AttemptFailure => ({ error: encodeError(error), retryable: false }),
-  )
+  Effect.mapError(codec.encode(value, `result of step "${name}"`), (error): AttemptFailure => ({
+    error: encodeError(error),
+    retryable: false,
+  }))
 
 /**
  * The failure of an operation as a body sees it.
@@ -168,7 +168,9 @@ const deliverFailure = (
 
 const asTimeout = (stored: StoredError): StepTimeout | null => {
   const { stepKey, timeoutMs } = stored.props ?? {}
-  return stored.tag === "StepTimeout" && typeof stepKey === "string" && typeof timeoutMs === "number"
+  return stored.tag === "StepTimeout" &&
+    typeof stepKey === "string" &&
+    typeof timeoutMs === "number"
     ? new StepTimeout({ stepKey, timeoutMs })
     : null
 }

@@ -270,7 +270,9 @@ export const make = Effect.fnUntraced(function* (
     const { maxCrashes } = options
     const poisoned = yield* store.deadLetterPoison({ maxCrashes, limit: 100 })
     if (poisoned.length > 0) {
-      yield* Effect.logError(`flowly: dead-lettered after ${maxCrashes} crashes: ${poisoned.join()}`)
+      yield* Effect.logError(
+        `flowly: dead-lettered after ${maxCrashes} crashes: ${poisoned.join()}`,
+      )
       journal.hints.send("settled")
     }
     if (swept + poisoned.length > 0) journal.hints.send("work")
@@ -296,10 +298,7 @@ export const make = Effect.fnUntraced(function* (
   ) => superviseLoop({ name, health, monotonicMs, turn, ...(wait ? { wait } : {}) })
 
   yield* Effect.addFinalizer(() => Effect.ignore(lease.retire))
-  yield* loop(
-    "heartbeat",
-    Effect.as(lease.heartbeat, jittered(options.leaseMs / 3, random)),
-  )
+  yield* loop("heartbeat", Effect.as(lease.heartbeat, jittered(options.leaseMs / 3, random)))
   yield* loop("trust deadline", trust)
   yield* loop("signals", signals, pause(nudgeSignals))
   yield* loop("sources", sources, pause(nudgeSources))

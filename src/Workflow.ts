@@ -208,10 +208,11 @@ const endOf = (
   }
   for (const reason of exit.cause.reasons) {
     if (Cause.isFailReason(reason)) {
-      return Effect.map(
-        encodeFailure(options.error, reason.error),
-        (error): BodyEnd => ({ _tag: "Failure", error, raw: reason.error }),
-      )
+      return Effect.map(encodeFailure(options.error, reason.error), (error): BodyEnd => ({
+        _tag: "Failure",
+        error,
+        raw: reason.error,
+      }))
     }
   }
   const raw = Cause.squash(exit.cause)
@@ -341,4 +342,3 @@ export const current: Effect.Effect<
   never,
   WorkflowRun
 > = Effect.map(WorkflowRun, ({ workflowRunId, attempt }) => ({ workflowRunId, attempt }))
-

@@ -171,6 +171,8 @@ export interface Execution {
   readonly env: ExecutionEnv
   readonly rest: Rest
   readonly issued: ReadonlyMap<string, Issued>
+  /** Those of them that have not been delivered. */
+  readonly open: ReadonlySet<Issued>
   /** All final records known so far, from the history and from this execution. */
   readonly records: Map<string, StepRecord>
   readonly retrying: Map<string, StepRecord>
@@ -208,9 +210,7 @@ export interface Execution {
   /** Something changed: look again what can be delivered, started, parked or concluded. */
   readonly progress: () => void
   readonly stop: (end: ExecutionEnd) => void
-  readonly noteAnswer: (
-    answer: RunSignals & { readonly now?: number },
-  ) => void
+  readonly noteAnswer: (answer: RunSignals & { readonly now?: number }) => void
 }
 
 /**
@@ -261,7 +261,9 @@ export const startExecution = (options: {
   const queue: Array<Queued> = []
   const carried: Array<Queued> = []
   let nextPosition = 1
-  let open = 0
+  const open = new Set<Issued>()
+  /** Index of the next delivery in `queue`: shifting a long array would copy it each time. */
+  let head = 0
   let pumping = false
   let grace: Fiber.Fiber<void> | null = null
   let graceOver = 0
@@ -286,6 +288,7 @@ export const startExecution = (options: {
     env,
     rest,
     issued: issuedByKey,
+    open,
     records: new Map(),
     retrying: new Map(),
     timers: new Map(),
@@ -324,7 +327,7 @@ export const startExecution = (options: {
       }
       issuedByKey.set(key, issued)
       unstarted.push(issued)
-      open++
+      open.add(issued)
       pump()
       return issued
     },
@@ -507,12 +510,12 @@ export const startExecution = (options: {
     if (execution.mode === "ending") return
     if (execution.bodyEnd !== null) return ended(execution.bodyEnd)
     if (deliverCarried()) return pump()
-    const next = queue[0]
+    const next = queue[head]
     if (next !== undefined) {
       const issued = issuedByKey.get(next.key)
       if (issued === undefined) return awaitIssue(next)
       if (issued.operation.kind !== next.kind) return diverge(next, issued.operation)
-      queue.shift()
+      advance()
       deliver(issued, next)
       return pump()
     }
@@ -520,6 +523,14 @@ export const startExecution = (options: {
     if (handBackRequested) return considerHandBack()
     if (unstarted.length > 0) startAll()
     considerParking()
+  }
+
+  const advance = (): void => {
+    head++
+    if (head === queue.length) {
+      queue.length = 0
+      head = 0
+    }
   }
 
   const deliverCarried = (): boolean => {
@@ -540,7 +551,7 @@ export const startExecution = (options: {
 
   const deliver = (issued: Issued, record: Queued): void => {
     issued.phase = "delivered"
-    open--
+    open.delete(issued)
     if (record.at !== null) execution.nowForBody = Math.max(execution.nowForBody, record.at)
     if (record.outcome._tag === "Failure") execution.lastFailure = record.position
     if (!issued.abandoned) issued.resume({ outcome: record.outcome, position: record.position })
@@ -568,7 +579,7 @@ export const startExecution = (options: {
       // what nobody asks for and nobody would undo may be passed over here
       const stored = execution.records.get(record.key)
       if (stored === undefined || !stored.hasCompensate) {
-        queue.shift()
+        advance()
         return pump()
       }
     }
@@ -599,7 +610,7 @@ export const startExecution = (options: {
         { _tag: "paused", error: end.error },
       )
     }
-    for (const record of queue) {
+    for (const record of queue.slice(head)) {
       const issued = issuedByKey.get(record.key)
       if (issued === undefined) {
         if (execution.mode === "compensating" && !execution.records.get(record.key)?.hasCompensate)
@@ -614,12 +625,15 @@ export const startExecution = (options: {
 
   const startAll = (): void => {
     const batch = unstarted.splice(0).filter((issued) => issued.phase === "unstarted")
-    if (execution.records.size + open > env.limits.maxRecords || open > env.limits.maxFanOut) {
+    if (
+      execution.records.size + open.size > env.limits.maxRecords ||
+      open.size > env.limits.maxFanOut
+    ) {
       const error = encodeError(
         new HistoryTooLong({
           workflowRunId: run.workflowRunId,
           records: execution.records.size,
-          open,
+          open: open.size,
           maxRecords: env.limits.maxRecords,
           maxFanOut: env.limits.maxFanOut,
         }),
@@ -640,7 +654,7 @@ export const startExecution = (options: {
   const considerParking = (): void => {
     if (execution.mode !== "forward") return
     const waiting: Array<Issued> = []
-    for (const issued of issuedByKey.values()) {
+    for (const issued of open) {
       if (issued.phase === "waiting" && !issued.abandoned) waiting.push(issued)
     }
     if (waiting.length === 0) return
@@ -656,8 +670,7 @@ export const startExecution = (options: {
       execution.executing > 0 ||
       execution.inFlight > 0 ||
       execution.signals.wakeCounter !== execution.sourcesCounter
-    const soon =
-      earliest !== null && earliest - execution.storeNow() <= env.limits.shortWaitMs
+    const soon = earliest !== null && earliest - execution.storeNow() <= env.limits.shortWaitMs
     if (busy || soon) {
       for (const issued of waiting) if (issued.timer === null) armTimer(issued)
       return

@@ -33,10 +33,7 @@ export interface AttemptFailure {
 /**
  * A function that undoes a completed step. It fails with what is to be stored.
  */
-export type Undo = (
-  result: Encoded | null,
-  attempt: Attempt,
-) => Effect.Effect<void, StoredError>
+export type Undo = (result: Encoded | null, attempt: Attempt) => Effect.Effect<void, StoredError>
 
 /**
  * A step: its body is run and its outcome remembered.

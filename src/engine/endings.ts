@@ -83,7 +83,7 @@ export const timedOut = (execution: Execution): void => {
 
 const succeed = (execution: Execution, end: Extract<BodyEnd, { _tag: "Success" }>): void => {
   // an emit that the body did not wait for is still meant
-  for (const issued of execution.issued.values()) {
+  for (const issued of execution.open) {
     if (issued.phase === "unstarted" && issued.operation.kind === "emit") start(execution, issued)
   }
   const transition = {
@@ -145,7 +145,7 @@ const undoable = (execution: Execution): boolean => {
 /** A step that can be undone has completed, or may yet complete. */
 const mayUndo = (execution: Execution): boolean => {
   if (undoable(execution)) return true
-  for (const issued of execution.issued.values()) {
+  for (const issued of execution.open) {
     const { operation, phase } = issued
     if ("undo" in operation && operation.undo !== null) {
       if (phase === "active" || phase === "recorded") return true
@@ -158,7 +158,7 @@ const mayUndo = (execution: Execution): boolean => {
 const drain = (execution: Execution, steps: "abort" | "none", then: () => void): void => {
   execution.mode = "ending"
   if (steps === "none") return then()
-  for (const issued of execution.issued.values()) {
+  for (const issued of execution.open) {
     issued.abort?.(new Error(`run ${execution.run.workflowRunId} is ending`))
   }
   let patience = true

@@ -14,9 +14,7 @@ import type { Hints } from "./hints.ts"
  * Calls the listener for each event from now on; completes when "now" is fixed.
  */
 export interface EventTail {
-  readonly listen: (
-    listener: (event: EventRow) => void,
-  ) => Effect.Effect<() => void, StoreError>
+  readonly listen: (listener: (event: EventRow) => void) => Effect.Effect<() => void, StoreError>
 }
 
 /**
@@ -42,9 +40,9 @@ export const makeEventTail = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         yield* anybody.await
         nudge.closeUnsafe()
-        const page = yield* store.tailEvents({ cursor, limit: 500 }).pipe(
-          Effect.catch(() => Effect.succeed({ events: [], cursor })),
-        )
+        const page = yield* store
+          .tailEvents({ cursor, limit: 500 })
+          .pipe(Effect.catch(() => Effect.succeed({ events: [], cursor })))
         cursor = page.cursor
         for (const event of page.events) {
           for (const listener of [...listeners]) listener(event)

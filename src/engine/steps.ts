@@ -65,7 +65,7 @@ export const due = (execution: Execution, issued: Issued): void => {
  * The sources were read anew: some waits may be over.
  */
 export const sourcesChanged = (execution: Execution): void => {
-  for (const issued of execution.issued.values()) {
+  for (const issued of execution.open) {
     if (issued.phase !== "waiting") continue
     if (issued.operation.kind === "child") {
       const child = execution.children.get(issued.key)
@@ -360,10 +360,6 @@ const takeEvent = (execution: Execution, issued: Issued, operation: EventOperati
   const event = execution.events[index]
   if (event === undefined) return false
   execution.events.splice(index, 1)
-  execution.record(
-    issued,
-    { _tag: "Success", result: event.payload },
-    { eventId: event.eventId },
-  )
+  execution.record(issued, { _tag: "Success", result: event.payload }, { eventId: event.eventId })
   return true
 }

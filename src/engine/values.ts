@@ -25,7 +25,8 @@ export interface ValueCodec<A> {
   readonly decode: (encoded: Payload.Encoded) => Effect.Effect<A, string>
 }
 
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+const reasonOf = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error)
 
 const decodeJson = (encoded: Payload.Encoded): Effect.Effect<unknown, string> =>
   Effect.try({ try: () => Payload.decode(encoded), catch: reasonOf })

@@ -24,7 +24,12 @@ import {
 import { layerStore } from "../EngineClock.ts"
 import * as PostgresStore from "../PostgresStore.ts"
 import { defaultSchema, makeNames } from "../postgres/names.ts"
-import { make as makeWorker, type Worker, type WorkerHealth, type WorkerOptions } from "../Worker.ts"
+import {
+  make as makeWorker,
+  type Worker,
+  type WorkerHealth,
+  type WorkerOptions,
+} from "../Worker.ts"
 import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
 import { FlowlyError, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
 import { type EmittedEvent, type HookEvent, type HookName, toHookEvent } from "./hooks.ts"
@@ -424,7 +429,9 @@ export class DurableEngine {
   #encodeInput<I>(workflow: WorkflowDefinition<I, any>, input: I | undefined) {
     const { name, inputSchema } = workflow
     if (this.#workflows.get(name) !== workflow) {
-      return Effect.fail(new UnknownWorkflow({ workflow: name, known: [...this.#workflows.keys()] }))
+      return Effect.fail(
+        new UnknownWorkflow({ workflow: name, known: [...this.#workflows.keys()] }),
+      )
     }
     const checked =
       inputSchema === null
@@ -463,10 +470,7 @@ export class DurableEngine {
       return Layer.provide(PostgresStore.layerPool({ pool, schema }), layerStore)
     }
     if (url !== undefined) {
-      return Layer.provide(
-        PostgresStore.layerUrl({ url: Redacted.make(url), schema }),
-        layerStore,
-      )
+      return Layer.provide(PostgresStore.layerUrl({ url: Redacted.make(url), schema }), layerStore)
     }
     throw new FlowlyError(
       "InvalidInput",

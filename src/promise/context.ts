@@ -114,7 +114,10 @@ export interface WorkflowContext {
 /**
  * A context whose operations run in the body that `services` belongs to.
  */
-export const makeContext = (services: Context.Context<WorkflowRun>, run: WorkflowRun["Service"]) => {
+export const makeContext = (
+  services: Context.Context<WorkflowRun>,
+  run: WorkflowRun["Service"],
+) => {
   const runFork = Effect.runForkWith(services)
 
   const promise = <A>(operation: () => Effect.Effect<A, unknown, WorkflowRun>): Promise<A> => {

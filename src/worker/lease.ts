@@ -86,9 +86,7 @@ export const makeLease = (options: {
 
   const heartbeat = Effect.gen(function* () {
     const started = monotonicMs()
-    const answer = yield* store.renewLease(registration()).pipe(
-      Effect.timeoutOption(deadlineMs),
-    )
+    const answer = yield* store.renewLease(registration()).pipe(Effect.timeoutOption(deadlineMs))
     if (answer._tag === "None") return
     if (!answer.value.renewed) {
       const lapsed = workerId
