@@ -1,4 +1,4 @@
-/** Builds and packs flowly as it would be published, into a folder that the caller removes. */
+/** Builds and packs flowly as it would be published, into a temporary folder. */
 import { execFileSync, type ExecFileSyncOptions } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -12,25 +12,30 @@ export interface Packed {
   readonly tarball: string
   /** The paths in the package. */
   readonly files: ReadonlyArray<string>
-  remove(): void
 }
 
-export function pack(): Packed {
-  run("npm", ["run", "--silent", "build"], { cwd: root })
+/** Hands the package to `use`, and removes it. An error is printed and is the exit code. */
+export function withPackage(use: (packed: Packed) => void): void {
   const folder = mkdtempSync(path.join(tmpdir(), "flowly-package-"))
-  const remove = () => rmSync(folder, { recursive: true, force: true })
   try {
-    const args = ["pack", "--json", "--ignore-scripts", "--pack-destination", folder]
-    // One object per package: npm 11 prints a list, npm 12 a record.
-    const answer: ReadonlyArray<Answer> = Object.values(JSON.parse(run("npm", args, { cwd: root })))
-    const [packed] = answer
-    if (packed === undefined) throw new Error("npm pack answered with no package")
-    const files = packed.files.map((file) => file.path)
-    return { folder, tarball: path.join(folder, packed.filename), files, remove }
+    use(pack(folder))
   } catch (error) {
-    remove()
-    throw error
+    console.error(error instanceof Error ? error.message : error)
+    process.exitCode = 1
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
   }
+}
+
+function pack(folder: string): Packed {
+  run("npm", ["run", "--silent", "build"], { cwd: root })
+  const args = ["pack", "--json", "--ignore-scripts", "--pack-destination", folder]
+  // One object per package: npm 11 prints a list, npm 12 a record.
+  const answer: ReadonlyArray<Answer> = Object.values(JSON.parse(run("npm", args, { cwd: root })))
+  const [packed] = answer
+  if (packed === undefined) throw new Error("npm pack answered with no package")
+  const files = packed.files.map((file) => file.path)
+  return { folder, tarball: path.join(folder, packed.filename), files }
 }
 
 interface Answer {

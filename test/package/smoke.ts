@@ -3,39 +3,39 @@
  * was tested with, and uses it there as its users do. Node's own loader and the compiler see what
  * they would see after `npm install flowly effect`.
  */
-import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs"
-import { mkdirSync } from "node:fs"
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
-import { lockedVersion, pack, root, run } from "./pack.ts"
+import { lockedVersion, type Packed, root, run, withPackage } from "./pack.ts"
 
-const packed = pack()
-const project = path.join(packed.folder, "project")
-const installed = path.join(project, "node_modules/flowly")
+interface Consumer {
+  readonly packed: Packed
+  /** The folder of the project that uses flowly. */
+  readonly project: string
+  /** flowly as it is installed there. */
+  readonly installed: string
+}
 
-const checks: ReadonlyArray<readonly [string, () => void]> = [
+const checks: ReadonlyArray<readonly [string, (consumer: Consumer) => void]> = [
   ["the package holds what it names, and no tests", holdsWhatItNames],
   ["it installs beside effect", install],
   ["every entry point can be imported", importEntries],
   ["flowly can be required", requireIt],
   ["no type of flowly comes from effect", hasNoEffectTypes],
-  ["a program of a promise user type-checks and runs", () => useIt("promise.ts")],
-  ["a program of an Effect user type-checks and runs", () => useIt("effect.ts")],
+  ["a program of a promise user type-checks and runs", useIt("promise.ts")],
+  ["a program of an Effect user type-checks and runs", useIt("effect.ts")],
   ["flowly/embedded says how to install the binaries", embeddedWithoutBinaries],
 ]
 
-try {
+withPackage((packed) => {
+  const project = path.join(packed.folder, "project")
+  const consumer = { packed, project, installed: path.join(project, "node_modules/flowly") }
   for (const [what, check] of checks) {
-    check()
+    check(consumer)
     console.log(`ok: ${what}`)
   }
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error)
-  process.exitCode = 1
-} finally {
-  packed.remove()
-}
+})
 
-function holdsWhatItNames() {
+function holdsWhatItNames({ packed }: Consumer) {
   const manifest = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"))
   const entries: ReadonlyArray<string> = Object.values<Record<string, string> | string>(
     manifest.exports,
@@ -53,7 +53,7 @@ function holdsWhatItNames() {
   }
 }
 
-function install() {
+function install({ packed, project, installed }: Consumer) {
   mkdirSync(project)
   const manifest = { name: "consumer", private: true, type: "module" }
   writeFileSync(path.join(project, "package.json"), JSON.stringify(manifest))
@@ -63,23 +63,23 @@ function install() {
   if (!existsSync(installed)) throw new Error("flowly is not in node_modules")
 }
 
-function node(...args: ReadonlyArray<string>): string {
+function node({ project }: Consumer, ...args: ReadonlyArray<string>): string {
   return run(process.execPath, args, { cwd: project, timeout: 60_000 })
 }
 
-function importEntries() {
+function importEntries(consumer: Consumer) {
   for (const entry of ["flowly", "flowly/effect", "flowly/testing", "flowly/embedded"]) {
-    node("--input-type=module", "-e", `await import(${JSON.stringify(entry)})`)
+    node(consumer, "--input-type=module", "-e", `await import(${JSON.stringify(entry)})`)
   }
 }
 
-function requireIt() {
+function requireIt(consumer: Consumer) {
   const code = `if (typeof require("flowly").DurableEngine !== "function") process.exit(1)`
-  node("--input-type=commonjs", "-e", code)
+  node(consumer, "--input-type=commonjs", "-e", code)
 }
 
 /** Follows the declarations that are reachable from the entry point. */
-function hasNoEffectTypes() {
+function hasNoEffectTypes({ installed }: Consumer) {
   const seen = new Set<string>()
   const visit = (file: string) => {
     if (seen.has(file)) return
@@ -99,25 +99,29 @@ function hasNoEffectTypes() {
 
 /** The consumer has no types of Node: flowly's declarations must not need any. */
 function useIt(program: string) {
-  cpSync(path.join(import.meta.dirname, "consumer", program), path.join(project, program))
-  const compilerOptions = {
-    target: "ES2023",
-    module: "NodeNext",
-    lib: ["ES2023", "ESNext.Disposable", "DOM"],
-    types: [],
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    noEmit: true,
-    skipLibCheck: program === "effect.ts", // effect's own declarations are not ours to check
+  return (consumer: Consumer) => {
+    const { project } = consumer
+    cpSync(path.join(import.meta.dirname, "consumer", program), path.join(project, program))
+    const compilerOptions = {
+      target: "ES2023",
+      module: "NodeNext",
+      lib: ["ES2023", "ESNext.Disposable", "DOM"],
+      types: [],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noEmit: true,
+      skipLibCheck: program === "effect.ts", // effect's own declarations are not ours to check
+    }
+    const config = { compilerOptions, files: [program] }
+    writeFileSync(path.join(project, "tsconfig.json"), JSON.stringify(config))
+    run(path.join(root, "node_modules/.bin/tsc"), ["-p", project])
+    node(consumer, program)
   }
-  const config = { compilerOptions, files: [program] }
-  writeFileSync(path.join(project, "tsconfig.json"), JSON.stringify(config))
-  run(path.join(root, "node_modules/.bin/tsc"), ["-p", project])
-  node(program)
 }
 
-function embeddedWithoutBinaries() {
+function embeddedWithoutBinaries(consumer: Consumer) {
   const said = node(
+    consumer,
     "--input-type=module",
     "-e",
     `import { startEmbeddedPostgres } from "flowly/embedded"
