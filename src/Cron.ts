@@ -3,7 +3,7 @@
  *
  * Effect's `Cron` parses the fields and steps through the calendar, in wall-clock time without any
  * zone; this module alone maps wall clocks to instants. Effect's own mapping (4.1.0) is right but
- * for gaps: there it loses ticks ("10,35 2 * * *" in Australia/Lord_Howe loses 02:35 on 2026-10-04).
+ * for gaps, where it loses ticks: on 2026-10-04 "10,35 2 * * *" in Australia/Lord_Howe loses 02:35.
  *
  * When clocks change, what holds depends on the hour field:
  * - **every hour** (`*`, `0-23`, a step of 1): the rule follows real time. It fires at each instant

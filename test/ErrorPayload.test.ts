@@ -8,6 +8,11 @@ import { decodeError, encodeError, type StoredError, summarize } from "../src/Er
 /** As it comes back from a jsonb column. */
 const throughJson = (stored: StoredError): StoredError => JSON.parse(JSON.stringify(stored))
 const roundTrip = (error: unknown): unknown => decodeError(throughJson(encodeError(error)))
+const size = (stored: StoredError) => JSON.stringify(stored).length
+const explode = (): never => {
+  throw new Error("trap")
+}
+function stop() {}
 const thrownBy = (body: () => unknown): unknown => {
   try {
     return body()
@@ -116,7 +121,7 @@ describe("anything else that is thrown", () => {
 
   it.each<[string, unknown, RegExp]>([
     ["a symbol", Symbol("stop"), /Symbol\(stop\)/],
-    ["a function", function stop() {}, /\[Function: stop\]/],
+    ["a function", stop, /\[Function: stop\]/],
     ["a promise", Promise.resolve(1), /Promise/],
     [
       "a class instance",
@@ -150,8 +155,6 @@ describe("anything else that is thrown", () => {
 })
 
 describe("bounds", () => {
-  const size = (stored: StoredError) => JSON.stringify(stored).length
-
   it("one message, all stacks and all properties have a limit", () => {
     let error: Error | undefined
     for (let i = 0; i < 30; i++) {
@@ -215,9 +218,6 @@ describe("bounds", () => {
 })
 
 describe("encodeError never throws", () => {
-  const explode = (): never => {
-    throw new Error("trap")
-  }
   const everyTrap = new Proxy({}, { get: () => explode })
   const revoked = Proxy.revocable({}, {})
   revoked.revoke()

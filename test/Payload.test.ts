@@ -35,6 +35,9 @@ const throughJsonb = ({ codec, json }: Encoded): Encoded => {
   return { codec, json: print(JSON.parse(json)) }
 }
 
+const textOf = (bytes: number) => "x".repeat(bytes - 2)
+const forged = (text: string) => decode({ codec: "devalue", json: JSON.stringify(text) })
+
 const nested = (depth: number): unknown => {
   let value: unknown = 1
   for (let i = 0; i < depth; i++) value = [value]
@@ -336,6 +339,7 @@ describe("what is refused", () => {
     ["a boxed number", Object(1), "$", /an instance of Number/],
     ["an unnamed prototype", Object.create({ a: 1 }), "$", /a prototype of its own/],
     ["a promise", { user: Promise.resolve(1) }, "$.user", /did you forget `await`/],
+    // oxlint-disable-next-line no-thenable
     ["a thenable", { q: { then() {} } }, "$.q", /did you forget `await`/],
     ["an Effect", { user: Effect.sync(() => 1) }, "$.user", /did you forget `yield\*`/],
     ["a getter that throws", { cart: throwing }, "$.cart.total", /threw Error: not loaded/],
@@ -366,7 +370,7 @@ describe("what is refused", () => {
   })
 
   it("never calls toJSON", () => {
-    const value = { toJSON: vi.fn() }
+    const value = { toJSON: vi.fn<() => unknown>() }
     assert.instanceOf(refusal(value), SerializationError)
     expect(value.toJSON).not.toHaveBeenCalled()
   })
@@ -408,11 +412,12 @@ describe("size", () => {
   })
 
   it("is limited to 1 MiB unless told otherwise, and to 8 MiB always", () => {
-    const of = (bytes: number) => "x".repeat(bytes - 2)
-    assert.isTrue(Result.isSuccess(encode(of(defaultMaxBytes), { field: "input" })))
-    assert.instanceOf(refusal(of(defaultMaxBytes + 1)), PayloadTooLarge)
-    assert.isTrue(Result.isSuccess(encode(of(hardMaxBytes), { field: "f", maxBytes: Infinity })))
-    const error = Result.flip(encode(of(hardMaxBytes + 1), { field: "f", maxBytes: Infinity }))
+    assert.isTrue(Result.isSuccess(encode(textOf(defaultMaxBytes), { field: "input" })))
+    assert.instanceOf(refusal(textOf(defaultMaxBytes + 1)), PayloadTooLarge)
+    assert.isTrue(
+      Result.isSuccess(encode(textOf(hardMaxBytes), { field: "f", maxBytes: Infinity })),
+    )
+    const error = Result.flip(encode(textOf(hardMaxBytes + 1), { field: "f", maxBytes: Infinity }))
     assert.deepInclude(Result.getOrThrow(error), { limitBytes: hardMaxBytes })
   })
 
@@ -474,7 +479,6 @@ describe("decode", () => {
   })
 
   it("revives no __proto__ and no class from devalue text", () => {
-    const forged = (text: string) => decode({ codec: "devalue", json: JSON.stringify(text) })
     assert.throws(() => forged('[{"__proto__":1},{"admin":2},true]'))
     assert.throws(() => forged('[["Money",1],1]'))
   })

@@ -41,9 +41,9 @@ export const compareKeys = (a: string, b: string): number => {
   return left.length - right.length || left.compare(right)
 }
 
-/** Object keys in jsonb's order. Sorts in place. */
+/** Object keys in jsonb's order. May sort in place. */
 export const sortKeys = (keys: Array<string>): Array<string> => {
-  if (keys.length > 24) return keys.sort(compareKeys)
+  if (keys.length > 24) return keys.toSorted(compareKeys)
   for (let i = 1; i < keys.length; i++) {
     const key = keys[i]!
     let j = i - 1
@@ -147,6 +147,7 @@ const writeRecord = (
   return text === "" ? "{}" : text + "}"
 }
 
+// oxlint-disable-next-line no-control-regex -- these are what JSON escapes
 const mustEscape = /["\\\u0000-\u001f]/
 
 const quote = (text: string): string => {
