@@ -64,9 +64,10 @@ export const run = <P, A, E>(
     )
   })
 
+const text = (value: unknown): string => (typeof value === "string" ? value : "?")
+
 const asChildFailed = (workflow: string, stored: StoredError): ChildFailed => {
   const props = stored.props ?? {}
-  const text = (value: unknown) => (typeof value === "string" ? value : "?")
   return new ChildFailed({
     workflow,
     workflowRunId: text(props["workflowRunId"]),

@@ -237,14 +237,22 @@ export const checkName = (value: unknown, field: string): Result.Result<string, 
   return Result.succeed(value)
 }
 
+const invalid = (field: string, reason: string) => Result.fail(new InvalidInput({ field, reason }))
+
+const conflict = (workflowRunId: string, operation: string, reason: string) =>
+  Effect.fail(new RunStateConflict({ workflowRunId, operation, reason }))
+
+const unknown = (workflowRunId: string) => Effect.fail(new RunNotFound({ workflowRunId }))
+
+const ifUuid = <A, E>(id: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E | RunNotFound> =>
+  isUuid(id) ? effect : unknown(id)
+
 const checkStart = (
   workflow: { readonly name: string; readonly version: string | null },
   input: Encoded,
   options: StartOptions,
 ): Result.Result<NewRun, InvalidInput> =>
   Result.gen(function* () {
-    const invalid = (field: string, reason: string) =>
-      Result.fail(new InvalidInput({ field, reason }))
     yield* checkName(workflow.name, "workflow name")
     const { idempotencyKey, concurrencyKey, scheduledFor, timeoutMs, maxAttempts } = options
     if (idempotencyKey !== undefined) yield* checkName(idempotencyKey, "idempotencyKey")
@@ -348,14 +356,6 @@ export const make = Effect.fnUntraced(function* (
         })
     }
   })
-
-  const conflict = (workflowRunId: string, operation: string, reason: string) =>
-    Effect.fail(new RunStateConflict({ workflowRunId, operation, reason }))
-  const unknown = (workflowRunId: string) => Effect.fail(new RunNotFound({ workflowRunId }))
-  const ifUuid = <A, E>(
-    id: string,
-    effect: Effect.Effect<A, E>,
-  ): Effect.Effect<A, E | RunNotFound> => (isUuid(id) ? effect : unknown(id))
 
   return Engine.of({
     store,

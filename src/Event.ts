@@ -20,10 +20,7 @@ import { pauseUnreadable, perform, type WorkflowRun } from "./WorkflowRun.ts"
  * @category constructors
  * @since 0.1.0
  */
-export const emit = (
-  name: string,
-  data?: unknown,
-): Effect.Effect<void, never, WorkflowRun> =>
+export const emit = (name: string, data?: unknown): Effect.Effect<void, never, WorkflowRun> =>
   Effect.fromResult(checkName(name, "event name")).pipe(
     Effect.andThen(anyValue.encode(data, `data of event "${name}"`)),
     Effect.flatMap((payload) => perform({ kind: "emit", name, payload })),

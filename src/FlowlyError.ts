@@ -194,7 +194,9 @@ export class StepMismatch extends Schema.TaggedError<StepMismatch>("flowly/StepM
   readonly retryable = false
   override get message() {
     const called =
-      this.calledKey === null ? "asked for nothing" : `called ${this.calledKind} "${this.calledKey}"`
+      this.calledKey === null
+        ? "asked for nothing"
+        : `called ${this.calledKind} "${this.calledKey}"`
     return (
       `run ${this.workflowRunId} of "${this.workflow}": the history has ${this.recordedKind} ` +
       `"${this.recordedKey}" at position ${this.position}, the code ${called}. The workflow's code ` +

@@ -16,6 +16,7 @@
  * @since 0.1.0
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -118,7 +119,9 @@ export const layerUrl = (
     connectTimeout: Duration.millis(timeoutMs),
     startupParameters: options.startupParameters ?? (prepare ? sessionDefaults(timeoutMs) : {}),
   })
-  return Layer.provide(layer(options), client)
+  // The pool's own timers, too, run on the real clock: see `postgres/database.ts`.
+  const realClock = Layer.succeed(Clock.Clock, Clock.Clock.defaultValue())
+  return Layer.provide(layer(options), Layer.provide(client, realClock))
 }
 
 /**

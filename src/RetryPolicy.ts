@@ -47,7 +47,9 @@ export const none: RetryPolicy = {
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: { readonly [K in keyof RetryPolicy]?: RetryPolicy[K] | undefined }) => ({
+export const make = (options: {
+  readonly [K in keyof RetryPolicy]?: RetryPolicy[K] | undefined
+}) => ({
   maxAttempts: options.maxAttempts ?? none.maxAttempts,
   backoff: options.backoff ?? none.backoff,
   initialDelayMs: options.initialDelayMs ?? none.initialDelayMs,
@@ -73,10 +75,7 @@ export const exponential = (
  * @category constructors
  * @since 0.1.0
  */
-export const spaced = (
-  delayMs: number,
-  options: { readonly maxAttempts: number },
-): RetryPolicy =>
+export const spaced = (delayMs: number, options: { readonly maxAttempts: number }): RetryPolicy =>
   make({ ...options, backoff: "fixed", initialDelayMs: delayMs, maxDelayMs: delayMs })
 
 /**

@@ -56,8 +56,7 @@ export const until = (
   instant: Date | DateTime.DateTime,
 ): Effect.Effect<void, never, WorkflowRun> =>
   Effect.suspend(() => {
-    const wakeAt =
-      instant instanceof Date ? instant.getTime() : DateTime.toEpochMillis(instant)
+    const wakeAt = instant instanceof Date ? instant.getTime() : DateTime.toEpochMillis(instant)
     if (!Number.isFinite(wakeAt)) {
       const reason = "is not a valid date"
       return Effect.die(new InvalidInput({ field: `sleep "${name}"`, reason }))

@@ -112,19 +112,20 @@ export type WorkerStartError =
   | PoolTooSmall
   | StoreError
 
+const whole = (field: string, value: number | undefined, or: number, least: number) => {
+  const given = value ?? or
+  return Number.isFinite(given) && Number.isInteger(given) && given >= least
+    ? Result.succeed(given)
+    : Result.fail(
+        new InvalidInput({
+          field: `worker.${field}`,
+          reason: `must be a whole number of at least ${least}, not ${String(value)}`,
+        }),
+      )
+}
+
 const checkOptions = (options: WorkerOptions) =>
   Result.gen(function* () {
-    const whole = (field: string, value: number | undefined, or: number, least: number) => {
-      const given = value ?? or
-      return Number.isFinite(given) && Number.isInteger(given) && given >= least
-        ? Result.succeed(given)
-        : Result.fail(
-            new InvalidInput({
-              field: `worker.${field}`,
-              reason: `must be a whole number of at least ${least}, not ${String(value)}`,
-            }),
-          )
-    }
     const leaseMs = yield* whole("leaseMs", options.leaseMs, 30_000, 1000)
     return {
       pollIntervalMs: yield* whole("pollIntervalMs", options.pollIntervalMs, 1000, 10),

@@ -265,6 +265,8 @@ const handleOf = <P, A, E>(
   ),
 })
 
+const refuse = (field: string) => (reason: string) => new UnreadableValue({ field, reason })
+
 /**
  * The outcome of a run with its types.
  */
@@ -273,7 +275,6 @@ const readOutcome = <P, A, E>(
   workflowRunId: string,
   outcome: RunOutcome,
 ): Effect.Effect<A, E | RunFailed | UnreadableValue> => {
-  const refuse = (field: string) => (reason: string) => new UnreadableValue({ field, reason })
   if (outcome.status === "completed") {
     const result = outcome.result ?? { codec: "json", json: "null" }
     return Effect.mapError(schemaValue(workflow.success).decode(result), refuse("result"))

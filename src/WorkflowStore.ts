@@ -616,10 +616,7 @@ export class WorkflowStore extends Context.Service<
     /** Signals of those claims that are still held; a missing run was lost. */
     readonly readSignals: (
       claims: ReadonlyArray<Claim>,
-    ) => Effect.Effect<
-      ReadonlyArray<RunSignals & { readonly workflowRunId: string }>,
-      StoreError
-    >
+    ) => Effect.Effect<ReadonlyArray<RunSignals & { readonly workflowRunId: string }>, StoreError>
     /**
      * Hands claims back, fenced: due now, crash count kept at what it was. Mints a fresh token, so
      * that a write still under way under the released one is `lost`. Answers how many.
@@ -731,7 +728,9 @@ export class WorkflowStore extends Context.Service<
     readonly removeSchedule: (key: string) => Effect.Effect<boolean, StoreError>
     readonly listSchedules: Effect.Effect<ReadonlyArray<ScheduleRow>, StoreError>
     /** Enabled schedules whose next tick is due, with the store's now. */
-    readonly dueSchedules: (options: { readonly limit: number }) => Effect.Effect<
+    readonly dueSchedules: (options: {
+      readonly limit: number
+    }) => Effect.Effect<
       { readonly now: number; readonly schedules: ReadonlyArray<ScheduleRow> },
       StoreError
     >

@@ -241,6 +241,17 @@ export interface ExecutionHandle {
   readonly stopLost: () => void
 }
 
+const toQueued = (record: StepRecord): Queued => ({
+  key: record.stepKey,
+  kind: record.kind,
+  position: record.position ?? 0,
+  at: record.completedAt,
+  outcome:
+    record.status === "completed"
+      ? { _tag: "Success", result: record.result }
+      : { _tag: "Failure", error: record.error ?? encodeError(undefined) },
+})
+
 /**
  * Starts an execution. `startBody` runs the body on the given scheduler and reports its end;
  * it returns how to abandon it. `onEnd` is called once.
@@ -268,20 +279,9 @@ export const startExecution = (options: {
   let grace: Fiber.Fiber<void> | null = null
   let graceOver = 0
   let handBackRequested = false
-  let abandonBody: () => void = () => undefined
+  let abandonBody: (() => void) | null = null
   let storeBase = history?.now ?? run.startedAt
   let monotonicBase = env.monotonicMs()
-
-  const toQueued = (record: StepRecord): Queued => ({
-    key: record.stepKey,
-    kind: record.kind,
-    position: record.position ?? 0,
-    at: record.completedAt,
-    outcome:
-      record.status === "completed"
-        ? { _tag: "Success", result: record.result }
-        : { _tag: "Failure", error: record.error ?? encodeError(undefined) },
-  })
 
   const execution: Execution = {
     run,
@@ -472,7 +472,7 @@ export const startExecution = (options: {
       issued.abort?.(new Error(`run ${run.workflowRunId} went on without this step`))
       issued.fiber?.interruptUnsafe()
     }
-    abandonBody()
+    abandonBody?.()
   }
 
   const armTimer = (issued: Issued): void => {

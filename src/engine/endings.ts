@@ -216,7 +216,7 @@ export const replayed = (execution: Execution): void => {
   execution.mode = "ending"
   const completed = [...execution.records.values()]
     .filter((record) => record.hasCompensate && record.status === "completed")
-    .sort((a, b) => (b.position ?? 0) - (a.position ?? 0))
+    .toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))
   const missing = completed.filter((record) => undoOf(execution, record) === null)
   if (missing.length > 0) {
     const { workflow, workflowRunId } = execution.run

@@ -45,7 +45,7 @@ export const makeEventTail = Effect.fnUntraced(function* (
           .pipe(Effect.catch(() => Effect.succeed({ events: [], cursor })))
         cursor = page.cursor
         for (const event of page.events) {
-          for (const listener of [...listeners]) listener(event)
+          for (const listener of listeners) listener(event)
         }
         if (listeners.size === 0) {
           anybody.closeUnsafe()

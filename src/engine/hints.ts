@@ -47,7 +47,7 @@ export const makeHints = Effect.fnUntraced(function* (
   )
 
   const local = (hint: Hint) => {
-    for (const listener of [...listeners]) listener(hint)
+    for (const listener of listeners) listener(hint)
   }
   const remote = (hint: Hint) => {
     outgoing.add(hint)

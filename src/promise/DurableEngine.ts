@@ -404,7 +404,7 @@ export class DurableEngine {
   /** Calls back for all events that workflows emit, in any process. */
   onAny(listener: (event: EmittedEvent) => unknown): () => void {
     let stopped = false
-    let unlisten = () => undefined as void
+    let unlisten: (() => void) | null = null
     const setup = this.#run(
       Effect.flatMap(Engine, (engine) =>
         engine.tail.listen((row) => this.#guard("listener", () => listener(toEmitted(row)))),
@@ -413,14 +413,14 @@ export class DurableEngine {
     ).then(
       (stop) => {
         unlisten = stop
-        if (stopped) stop()
+        return stopped ? stop() : undefined
       },
       (error: unknown) => this.#report(`cannot listen to events: ${String(error)}`),
     )
     this.#listening = Promise.all([this.#listening, setup])
     return () => {
       stopped = true
-      unlisten()
+      unlisten?.()
     }
   }
 

@@ -111,6 +111,30 @@ export interface WorkflowContext {
   ) => Promise<O>
 }
 
+/** Asks for an operation; its failure is the stored error, as it will be on every replay. */
+const ask = (operation: Parameters<typeof perform>[0]) =>
+  Effect.catch(perform(operation), ({ error, position }) => {
+    const decoded = toFlowlyError(decodeError(error))
+    return Effect.andThen(noteFailure(decoded, position), Effect.fail(decoded))
+  })
+
+const read = (result: Encoded | null, field: string) =>
+  Effect.catch(anyValue.decode(result ?? undefinedValue), (reason) =>
+    pauseUnreadable(field, reason),
+  )
+
+const step = <T>(kind: StepOperation["kind"], name: string, options: StepOptions<T>) => {
+  const field = `result of step "${name}"`
+  const { schema } = options
+  return Effect.flatMap(ask(stepOperation(kind, name, options)), (result) =>
+    Effect.flatMap(read(result, field), (value) =>
+      schema === undefined
+        ? Effect.succeed(value as T)
+        : Effect.catch(validate(schema, value), ({ reason }) => pauseUnreadable(field, reason)),
+    ),
+  )
+}
+
 /**
  * A context whose operations run in the body that `services` belongs to.
  */
@@ -133,30 +157,6 @@ export const makeContext = (
     })
     result.catch(() => undefined)
     return result
-  }
-
-  /** Asks for an operation; its failure is the stored error, as it will be on every replay. */
-  const ask = (operation: Parameters<typeof perform>[0]) =>
-    Effect.catch(perform(operation), ({ error, position }) => {
-      const decoded = decodeError(error)
-      return Effect.andThen(noteFailure(decoded, position), Effect.fail(decoded))
-    })
-
-  const read = (result: Encoded | null, field: string) =>
-    Effect.catch(anyValue.decode(result ?? undefinedValue), (reason) =>
-      pauseUnreadable(field, reason),
-    )
-
-  const step = <T>(kind: StepOperation["kind"], name: string, options: StepOptions<T>) => {
-    const field = `result of step "${name}"`
-    const { schema } = options
-    return Effect.flatMap(ask(stepOperation(kind, name, options)), (result) =>
-      Effect.flatMap(read(result, field), (value) =>
-        schema === undefined
-          ? Effect.succeed(value as T)
-          : Effect.catch(validate(schema, value), ({ reason }) => pauseUnreadable(field, reason)),
-      ),
-    )
   }
 
   const ctx: WorkflowContext = {

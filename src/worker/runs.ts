@@ -315,7 +315,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
       for (const one of sources) entries.get(one.workflowRunId)?.handle?.onSources(one)
     },
     dropAll: () => {
-      for (const entry of [...entries.values()]) drop(entry)
+      for (const entry of entries.values()) drop(entry)
     },
     handBackAll: () => {
       handingBack = true
