@@ -6,6 +6,7 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
 import { lockedVersion, type Packed, root, run, withPackage } from "./pack.ts"
+import { foreignTypes } from "./signatures.ts"
 
 interface Consumer {
   readonly packed: Packed
@@ -20,7 +21,7 @@ const checks: ReadonlyArray<readonly [string, (consumer: Consumer) => void]> = [
   ["it installs beside effect", install],
   ["every entry point can be imported", importEntries],
   ["flowly can be required", requireIt],
-  ["no type of flowly comes from effect", hasNoEffectTypes],
+  ["no signature of flowly shows a type of effect", hasNoEffectTypes],
   ["a program of a promise user type-checks and runs", useIt("promise.ts")],
   ["a program of an Effect user type-checks and runs", useIt("effect.ts")],
   ["flowly/embedded says how to install the binaries", embeddedWithoutBinaries],
@@ -78,23 +79,13 @@ function requireIt(consumer: Consumer) {
   node(consumer, "--input-type=commonjs", "-e", code)
 }
 
-/** Follows the declarations that are reachable from the entry point. */
+const isEffect = (specifier: string) => /^@?effect(\/|$)/.test(specifier)
+
 function hasNoEffectTypes({ installed }: Consumer) {
-  const seen = new Set<string>()
-  const visit = (file: string) => {
-    if (seen.has(file)) return
-    seen.add(file)
-    const text = readFileSync(file, "utf8")
-    for (const [, specifier = ""] of text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)) {
-      if (/^(effect|@effect)(\/|$)/.test(specifier)) {
-        throw new Error(`${path.relative(installed, file)} imports a type from ${specifier}`)
-      }
-      if (specifier.startsWith(".")) {
-        visit(path.resolve(path.dirname(file), specifier.replace(/\.[jt]s$/, ".d.ts")))
-      }
-    }
-  }
-  visit(path.join(installed, "dist/index.d.ts"))
+  const trails = foreignTypes(path.join(installed, "dist/index.d.ts"), isEffect)
+  if (trails.length === 0) return
+  const lines = trails.map((trail) => `  ${trail.join(" > ")}`)
+  throw new Error(`types of effect in the signatures of flowly:\n${lines.join("\n")}`)
 }
 
 /** The consumer has no types of Node: flowly's declarations must not need any. */
