@@ -12,6 +12,8 @@ const handles = new WeakMap<MemoryWorkflowStore, MemoryStore.Handle>()
  * Runs live as long as this object does; several engines may share it.
  */
 export class MemoryWorkflowStore {
+  readonly kind = "memory"
+
   constructor() {
     handles.set(this, MemoryStore.makeUnsafe())
   }
