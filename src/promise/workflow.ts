@@ -33,9 +33,14 @@ export interface WorkflowDefinition<in out I, in out O> {
 }
 
 /**
- * Any definition.
+ * Any definition: also of a workflow that never returns, which `WorkflowDefinition<any, any>` is not.
  */
-export type AnyWorkflow = WorkflowDefinition<any, any>
+export interface AnyWorkflow {
+  readonly name: string
+  readonly version: string | null
+  readonly inputSchema: StandardSchema<any> | null
+  readonly run: (ctx: WorkflowContext, input: any) => unknown
+}
 
 /**
  * Defines a workflow. The function must be deterministic: what touches the world belongs into

@@ -1,0 +1,202 @@
+/**
+ * SIGKILL at each point of a run's life: another process finishes it, and what was recorded does
+ * not run again.
+ */
+import { afterEach, describe, expect, it } from "vitest"
+import { Place, Processes, quick, until } from "./harness.ts"
+
+const processes = new Processes()
+const places = new Set<Place>()
+
+afterEach(async () => {
+  await processes.end()
+  for (const place of places) await place.close()
+  places.clear()
+})
+
+interface Given {
+  /** The point at which the first process kills itself; else `kill` does it. */
+  readonly dieAt?: string
+  readonly haltAt?: string
+  readonly trigger: (place: Place) => Promise<{ readonly workflowRunId: string }>
+  /** Resolves when the first process is to be killed from outside. */
+  readonly killWhen?: (place: Place, run: string) => Promise<void>
+}
+
+/** Runs until the first process is killed; then another one takes over. */
+const killed = async ({ dieAt, haltAt, trigger, killWhen }: Given) => {
+  const place = await Place.create()
+  places.add(place)
+  const config = { url: place.url, schema: place.schema, worker: quick }
+  const [first, second] = await Promise.all([
+    processes.spawn({ ...config, ...(dieAt ? { dieAt } : {}), ...(haltAt ? { haltAt } : {}) }),
+    processes.spawn(config),
+  ])
+  const { workflowRunId: run } = await trigger(place)
+  await first.call("start").catch(() => undefined)
+  if (killWhen) {
+    await killWhen(place, run)
+    first.signal("SIGKILL")
+  }
+  expect(await first.exited).toEqual({ code: null, signal: "SIGKILL" })
+  const before = await place.did(run)
+  await second.call("start")
+  return { place, run, before, second }
+}
+
+const order = (input: { readonly sleepMs?: number; readonly fails?: boolean }) => (place: Place) =>
+  place.engine.trigger(place.workflows.order, { input })
+
+/** Both orders of what was done and undone: every step once, in reverse order undone. */
+const saga = ["reserve", "charge", "pack", "ship", "undo pack", "undo charge", "undo reserve"]
+
+const recorded = (place: Place, run: string, step: string) => async () =>
+  (
+    await place.query(
+      "select from durable_workflow.workflow_steps where workflow_run_id = $1 and step_key = $2",
+      [run, step],
+    )
+  ).length === 1
+
+describe("a worker process that is killed, and another that takes over", () => {
+  it("while a step's body runs: the step runs again, those before it do not", async () => {
+    const { place, run } = await killed({ dieAt: "end charge", trigger: order({}) })
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["reserve", "charge", "charge", "pack", "ship"])
+    const charges = (await place.ledger(run)).filter(({ step }) => step === "charge")
+    expect(new Set(charges.map(({ key }) => key)).size).toBe(1)
+  })
+
+  it("between a step's end and its commit: the step runs again", async () => {
+    const { place, run } = await killed({ dieAt: "completed charge", trigger: order({}) })
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["reserve", "charge", "charge", "pack", "ship"])
+  })
+
+  it("after a step's commit: the step does not run again, its result is the recorded one", async () => {
+    const { place, run, before } = await killed({ dieAt: "start pack", trigger: order({}) })
+    expect(before).toEqual(["reserve", "charge"])
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
+    const seqs = (await place.ledger(run)).map(({ seq }) => seq)
+    expect(await place.engine.getStatus(run)).toMatchObject({ result: seqs })
+  })
+
+  it("from outside, as soon as a step is recorded: the step does not run again", async () => {
+    const { place, run } = await killed({
+      haltAt: "start pack",
+      trigger: order({}),
+      killWhen: (place, run) => until("charge recorded", recorded(place, run, "charge")),
+    })
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
+  })
+
+  it("while the run sleeps, parked: it wakes when it was due, not later, not earlier", async () => {
+    const { place, run } = await killed({
+      trigger: order({ sleepMs: 2500 }),
+      killWhen: (place, run) => place.reaches(run, "sleeping"),
+    })
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
+    const [row] = await place.query<{ early: boolean; late: number }>(
+      `select l.at < t.wake_at as early, extract(epoch from l.at - t.wake_at) * 1000 as late
+        from ledger l join durable_workflow.sleep_timers t on t.workflow_run_id = l.run
+        where l.run = $1 and l.step = 'pack'`,
+      [run],
+    )
+    expect(row?.early).toBe(false)
+    expect(Number(row?.late)).toBeLessThan(5000)
+  })
+
+  it("while the run sleeps in memory: the sleep does not begin anew", async () => {
+    const { place, run } = await killed({
+      trigger: order({ sleepMs: 900 }),
+      killWhen: (place, run) =>
+        until("the timer", async () => {
+          const timers = await place.query(
+            "select from durable_workflow.sleep_timers where workflow_run_id = $1",
+            [run],
+          )
+          return timers.length === 1
+        }),
+    })
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
+    const timers = await place.query(
+      `select from durable_workflow.sleep_timers t
+        join durable_workflow.workflow_steps s using (workflow_run_id)
+        where workflow_run_id = $1 and s.step_key = 'charge'
+          and t.wake_at < s.completed_at + interval '1500 milliseconds'`,
+      [run],
+    )
+    expect(timers.length).toBe(1)
+  })
+
+  it("between the failure and the first compensation: all is undone once, in reverse", async () => {
+    const { place, run, before } = await killed({
+      dieAt: "start undo pack",
+      trigger: order({ fails: true }),
+    })
+    expect(before).toEqual(["reserve", "charge", "pack", "ship"])
+    await place.reaches(run, "compensated")
+    expect(await place.did(run)).toEqual(saga)
+  })
+
+  it("between two compensations: the recorded one is not repeated", async () => {
+    const { place, run, before } = await killed({
+      dieAt: "start undo charge",
+      trigger: order({ fails: true }),
+    })
+    expect(before).toEqual(["reserve", "charge", "pack", "ship", "undo pack"])
+    await place.reaches(run, "compensated")
+    expect(await place.did(run)).toEqual(saga)
+  })
+
+  it("while a compensation runs: that one runs again", async () => {
+    const { place, run } = await killed({
+      dieAt: "end undo charge",
+      trigger: order({ fails: true }),
+    })
+    await place.reaches(run, "compensated")
+    const twice = saga.flatMap((step) => (step === "undo charge" ? [step, step] : [step]))
+    expect(await place.did(run)).toEqual(twice)
+  })
+
+  it("in a child's last step: the child goes on, the parent gets its result", async () => {
+    const { place, run } = await killed({
+      dieAt: "end child work",
+      trigger: (place) =>
+        place.engine.trigger(place.workflows.parent, { input: { deeper: false } }),
+    })
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["before", "after"])
+  })
+
+  it("between a child's end and its parent's wake: the parent wakes elsewhere", async () => {
+    const { place, run } = await killed({
+      dieAt: "settled child",
+      trigger: (place) =>
+        place.engine.trigger(place.workflows.parent, { input: { deeper: false } }),
+    })
+    await place.reaches(run, "completed")
+    expect(await place.did(run)).toEqual(["before", "after"])
+    const [child] = await place.query<{ id: string }>(
+      `select workflow_run_id as id from durable_workflow.workflow_runs where parent_run_id = $1`,
+      [run],
+    )
+    expect(await place.did(child?.id ?? "")).toEqual(["child work"])
+  })
+
+  it("when the parent holds its claim: the child's end is not lost with it", async () => {
+    const { place, run } = await killed({
+      dieAt: "settled child",
+      trigger: (place) => place.engine.trigger(place.workflows.busyParent),
+    })
+    await place.reaches(run, "completed")
+    const did = await place.did(run)
+    // `held` was executing when its process died
+    expect(did.filter((step) => step === "held").length).toBe(2)
+    expect(did.filter((step) => step === "after child").length).toBe(1)
+  })
+})

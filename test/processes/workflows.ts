@@ -1,0 +1,131 @@
+/**
+ * The workflows that worker processes execute. Each body tells a witness that it runs, and passes
+ * named points, where a process may be told to die, or to stand still.
+ *
+ * Points: `start X` and `end X` of a step's body, `start undo X` and `end undo X` of its
+ * compensation; the worker adds `completed X` (before X's commit) and `settled W` (after the commit
+ * that ends a run of workflow W).
+ */
+import { defineWorkflow, type StepInfo } from "../../src/index.ts"
+import type { Witness } from "./witness.ts"
+
+export interface World {
+  readonly witness: Witness
+  /** A point is passed. Does not return where the process dies or stands still. */
+  readonly pass: (point: string, run: string) => Promise<void>
+}
+
+export const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
+
+export const makeWorkflows = ({ witness, pass }: World) => {
+  const body =
+    (step: string, ms = 0) =>
+    async (info: StepInfo) => {
+      await pass(`start ${step}`, info.workflowRunId)
+      const seq = await witness.note(info.workflowRunId, step, info.idempotencyKey)
+      if (ms > 0) await pause(ms)
+      await pass(`end ${step}`, info.workflowRunId)
+      return seq
+    }
+  const undo = (step: string) => async (_result: number, info: StepInfo) => {
+    await body(`undo ${step}`)(info)
+  }
+  const undone = (step: string) => ({ run: body(step), compensate: undo(step) })
+
+  const order = defineWorkflow(
+    "order",
+    async (ctx, input: { readonly sleepMs?: number; readonly fails?: boolean }) => {
+      const reserved = await ctx.step("reserve", undone("reserve"))
+      const charged = await ctx.step("charge", undone("charge"))
+      if (input.sleepMs !== undefined) await ctx.sleep("cooling", input.sleepMs)
+      const packed = await ctx.step("pack", undone("pack"))
+      const shipped = await ctx.step("ship", {
+        run: async (info) => {
+          const seq = await body("ship")(info)
+          if (input.fails) throw new Error("no lorry")
+          return seq
+        },
+      })
+      return [reserved, charged, packed, shipped]
+    },
+  )
+
+  const three = defineWorkflow("three", async (ctx, input: { readonly ms: number }) => [
+    await ctx.step("one", body("one", input.ms)),
+    await ctx.step("two", body("two", input.ms)),
+    await ctx.step("three", body("three", input.ms)),
+  ])
+
+  const grandchild = defineWorkflow("grandchild", (ctx) =>
+    ctx.step("grandchild work", body("grandchild work")),
+  )
+
+  const child = defineWorkflow("child", async (ctx, input: { readonly deeper: boolean }) => {
+    const seq = await ctx.step("child work", body("child work"))
+    return input.deeper ? [seq, await ctx.workflow(grandchild)] : [seq]
+  })
+
+  const parent = defineWorkflow("parent", async (ctx, input: { readonly deeper: boolean }) => {
+    const before = await ctx.step("before", body("before"))
+    const inside = await ctx.workflow(child, input)
+    return [before, ...inside, await ctx.step("after", body("after"))]
+  })
+
+  /** A step of it executes until what followed the child's end was noted. */
+  const busyParent = defineWorkflow("busy parent", async (ctx) => {
+    const held = ctx.step("held", async ({ signal, workflowRunId, idempotencyKey }) => {
+      await witness.note(workflowRunId, "held", idempotencyKey)
+      await witness.seen(workflowRunId, "after child", signal)
+    })
+    const inside = ctx
+      .workflow(child, { deeper: false })
+      .then(() => ctx.step("after child", body("after child")))
+    await Promise.all([held, inside])
+  })
+
+  /** Its step lasts until it is told to stop. */
+  const endless = defineWorkflow("endless", (ctx) =>
+    ctx.step("wait", async (info) => {
+      const { signal, workflowRunId, idempotencyKey } = info
+      await witness.note(workflowRunId, "wait", idempotencyKey)
+      await pass("start wait", workflowRunId)
+      await new Promise<void>((resolve) => {
+        signal.addEventListener("abort", () => resolve())
+      })
+      await witness.note(workflowRunId, "aborted", `${idempotencyKey}:aborted`)
+      throw signal.reason
+    }),
+  )
+
+  /** Its step ignores its signal, and ends for nobody. */
+  const stubborn = defineWorkflow("stubborn", (ctx) =>
+    ctx.step("hold", async (info) => {
+      await body("hold")(info)
+      await pass("held", info.workflowRunId)
+    }),
+  )
+
+  const poison = defineWorkflow("poison", (ctx) =>
+    ctx.step("drink", async (info) => {
+      await body("drink")(info)
+      process.abort()
+    }),
+  )
+
+  const ticking = defineWorkflow("ticking", (ctx) => ctx.step("tick", body("tick")))
+
+  return {
+    order,
+    three,
+    grandchild,
+    child,
+    parent,
+    busyParent,
+    endless,
+    stubborn,
+    poison,
+    ticking,
+  }
+}
+
+export type Workflows = ReturnType<typeof makeWorkflows>
