@@ -23,6 +23,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Engine } from "./Engine.ts"
@@ -124,16 +125,27 @@ const whole = (field: string, value: number | undefined, or: number, least: numb
       )
 }
 
-const checkOptions = (options: WorkerOptions) =>
+/**
+ * The options with their defaults, or what is wrong with them.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const checkOptions = (options: WorkerOptions) =>
   Result.gen(function* () {
     const leaseMs = yield* whole("leaseMs", options.leaseMs, 30_000, 1000)
+    const { workerId } = options
+    if (workerId !== undefined && (typeof workerId !== "string" || workerId.length > 255)) {
+      const reason = "must be text of at most 255 characters"
+      return yield* Result.fail(new InvalidInput({ field: "worker.workerId", reason }))
+    }
     return {
       pollIntervalMs: yield* whole("pollIntervalMs", options.pollIntervalMs, 1000, 10),
       maxConcurrent: yield* whole("maxConcurrent", options.maxConcurrent, 5, 1),
       leaseMs,
       shutdownTimeoutMs: yield* whole("shutdownTimeoutMs", options.shutdownTimeoutMs, 30_000, 0),
       maxCrashes: yield* whole("maxCrashes", options.maxCrashes, 5, 1),
-      label: options.workerId ?? `pid-${process.pid}`,
+      label: workerId ?? `pid-${process.pid}`,
       useNotify: options.useNotify ?? true,
       limits: { ...defaultLimits, ...options.limits },
     }
@@ -158,7 +170,8 @@ export const make = Effect.fnUntraced(function* (
   const fibers = yield* FiberSet.make<void, never>()
   const runFork = Effect.runForkWith(context)
   const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const random = Math.random
+  const dice = yield* Random.Random
+  const random = () => dice.nextDoubleUnsafe()
   const health = new Map<string, LoopHealth>()
 
   let reserved = 0
@@ -296,7 +309,7 @@ export const make = Effect.fnUntraced(function* (
     name: string,
     turn: Effect.Effect<number, unknown>,
     wait?: (ms: number) => Effect.Effect<void>,
-  ) => superviseLoop({ name, health, monotonicMs, turn, ...(wait ? { wait } : {}) })
+  ) => superviseLoop({ name, health, monotonicMs, random, turn, ...(wait ? { wait } : {}) })
 
   yield* Effect.addFinalizer(() => Effect.ignore(lease.retire))
   yield* loop("heartbeat", Effect.as(lease.heartbeat, jittered(options.leaseMs / 3, random)))

@@ -29,6 +29,7 @@ export const superviseLoop = (options: {
   readonly name: string
   readonly health: Map<string, LoopHealth>
   readonly monotonicMs: () => number
+  readonly random: () => number
   readonly turn: Effect.Effect<number, unknown>
   readonly wait?: (ms: number) => Effect.Effect<void>
 }): Effect.Effect<void, never, Scope.Scope> =>
@@ -57,7 +58,7 @@ export const superviseLoop = (options: {
         const pause = Math.min(250 * 2 ** Math.min(health.failures - 1, 6), 5000)
         return Effect.as(
           Effect.logWarning(`flowly: ${options.name}: ${health.lastError}`),
-          pause * (0.5 + Math.random() / 2),
+          pause * (0.5 + options.random() / 2),
         )
       }),
     )
