@@ -217,16 +217,18 @@ export class HistoryTooLong extends Schema.TaggedError<HistoryTooLong>("flowly/H
     workflowRunId: Schema.String,
     records: Schema.Number,
     open: Schema.Number,
+    bytes: Schema.Number,
     maxRecords: Schema.Number,
     maxFanOut: Schema.Number,
+    maxBytes: Schema.Number,
   },
 ) {
   readonly retryable = false
   override get message() {
     return (
-      `run ${this.workflowRunId} has ${this.records} records and ${this.open} open operations; the ` +
-      `limits are ${this.maxRecords} records and ${this.maxFanOut} at once: split the work into ` +
-      `child workflows`
+      `run ${this.workflowRunId} has ${this.records} records of ${this.bytes} bytes and ` +
+      `${this.open} open operations; the limits are ${this.maxRecords} records, ` +
+      `${this.maxBytes} bytes and ${this.maxFanOut} at once: split the work into child workflows`
     )
   }
 }

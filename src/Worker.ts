@@ -69,6 +69,7 @@ const defaultLimits: ExecutionLimits = {
   shortWaitMs: 1000,
   maxRecords: 50_000,
   maxFanOut: 10_000,
+  maxHistoryBytes: 64 * 1_048_576,
   drainMs: 30_000,
 }
 
@@ -178,6 +179,10 @@ export const make = Effect.fnUntraced(function* (
   let stopping = false
   /** The last claim came back full: there may be more behind it. */
   let backlog = true
+  /** The last question for a suspect was answered with one. */
+  let suspected = false
+  let turns = 0
+  let sweeps = 0
 
   const nudgePoll = yield* Latch.make()
   const nudgeSignals = yield* Latch.make()
@@ -258,9 +263,10 @@ export const make = Effect.fnUntraced(function* (
     const claimed = yield* claim(free, false)
     backlog = claimed.length >= free
     if (backlog) return 0
-    if (!runs.suspect()) {
-      const suspects = yield* claim(1, true)
-      if (suspects.length > 0) return 0
+    // suspects are rare: an idle worker need not ask for them each time
+    if (!runs.suspect() && (suspected || turns++ % 3 === 0)) {
+      suspected = (yield* claim(1, true)).length > 0
+      if (suspected) return 0
     }
     return claimed.length > 0 ? 0 : options.pollIntervalMs
   })
@@ -282,7 +288,9 @@ export const make = Effect.fnUntraced(function* (
   const sweep = Effect.gen(function* () {
     const swept = yield* store.sweep({ limit: 200 })
     const { maxCrashes } = options
-    const poisoned = yield* store.deadLetterPoison({ maxCrashes, limit: 100 })
+    // whoever counts the last crash dead-letters; the others look now and then
+    const look = swept > 0 || sweeps++ % 10 === 0
+    const poisoned = look ? yield* store.deadLetterPoison({ maxCrashes, limit: 100 }) : []
     if (poisoned.length > 0) {
       yield* Effect.logError(
         `flowly: dead-lettered after ${maxCrashes} crashes: ${poisoned.join()}`,

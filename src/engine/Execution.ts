@@ -87,6 +87,8 @@ export interface ExecutionLimits {
   readonly maxRecords: number
   /** Operations open at once in one run. */
   readonly maxFanOut: number
+  /** Of all results of one run, in characters of their stored text. */
+  readonly maxHistoryBytes: number
   /** How long a failing run waits for its executing steps. */
   readonly drainMs: number
 }
@@ -272,6 +274,7 @@ export const startExecution = (options: {
   const queue: Array<Queued> = []
   const carried: Array<Queued> = []
   let nextPosition = 1
+  let historyBytes = 0
   const open = new Set<Issued>()
   /** Index of the next delivery in `queue`: shifting a long array would copy it each time. */
   let head = 0
@@ -341,6 +344,7 @@ export const startExecution = (options: {
     record: (issued, outcome, extra) => {
       const position = nextPosition++
       const completed = outcome._tag === "Success"
+      if (completed) historyBytes += outcome.result?.json.length ?? 0
       const { operation } = issued
       const row: RecordWrite = {
         stepKey: issued.key,
@@ -627,15 +631,18 @@ export const startExecution = (options: {
     const batch = unstarted.splice(0).filter((issued) => issued.phase === "unstarted")
     if (
       execution.records.size + open.size > env.limits.maxRecords ||
-      open.size > env.limits.maxFanOut
+      open.size > env.limits.maxFanOut ||
+      historyBytes > env.limits.maxHistoryBytes
     ) {
       const error = encodeError(
         new HistoryTooLong({
           workflowRunId: run.workflowRunId,
           records: execution.records.size,
           open: open.size,
+          bytes: historyBytes,
           maxRecords: env.limits.maxRecords,
           maxFanOut: env.limits.maxFanOut,
+          maxBytes: env.limits.maxHistoryBytes,
         }),
       )
       parts.bodyEnded(execution, { _tag: "Failure", error, raw: undefined })
@@ -747,6 +754,7 @@ export const startExecution = (options: {
       }
       execution.records.set(record.stepKey, record)
       nextPosition = Math.max(nextPosition, (record.position ?? 0) + 1)
+      historyBytes += record.result?.json.length ?? 0
       ;(record.carried ? carried : queue).push(toQueued(record))
     }
     queue.sort((a, b) => a.position - b.position)
