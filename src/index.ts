@@ -13,9 +13,7 @@ export type {
 } from "./promise/context.ts"
 export {
   DurableEngine,
-  type DurableEngineOptions,
   type Health,
-  type PoolLike,
   type RunHandle,
   type TriggerOptions,
 } from "./promise/DurableEngine.ts"
@@ -24,6 +22,7 @@ export type { EmittedEvent, HookEvent, HookName } from "./promise/hooks.ts"
 export type { Logger } from "./promise/logger.ts"
 export { MemoryWorkflowStore } from "./promise/MemoryWorkflowStore.ts"
 export type { StandardResult, StandardSchema } from "./promise/standardSchema.ts"
+export type { DurableEngineOptions, PoolLike } from "./promise/options.ts"
 export type { RunStatusBase, WorkflowStatus } from "./promise/status.ts"
 export {
   type AnyWorkflow,

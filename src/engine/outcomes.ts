@@ -6,8 +6,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
-import type { StoredError } from "../ErrorPayload.ts"
-import { RunNotFound } from "../FlowlyError.ts"
+import { encodeError, type StoredError } from "../ErrorPayload.ts"
+import { RunCancelled, RunNotFound } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import { isTerminal, type TerminalStatus } from "../Run.ts"
 import type { RunRow, WorkflowStore } from "../WorkflowStore.ts"
@@ -117,5 +117,14 @@ export const makeOutcomes = Effect.fnUntraced(function* (
 const outcomeOf = (row: RunRow, status: TerminalStatus): RunOutcome => ({
   status,
   result: row.result,
-  error: row.error,
+  error: errorOfRun(row),
 })
+
+/**
+ * The error of a run; for one that was cancelled before it started, made from the request.
+ */
+export const errorOfRun = (row: RunRow): StoredError | null => {
+  if (row.error !== null || row.status !== "cancelled") return row.error
+  const { workflowRunId, cancelRequest } = row
+  return encodeError(new RunCancelled({ workflowRunId, reason: cancelRequest?.reason ?? null }))
+}

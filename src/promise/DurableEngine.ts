@@ -4,12 +4,15 @@
  * Nothing is opened before the first call. A process that only triggers, schedules and asks never
  * calls `start`. The user's pool is never ended by us.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import { v7 as uuidv7, validate as isUuid } from "uuid"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { Engine, layer as engineLayer, type LifecycleEvent } from "../Engine.ts"
 import { anyValue } from "../engine/values.ts"
@@ -17,13 +20,17 @@ import { decodeError, summarize } from "../ErrorPayload.ts"
 import {
   DuplicateWorkflow,
   InvalidInput,
+  type PayloadTooLarge,
   RunFailed,
-  RunNotFound,
+  type RunNotFound,
+  type SerializationError,
+  StoreUnavailable,
+  TriggerTimeout,
   UnknownWorkflow,
 } from "../FlowlyError.ts"
 import { layerStore } from "../EngineClock.ts"
+import type { Encoded } from "../Payload.ts"
 import * as PostgresStore from "../PostgresStore.ts"
-import { defaultSchema, makeNames } from "../postgres/names.ts"
 import {
   make as makeWorker,
   type Worker,
@@ -32,47 +39,20 @@ import {
 } from "../Worker.ts"
 import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
 import { FlowlyError, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
-import { type EmittedEvent, type HookEvent, type HookName, toHookEvent } from "./hooks.ts"
-import { type Logger, loggerLayer } from "./logger.ts"
+import {
+  type EmittedEvent,
+  type HookEvent,
+  type HookName,
+  isHookName,
+  toHookEvent,
+} from "./hooks.ts"
+import { makeListeners } from "./listeners.ts"
+import { loggerLayer } from "./logger.ts"
 import { MemoryWorkflowStore, memoryLayer } from "./MemoryWorkflowStore.ts"
+import { checkOptions, checkWorkflow, type DurableEngineOptions, invalid } from "./options.ts"
 import { validate } from "./standardSchema.ts"
 import { needsHistory, toStatus, valueOf, type WorkflowStatus } from "./status.ts"
 import { type AnyWorkflow, layerOf, type WorkflowDefinition } from "./workflow.ts"
-
-/**
- * What is used of a `pg.Pool`.
- */
-export type PoolLike = PostgresStore.PgPoolLike
-
-/**
- * How an engine is set up. One of `pool` and `url`, unless `setStore` is called.
- */
-export interface DurableEngineOptions {
-  /** A `pg.Pool` of the application; never ended by the engine. */
-  readonly pool?: PoolLike | undefined
-  /** A connection string; the engine opens its own connections. */
-  readonly url?: string | undefined
-  readonly workflows: ReadonlyArray<AnyWorkflow>
-  /** The schema of the tables. Default "durable_workflow". */
-  readonly schema?: string | undefined
-  readonly worker?: {
-    /** Between two polls, when nothing tells of work. Default 1000. */
-    readonly pollIntervalMs?: number | undefined
-    /** Runs that execute at once. Default 5. */
-    readonly maxConcurrent?: number | undefined
-    /** How long claims hold when this process dies. Default 30000, at least 1000. */
-    readonly leaseMs?: number | undefined
-    /** A label for logs. */
-    readonly workerId?: string | undefined
-    /** How long `stop` lets steps finish. Default 30000. */
-    readonly shutdownTimeoutMs?: number | undefined
-    /** LISTEN for work on a connection of its own. Default true. */
-    readonly useNotify?: boolean | undefined
-    /** Crashes without progress after which a run is dead-lettered. Default 5. */
-    readonly maxCrashes?: number | undefined
-  }
-  readonly logger?: Logger | undefined
-}
 
 /**
  * How a run is started.
@@ -133,28 +113,29 @@ export class DurableEngine {
   #starting: Promise<void> | null = null
   #stopping: Promise<void> | null = null
   readonly #hooks = new Map<HookName, Set<(event: HookEvent) => unknown>>()
-  /** Listeners that are being set up: a trigger waits for them, so that they miss nothing. */
-  #listening: Promise<unknown> = Promise.resolve()
+  readonly #listeners = makeListeners({
+    subscribe: (listener) =>
+      this.#run(Effect.flatMap(Engine, (engine) => engine.tail.listen(listener))),
+    report: (message) => this.#report(message),
+  })
 
   constructor(options: DurableEngineOptions) {
+    checkOptions(options)
     this.#options = options
-    const workflows = options.workflows ?? []
-    for (const workflow of workflows) {
+    for (const workflow of options.workflows) {
       if (this.#workflows.has(workflow.name)) {
         throw toFlowlyError(new DuplicateWorkflow({ workflow: workflow.name }))
       }
       this.#workflows.set(workflow.name, workflow)
     }
-    if (options.pool !== undefined && options.url !== undefined) {
-      const reason = "give either a pool or a url, not both"
-      throw toFlowlyError(new InvalidInput({ field: "pool", reason }))
-    }
-    orThrow(makeNames(options.schema ?? defaultSchema))
   }
 
   /** Uses a store of this process's memory instead of Postgres. Only before the first call. */
   setStore(store: MemoryWorkflowStore): void {
-    if (this.#running !== null) {
+    if (!(store instanceof MemoryWorkflowStore)) {
+      throw invalid("store", "must be a MemoryWorkflowStore")
+    }
+    if (this.#running !== null || this.#stopping !== null) {
       throw new FlowlyError(
         "EngineStarted",
         "setStore must be called before the engine is used: its store is already open",
@@ -165,11 +146,15 @@ export class DurableEngine {
 
   /** Brings the tables up to date. Safe from many processes at once. */
   async migrate(): Promise<void> {
-    await this.#run(Effect.flatMap(Engine, (engine) => engine.store.migrate))
+    await this.#run(
+      Effect.flatMap(Engine, (engine) => engine.store.migrate),
+      { checkSchema: false },
+    )
   }
 
   /** Starts executing runs in this process. */
-  start(): Promise<void> {
+  async start(): Promise<void> {
+    this.#open()
     this.#starting ??= this.#start().catch((error) => {
       this.#starting = null
       throw error
@@ -181,7 +166,10 @@ export class DurableEngine {
     const scope = Scope.makeUnsafe()
     const options: WorkerOptions = this.#options.worker ?? {}
     try {
-      const worker = await this.#run(Scope.provide(makeWorker(options), scope))
+      await this.#listeners.ready()
+      const worker = await this.#run(Scope.provide(makeWorker(options), scope), {
+        checkSchema: false,
+      })
       this.#worker = { worker, scope }
     } catch (error) {
       await Effect.runPromise(Scope.close(scope, Exit.void))
@@ -199,6 +187,7 @@ export class DurableEngine {
   }
 
   async #stop(): Promise<void> {
+    this.#listeners.stop()
     await this.#starting?.catch(() => undefined)
     if (this.#worker !== null) {
       await Effect.runPromise(Scope.close(this.#worker.scope, Exit.void))
@@ -215,27 +204,29 @@ export class DurableEngine {
     workflow: WorkflowDefinition<I, O>,
     ...[options]: undefined extends I ? [options?: TriggerOptions<I>] : [options: TriggerOptions<I>]
   ): Promise<RunHandle<O>> {
-    await this.#listening
+    checkWorkflow(workflow, "workflow")
     const given: Partial<TriggerOptions<I>> & { readonly input?: I } = options ?? {}
+    const timeoutMs = orThrow(toMillis(given.deadline ?? defaultDeadlineMs, "deadline"))
+    const workflowRunId = uuidv7()
+    const before = performance.now()
+    const input = await this.#run(this.#encodeInput(workflow, given.input), { checkSchema: false })
+    await withinDeadline(this.#prepare(), timeoutMs, () => {
+      const outcome = "not-applied"
+      return new TriggerTimeout({ workflow: workflow.name, workflowRunId, timeoutMs, outcome })
+    })
     const started = await this.#run(
-      Effect.gen({ self: this }, function* () {
-        const engine = yield* Engine
-        const input = yield* this.#encodeInput(workflow, given.input)
-        const { deadline, scheduledFor } = given
-        return yield* engine.start(workflow, input, {
+      Effect.flatMap(Engine, (engine) =>
+        engine.start(workflow, input, {
+          workflowRunId,
           idempotencyKey: given.idempotencyKey,
           concurrencyKey: given.concurrencyKey,
           timeoutMs: given.timeoutMs,
           maxAttempts: given.maxAttempts,
           priority: given.priority,
-          scheduledFor,
-          deadlineMs:
-            deadline === undefined
-              ? undefined
-              : yield* Effect.fromResult(toMillis(deadline, "deadline")),
-        })
-      }),
-      { checkSchema: true },
+          scheduledFor: given.scheduledFor,
+          deadlineMs: Math.max(0, Math.ceil(timeoutMs - (performance.now() - before))),
+        }),
+      ),
     )
     return this.#handle<O>(workflow.name, started.workflowRunId, started.existing)
   }
@@ -265,6 +256,7 @@ export class DurableEngine {
       readonly key?: string | undefined
     } & (undefined extends I ? { readonly input?: I } : { readonly input: I }),
   ): Promise<{ readonly key: string; readonly nextRun: Date }> {
+    checkWorkflow(workflow, "workflow")
     const { input, cron, timeZone, key } = options as typeof options & { readonly input?: I }
     const row = await this.#run(
       Effect.gen({ self: this }, function* () {
@@ -278,7 +270,6 @@ export class DurableEngine {
           input: encoded,
         })
       }),
-      { checkSchema: true },
     )
     return { key: row.key, nextRun: new Date(row.nextTick) }
   }
@@ -299,7 +290,6 @@ export class DurableEngine {
         const [history] = yield* engine.store.loadHistory([workflowRunId])
         return toStatus(row, history ?? null)
       }),
-      { checkSchema: true },
     )
   }
 
@@ -323,7 +313,6 @@ export class DurableEngine {
   async getEvents(workflowRunId: string): Promise<ReadonlyArray<EmittedEvent>> {
     const rows = await this.#run(
       Effect.flatMap(Engine, (engine) => engine.getEvents(workflowRunId)),
-      { checkSchema: true },
     )
     return rows.map(toEmitted)
   }
@@ -334,15 +323,19 @@ export class DurableEngine {
     readonly before?: string
     readonly limit?: number
   }): Promise<ReadonlyArray<WorkflowStatus>> {
+    const { before, limit = 100 } = options ?? {}
+    if (before !== undefined && !isUuid(before)) throw invalid("before", "must be the id of a run")
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
+      throw invalid("limit", "must be a whole number from 1 to 1000")
+    }
     const rows = await this.#run(
       Effect.flatMap(Engine, (engine) =>
         engine.deadLetters({
           workflow: options?.workflow ?? null,
-          before: options?.before ?? null,
-          limit: options?.limit ?? 100,
+          before: before ?? null,
+          limit,
         }),
       ),
-      { checkSchema: true },
     )
     return rows.map((row: RunRow) => toStatus(row, null))
   }
@@ -373,6 +366,7 @@ export class DurableEngine {
             orElse: () => Effect.fail(new Error("no answer within 5 seconds")),
           }),
         ),
+        { checkSchema: false },
       )
     } catch (error) {
       return failed(error)
@@ -386,6 +380,8 @@ export class DurableEngine {
 
   /** Calls back on what happens to runs in this process. */
   hook(name: HookName, listener: (event: HookEvent) => unknown): void {
+    if (!isHookName(name)) throw invalid("hook", `there is no hook "${String(name)}"`)
+    checkFunction(listener, "listener")
     const listeners = this.#hooks.get(name)
     if (listeners) listeners.add(listener)
     else this.#hooks.set(name, new Set([listener]))
@@ -398,35 +394,23 @@ export class DurableEngine {
 
   /** Calls back for events of this name that workflows emit, in any process. */
   on(event: string, listener: (event: EmittedEvent) => unknown): () => void {
+    checkFunction(listener, "listener")
     return this.onAny((emitted) => (emitted.event === event ? listener(emitted) : undefined))
   }
 
   /** Calls back for all events that workflows emit, in any process. */
   onAny(listener: (event: EmittedEvent) => unknown): () => void {
-    let stopped = false
-    let unlisten: (() => void) | null = null
-    const setup = this.#run(
-      Effect.flatMap(Engine, (engine) =>
-        engine.tail.listen((row) => this.#guard("listener", () => listener(toEmitted(row)))),
-      ),
-      { checkSchema: true },
-    ).then(
-      (stop) => {
-        unlisten = stop
-        return stopped ? stop() : undefined
-      },
-      (error: unknown) => this.#report(`cannot listen to events: ${String(error)}`),
-    )
-    this.#listening = Promise.all([this.#listening, setup])
-    return () => {
-      stopped = true
-      unlisten?.()
-    }
+    checkFunction(listener, "listener")
+    if (this.#stopping !== null) throw engineStopped()
+    return this.#listeners.add((row) => this.#guard("listener", () => listener(toEmitted(row))))
   }
 
   // ---------------------------------------------------------------------------
 
-  #encodeInput<I>(workflow: WorkflowDefinition<I, any>, input: I | undefined) {
+  #encodeInput<I>(
+    workflow: WorkflowDefinition<I, any>,
+    input: I | undefined,
+  ): Effect.Effect<Encoded, UnknownWorkflow | InvalidInput | SerializationError | PayloadTooLarge> {
     const { name, inputSchema } = workflow
     if (this.#workflows.get(name) !== workflow) {
       return Effect.fail(
@@ -446,9 +430,7 @@ export class DurableEngine {
   }
 
   #open(): Running {
-    if (this.#stopping !== null) {
-      throw new FlowlyError("EngineStopped", "the engine was stopped: make a new one")
-    }
+    if (this.#stopping !== null) throw engineStopped()
     if (this.#running !== null) return this.#running
     const workflows = [...this.#workflows.values()].map(layerOf)
     const hooks = Layer.effectDiscard(
@@ -470,7 +452,10 @@ export class DurableEngine {
       return Layer.provide(PostgresStore.layerPool({ pool, schema }), layerStore)
     }
     if (url !== undefined) {
-      return Layer.provide(PostgresStore.layerUrl({ url: Redacted.make(url), schema }), layerStore)
+      return PostgresStore.layerUrl({ url: Redacted.make(url), schema }).pipe(
+        Layer.provide(layerStore),
+        Layer.catchCause((cause) => Layer.effectContext(Effect.fail(unreachable(cause)))),
+      )
     }
     throw new FlowlyError(
       "InvalidInput",
@@ -483,8 +468,21 @@ export class DurableEngine {
     options?: { readonly checkSchema?: boolean },
   ): Promise<A> {
     const running = this.#open()
-    if (options?.checkSchema) await this.#ready(running)
+    await this.#built(running)
+    if (options?.checkSchema !== false) await this.#ready(running)
     return toPromise(running.runtime.runPromiseExit(effect))
+  }
+
+  /** A runtime whose layers could not be built stays broken: the next call makes another. */
+  async #built(running: Running): Promise<void> {
+    if (running.runtime.cachedContext !== undefined) return
+    const exit = await Effect.runPromiseExit(running.runtime.contextEffect)
+    if (Exit.isSuccess(exit)) return
+    if (this.#running === running && this.#stopping === null) {
+      this.#running = null
+      await running.runtime.dispose()
+    }
+    await toPromise(Promise.resolve(exit))
   }
 
   /** Once: a table that is not there is told as what it is, before the first statement fails. */
@@ -498,6 +496,14 @@ export class DurableEngine {
       throw error
     })
     return running.ready
+  }
+
+  /** What a trigger waits for: tables that are there, listeners that miss nothing. */
+  async #prepare(): Promise<void> {
+    const running = this.#open()
+    await this.#built(running)
+    await this.#ready(running)
+    await this.#listeners.ready()
   }
 
   #onLifecycle(event: LifecycleEvent): void {
@@ -523,6 +529,46 @@ export class DurableEngine {
     if (logger) logger.warn(`flowly: ${message}`)
     else console.warn(`flowly: ${message}`)
   }
+}
+
+const defaultDeadlineMs = 30_000
+
+const engineStopped = () =>
+  new FlowlyError("EngineStopped", "the engine was stopped: make a new one")
+
+const checkFunction = (value: unknown, field: string): void => {
+  if (typeof value !== "function") throw invalid(field, "must be a function")
+}
+
+/** Settles in time: with the promise, or with the error. */
+const withinDeadline = async (
+  promise: Promise<void>,
+  timeoutMs: number,
+  late: () => unknown,
+): Promise<void> => {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const deadline = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(toFlowlyError(late())), Math.min(timeoutMs, 2 ** 31 - 1))
+  })
+  try {
+    await Promise.race([promise, deadline])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** The first connection of a `url` could not be made. */
+const unreachable = (cause: Cause.Cause<unknown>): unknown => {
+  const error = Cause.squash(cause)
+  if ((error as { readonly _tag?: unknown })._tag !== "SqlError") return error
+  const { reason, message } = error as SqlError
+  const text = reason.cause instanceof Error ? reason.cause.message : message
+  return new StoreUnavailable({
+    operation: "connect",
+    outcome: "not-applied",
+    reason: text,
+    cause: error,
+  })
 }
 
 const toEmitted = (row: EventRow): EmittedEvent => ({

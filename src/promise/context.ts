@@ -123,17 +123,12 @@ const read = (result: Encoded | null, field: string) =>
     pauseUnreadable(field, reason),
   )
 
-const step = <T>(kind: StepOperation["kind"], name: string, options: StepOptions<T>) => {
-  const field = `result of step "${name}"`
-  const { schema } = options
-  return Effect.flatMap(ask(stepOperation(kind, name, options)), (result) =>
-    Effect.flatMap(read(result, field), (value) =>
-      schema === undefined
-        ? Effect.succeed(value as T)
-        : Effect.catch(validate(schema, value), ({ reason }) => pauseUnreadable(field, reason)),
+const step = <T>(kind: StepOperation["kind"], name: string, options: StepOptions<T>) =>
+  Effect.flatMap(ask(stepOperation(kind, name, options)), (result) =>
+    Effect.catch(stored(result, options.schema), (reason) =>
+      pauseUnreadable(`result of step "${name}"`, reason),
     ),
   )
-}
 
 /**
  * A context whose operations run in the body that `services` belongs to.
@@ -241,6 +236,16 @@ const checkRetry = (name: string, retry: RetryOptions | undefined): RetryPolicy.
       )
     }
   }
+  const { backoff, retryIf } = retry
+  if (backoff !== undefined && !["exponential", "linear", "fixed"].includes(backoff)) {
+    throw new FlowlyError(
+      "InvalidInput",
+      `retry.backoff of step "${name}": must be "exponential", "linear" or "fixed"`,
+    )
+  }
+  if (retryIf !== undefined && typeof retryIf !== "function") {
+    throw new FlowlyError("InvalidInput", `retry.retryIf of step "${name}": must be a function`)
+  }
   return RetryPolicy.make(retry)
 }
 
@@ -250,9 +255,12 @@ const stepOperation = <T>(
   options: StepOptions<T>,
 ): StepOperation => {
   orThrow(checkName(name, "step name"))
-  const { run, compensate, schema } = options
+  const { run, compensate, schema } = options ?? {}
   if (typeof run !== "function") {
     throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
+  }
+  if (compensate !== undefined && typeof compensate !== "function") {
+    throw new FlowlyError("InvalidInput", `compensate of step "${name}": must be a function`)
   }
   const retryIf = options.retry?.retryIf
   return {
@@ -280,15 +288,14 @@ const stepOperation = <T>(
             retry: defaultRetry,
             timeoutMs: null,
             run: (result, info) =>
-              Effect.tryPromise({
-                try: async () => {
-                  const value = await Effect.runPromise(
-                    Effect.mapError(anyValue.decode(result ?? undefinedValue), (e) => new Error(e)),
-                  )
-                  await compensate(value as T, info)
-                },
-                catch: encodeError,
-              }),
+              Effect.flatMap(
+                Effect.mapError(stored(result, schema), (reason) => encodeError(new Error(reason))),
+                (value) =>
+                  Effect.tryPromise({
+                    try: async () => void (await compensate(value, info)),
+                    catch: encodeError,
+                  }),
+              ),
           },
   }
 }
@@ -304,6 +311,17 @@ const isRetryable = (
     return false
   }
 }
+
+/** A stored result as the body and its undo see it. */
+const stored = <T>(
+  result: Encoded | null,
+  schema: StandardSchema<T> | undefined,
+): Effect.Effect<T, string> =>
+  Effect.flatMap(anyValue.decode(result ?? undefinedValue), (value) =>
+    schema === undefined
+      ? Effect.succeed(value as T)
+      : Effect.mapError(validate(schema, value), ({ reason }) => reason),
+  )
 
 const checkResult = <T>(schema: StandardSchema<T>, value: T, name: string) =>
   Effect.mapError(validate(schema, value), ({ path, reason }): AttemptFailure => {

@@ -7,17 +7,26 @@ import type { LifecycleEvent } from "../Engine.ts"
 import { decodeError } from "../ErrorPayload.ts"
 import { valueOf } from "./status.ts"
 
+const hookNames = [
+  "workflow:started",
+  "workflow:completed",
+  "workflow:failed",
+  "workflow:compensated",
+  "step:started",
+  "step:completed",
+  "step:failed",
+] as const
+
 /**
  * The names of hooks.
  */
-export type HookName =
-  | "workflow:started"
-  | "workflow:completed"
-  | "workflow:failed"
-  | "workflow:compensated"
-  | "step:started"
-  | "step:completed"
-  | "step:failed"
+export type HookName = (typeof hookNames)[number]
+
+/**
+ * Whether there is such a hook.
+ */
+export const isHookName = (name: unknown): name is HookName =>
+  hookNames.some((known) => known === name)
 
 /**
  * What a hook is told.

@@ -2,6 +2,7 @@
  * What `getStatus` answers: a union by status, with dates and decoded values.
  */
 import * as Effect from "effect/Effect"
+import { errorOfRun } from "../engine/outcomes.ts"
 import { anyValue } from "../engine/values.ts"
 import { decodeError, type StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
@@ -80,7 +81,7 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
       return {
         ...base,
         status: row.status,
-        error: errorOf(row.error),
+        error: errorOf(errorOfRun(row)),
         completedAt,
         ...(failed === undefined ? {} : { failedStep: failed }),
       }

@@ -1,0 +1,89 @@
+/**
+ * How an engine is set up, and what is wrong with a setup, told at construction.
+ */
+import * as Result from "effect/Result"
+import { InvalidInput } from "../FlowlyError.ts"
+import type { PgPoolLike } from "../PostgresStore.ts"
+import { defaultSchema, makeNames } from "../postgres/names.ts"
+import { checkOptions as checkWorkerOptions } from "../Worker.ts"
+import { orThrow, toFlowlyError } from "./FlowlyError.ts"
+import type { Logger } from "./logger.ts"
+import type { AnyWorkflow } from "./workflow.ts"
+
+/**
+ * What is used of a `pg.Pool`.
+ */
+export type PoolLike = PgPoolLike
+
+/**
+ * How an engine is set up. One of `pool` and `url`, unless `setStore` is called.
+ */
+export interface DurableEngineOptions {
+  /** A `pg.Pool` of the application; never ended by the engine. */
+  readonly pool?: PoolLike | undefined
+  /** A connection string; the engine opens its own connections. */
+  readonly url?: string | undefined
+  readonly workflows: ReadonlyArray<AnyWorkflow>
+  /** The schema of the tables. Default "durable_workflow". */
+  readonly schema?: string | undefined
+  readonly worker?:
+    | {
+        /** Between two polls, when nothing tells of work. Default 1000. */
+        readonly pollIntervalMs?: number | undefined
+        /** Runs that execute at once. Default 5. */
+        readonly maxConcurrent?: number | undefined
+        /** How long claims hold when this process dies. Default 30000, at least 1000. */
+        readonly leaseMs?: number | undefined
+        /** A label for logs. */
+        readonly workerId?: string | undefined
+        /** How long `stop` lets steps finish. Default 30000. */
+        readonly shutdownTimeoutMs?: number | undefined
+        /** LISTEN for work on a connection of its own. Default true. */
+        readonly useNotify?: boolean | undefined
+        /** Crashes without progress after which a run is dead-lettered. Default 5. */
+        readonly maxCrashes?: number | undefined
+      }
+    | undefined
+  readonly logger?: Logger | undefined
+}
+
+/**
+ * Throws what is wrong with the options.
+ */
+export const checkOptions = (options: DurableEngineOptions): void => {
+  const { pool, url, workflows, schema, worker } = options ?? {}
+  if (!Array.isArray(workflows)) {
+    throw invalid("workflows", "must be an array of what defineWorkflow returns")
+  }
+  for (const workflow of workflows as ReadonlyArray<unknown>) checkWorkflow(workflow, "workflows")
+  if (pool !== undefined && url !== undefined) {
+    throw invalid("pool", "give either a pool or a url, not both")
+  }
+  if (pool !== undefined && typeof pool?.connect !== "function") {
+    throw invalid("pool", "must be a pg.Pool")
+  }
+  if (url !== undefined && !isUrl(url)) {
+    throw invalid("url", 'must be a connection string, like "postgres://user@host:5432/database"')
+  }
+  orThrow(makeNames(schema ?? defaultSchema))
+  orThrow(Result.map(checkWorkerOptions(worker ?? {}), () => undefined))
+}
+
+/**
+ * Throws unless the value is a definition.
+ */
+export const checkWorkflow = (value: unknown, field: string): void => {
+  const { name, run } = (value ?? {}) as Partial<AnyWorkflow>
+  if (typeof name !== "string" || typeof run !== "function") {
+    throw invalid(field, "must be what defineWorkflow returns")
+  }
+}
+
+/**
+ * The error for an argument that cannot be used.
+ */
+export const invalid = (field: string, reason: string): unknown =>
+  toFlowlyError(new InvalidInput({ field, reason }))
+
+const isUrl = (url: unknown): boolean =>
+  typeof url === "string" && /^postgres(ql)?:$/.test(URL.parse(url)?.protocol ?? "")
