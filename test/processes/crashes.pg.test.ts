@@ -2,49 +2,36 @@
  * SIGKILL at each point of a run's life: another process finishes it, and what was recorded does
  * not run again.
  */
-import { afterEach, describe, expect, it } from "vitest"
-import { Place, Processes, quick, until } from "./harness.ts"
-
-const processes = new Processes()
-const places = new Set<Place>()
-
-afterEach(async () => {
-  await processes.end()
-  for (const place of places) await place.close()
-  places.clear()
-})
+import { describe, expect, it } from "vitest"
+import { Place, until } from "./harness.ts"
 
 interface Given {
   /** The point at which the first process kills itself; else `kill` does it. */
   readonly dieAt?: string
   readonly haltAt?: string
-  readonly trigger: (place: Place) => Promise<{ readonly workflowRunId: string }>
+  readonly trigger: () => Promise<{ readonly workflowRunId: string }>
   /** Resolves when the first process is to be killed from outside. */
-  readonly killWhen?: (place: Place, run: string) => Promise<void>
+  readonly killWhen?: (id: string) => Promise<void>
 }
 
 /** Runs until the first process is killed; then another one takes over. */
-const killed = async ({ dieAt, haltAt, trigger, killWhen }: Given) => {
-  const place = await Place.create()
-  places.add(place)
-  const config = { url: place.url, schema: place.schema, worker: quick }
-  const [first, second] = await Promise.all([
-    processes.spawn({ ...config, ...(dieAt ? { dieAt } : {}), ...(haltAt ? { haltAt } : {}) }),
-    processes.spawn(config),
-  ])
-  const { workflowRunId: run } = await trigger(place)
+const killed = async (place: Place, { dieAt, haltAt, trigger, killWhen }: Given) => {
+  const [first, second] = await Promise.all([place.spawn({ dieAt, haltAt }), place.spawn()])
+  const { workflowRunId: run } = await trigger()
   await first.call("start").catch(() => undefined)
   if (killWhen) {
-    await killWhen(place, run)
+    await killWhen(run)
     first.signal("SIGKILL")
   }
   expect(await first.exited).toEqual({ code: null, signal: "SIGKILL" })
   const before = await place.did(run)
   await second.call("start")
-  return { place, run, before, second }
+  return { run, before }
 }
 
-const order = (input: { readonly sleepMs?: number; readonly fails?: boolean }) => (place: Place) =>
+type OrderInput = { readonly sleepMs?: number; readonly fails?: boolean }
+
+const order = (place: Place, input: OrderInput) => () =>
   place.engine.trigger(place.workflows.order, { input })
 
 /** Both orders of what was done and undone: every step once, in reverse order undone. */
@@ -58,9 +45,10 @@ const recorded = (place: Place, run: string, step: string) => async () =>
     )
   ).length === 1
 
-describe("a worker process that is killed, and another that takes over", () => {
+describe.concurrent("a worker process that is killed, and another that takes over", () => {
   it("while a step's body runs: the step runs again, those before it do not", async () => {
-    const { place, run } = await killed({ dieAt: "end charge", trigger: order({}) })
+    await using place = await Place.create()
+    const { run } = await killed(place, { dieAt: "end charge", trigger: order(place, {}) })
     await place.reaches(run, "completed")
     expect(await place.did(run)).toEqual(["reserve", "charge", "charge", "pack", "ship"])
     const charges = (await place.ledger(run)).filter(({ step }) => step === "charge")
@@ -68,13 +56,15 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("between a step's end and its commit: the step runs again", async () => {
-    const { place, run } = await killed({ dieAt: "completed charge", trigger: order({}) })
+    await using place = await Place.create()
+    const { run } = await killed(place, { dieAt: "completed charge", trigger: order(place, {}) })
     await place.reaches(run, "completed")
     expect(await place.did(run)).toEqual(["reserve", "charge", "charge", "pack", "ship"])
   })
 
   it("after a step's commit: the step does not run again, its result is the recorded one", async () => {
-    const { place, run, before } = await killed({ dieAt: "start pack", trigger: order({}) })
+    await using place = await Place.create()
+    const { run, before } = await killed(place, { dieAt: "start pack", trigger: order(place, {}) })
     expect(before).toEqual(["reserve", "charge"])
     await place.reaches(run, "completed")
     expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
@@ -83,19 +73,22 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("from outside, as soon as a step is recorded: the step does not run again", async () => {
-    const { place, run } = await killed({
+    await using place = await Place.create()
+    const { run } = await killed(place, {
       haltAt: "start pack",
-      trigger: order({}),
-      killWhen: (place, run) => until("charge recorded", recorded(place, run, "charge")),
+      trigger: order(place, {}),
+      killWhen: (id) => until("charge recorded", recorded(place, id, "charge")),
     })
     await place.reaches(run, "completed")
     expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
   })
 
   it("while the run sleeps, parked: it wakes when it was due, not later, not earlier", async () => {
-    const { place, run } = await killed({
-      trigger: order({ sleepMs: 2500 }),
-      killWhen: (place, run) => place.reaches(run, "sleeping"),
+    await using place = await Place.create()
+    const { run } = await killed(place, {
+      haltAt: "start pack",
+      trigger: order(place, { sleepMs: 2500 }),
+      killWhen: (id) => place.reaches(id, "sleeping"),
     })
     await place.reaches(run, "completed")
     expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
@@ -110,13 +103,15 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("while the run sleeps in memory: the sleep does not begin anew", async () => {
-    const { place, run } = await killed({
-      trigger: order({ sleepMs: 900 }),
-      killWhen: (place, run) =>
+    await using place = await Place.create()
+    const { run } = await killed(place, {
+      haltAt: "start pack",
+      trigger: order(place, { sleepMs: 900 }),
+      killWhen: (id) =>
         until("the timer", async () => {
           const timers = await place.query(
             "select from durable_workflow.sleep_timers where workflow_run_id = $1",
-            [run],
+            [id],
           )
           return timers.length === 1
         }),
@@ -134,9 +129,10 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("between the failure and the first compensation: all is undone once, in reverse", async () => {
-    const { place, run, before } = await killed({
+    await using place = await Place.create()
+    const { run, before } = await killed(place, {
       dieAt: "start undo pack",
-      trigger: order({ fails: true }),
+      trigger: order(place, { fails: true }),
     })
     expect(before).toEqual(["reserve", "charge", "pack", "ship"])
     await place.reaches(run, "compensated")
@@ -144,9 +140,10 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("between two compensations: the recorded one is not repeated", async () => {
-    const { place, run, before } = await killed({
+    await using place = await Place.create()
+    const { run, before } = await killed(place, {
       dieAt: "start undo charge",
-      trigger: order({ fails: true }),
+      trigger: order(place, { fails: true }),
     })
     expect(before).toEqual(["reserve", "charge", "pack", "ship", "undo pack"])
     await place.reaches(run, "compensated")
@@ -154,9 +151,10 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("while a compensation runs: that one runs again", async () => {
-    const { place, run } = await killed({
+    await using place = await Place.create()
+    const { run } = await killed(place, {
       dieAt: "end undo charge",
-      trigger: order({ fails: true }),
+      trigger: order(place, { fails: true }),
     })
     await place.reaches(run, "compensated")
     const twice = saga.flatMap((step) => (step === "undo charge" ? [step, step] : [step]))
@@ -164,20 +162,20 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("in a child's last step: the child goes on, the parent gets its result", async () => {
-    const { place, run } = await killed({
+    await using place = await Place.create()
+    const { run } = await killed(place, {
       dieAt: "end child work",
-      trigger: (place) =>
-        place.engine.trigger(place.workflows.parent, { input: { deeper: false } }),
+      trigger: () => place.engine.trigger(place.workflows.parent, { input: { deeper: false } }),
     })
     await place.reaches(run, "completed")
     expect(await place.did(run)).toEqual(["before", "after"])
   })
 
   it("between a child's end and its parent's wake: the parent wakes elsewhere", async () => {
-    const { place, run } = await killed({
+    await using place = await Place.create()
+    const { run } = await killed(place, {
       dieAt: "settled child",
-      trigger: (place) =>
-        place.engine.trigger(place.workflows.parent, { input: { deeper: false } }),
+      trigger: () => place.engine.trigger(place.workflows.parent, { input: { deeper: false } }),
     })
     await place.reaches(run, "completed")
     expect(await place.did(run)).toEqual(["before", "after"])
@@ -189,9 +187,10 @@ describe("a worker process that is killed, and another that takes over", () => {
   })
 
   it("when the parent holds its claim: the child's end is not lost with it", async () => {
-    const { place, run } = await killed({
+    await using place = await Place.create()
+    const { run } = await killed(place, {
       dieAt: "settled child",
-      trigger: (place) => place.engine.trigger(place.workflows.busyParent),
+      trigger: () => place.engine.trigger(place.workflows.busyParent),
     })
     await place.reaches(run, "completed")
     const did = await place.did(run)

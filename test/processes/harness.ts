@@ -21,9 +21,9 @@ export interface ProcessConfig {
   readonly workflows?: ReadonlyArray<string>
   readonly worker?: DurableEngineOptions["worker"]
   /** The point at which it kills itself. */
-  readonly dieAt?: string
+  readonly dieAt?: string | undefined
   /** The point at which a step's body, or an undo, stands still for ever. */
-  readonly haltAt?: string
+  readonly haltAt?: string | undefined
   /** Starts its engine without being told. */
   readonly startNow?: boolean
   /** Does not end when its parent lets go of it. */
@@ -100,19 +100,12 @@ export const within = async <A>(what: string, promise: Promise<A>, ms = patience
   }
 }
 
-/** Processes of one test file; `end` kills what is left of them. */
-export class Processes {
+/** Processes of one test; `end` kills what is left of them. */
+class Processes {
   readonly #all = new Set<{ readonly child: ChildProcess; readonly exited: Promise<Exit> }>()
 
   /** Starts a process; resolves when its modules are loaded. */
-  async spawn(
-    config: ProcessConfig,
-    options: {
-      readonly script?: string
-      readonly preload?: string
-      readonly env?: Readonly<Record<string, string>>
-    } = {},
-  ): Promise<Process> {
+  async spawn(config: ProcessConfig, options: SpawnOptions = {}): Promise<Process> {
     const here = import.meta.dirname
     const preload = options.preload ? ["--import", path.join(here, options.preload)] : []
     const child = spawn(
@@ -190,7 +183,7 @@ export class Processes {
         await when(`the answer to ${method}`, () => answer !== undefined)
         answers.delete(id)
         if (answer?.ok) return answer.value
-        const { code, message } = answer?.value as { code?: string; message?: string }
+        const { code, message } = (answer?.value ?? {}) as { code?: string; message?: string }
         throw Object.assign(new Error(message), { code })
       },
     }
@@ -199,14 +192,24 @@ export class Processes {
   /** Kills what is left. */
   async end(): Promise<void> {
     const left = [...this.#all]
-    for (const { child } of left) {
-      child.kill("SIGKILL")
-    }
+    for (const { child } of left) child.kill("SIGKILL")
     await Promise.all(left.map(({ exited }) => exited))
   }
 }
 
-/** A database with a witness, and an engine that triggers and asks, but executes nothing. */
+/** How a process is started, beside its configuration. */
+interface SpawnOptions {
+  /** Default: `worker.ts`. */
+  readonly script?: string
+  /** A module to load before it. */
+  readonly preload?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/**
+ * A database with a witness, an engine that triggers and asks, but executes nothing, and the worker
+ * processes of a test, which end with it.
+ */
 export class Place {
   readonly url: string
   readonly schema: string
@@ -214,6 +217,7 @@ export class Place {
   readonly engine: DurableEngine
   readonly pool: pg.Pool
   readonly #database: TestDatabase | null
+  readonly #processes = new Processes()
 
   constructor(url: string, schema: string, database: TestDatabase | null) {
     this.url = url
@@ -242,6 +246,12 @@ export class Place {
     await place.pool.query(witnessTables)
     await place.engine.migrate()
     return place
+  }
+
+  /** Starts a process on this database; resolves when its modules are loaded. */
+  spawn(config: Partial<ProcessConfig> = {}, options: SpawnOptions = {}): Promise<Process> {
+    const { url, schema } = this
+    return this.#processes.spawn({ url, schema, worker: quick, ...config }, options)
   }
 
   async query<Row extends pg.QueryResultRow>(
@@ -273,7 +283,9 @@ export class Place {
     })
   }
 
-  async close(): Promise<void> {
+  /** Kills its processes, and drops the database. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#processes.end()
     await this.engine.stop()
     await this.pool.end()
     await this.#database?.drop()

@@ -78,17 +78,19 @@ const answer = async ({ method, args }: Call): Promise<unknown> => {
   }
 }
 
+const reply = async (call: Call) => {
+  const { id } = call
+  try {
+    tell({ type: "answer", id, ok: true, value: await answer(call) })
+  } catch (error) {
+    const { code, message } = error as { readonly code?: string; readonly message?: string }
+    tell({ type: "answer", id, ok: false, value: { code, message } })
+  }
+  if (call.method === "close") await close()
+}
+
 process.on("message", (call: Call) => {
-  answer(call).then(
-    (value) => {
-      tell({ type: "answer", id: call.id, ok: true, value })
-      if (call.method === "close") void close()
-    },
-    (error: { readonly code?: string; readonly message?: string }) => {
-      const { code, message } = error
-      tell({ type: "answer", id: call.id, ok: false, value: { code, message } })
-    },
-  )
+  void reply(call)
 })
 // as an application would
 process.once("SIGTERM", () => void close())
