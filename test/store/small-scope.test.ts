@@ -12,7 +12,6 @@ import {
   newRun,
   park,
   record,
-  registration,
   settle,
   start,
 } from "./conformanceFixture.ts"
@@ -24,8 +23,8 @@ const parentAndChild = [newRun(1), newRun(2, { ...childOf(1), workflow: "x" })]
 /** Workers 1 (lease of one length) and 2 (of a hundred), and the runs. */
 const worldOf = (runs = two) => {
   const world = new World(MemoryStore.makeUnsafe(), start)
-  world.run((store) => store.registerWorker(registration(1)))
-  world.run((store) => store.registerWorker(registration(2, 100 * leaseMs)))
+  world.register(1)
+  world.register(2, 100 * leaseMs)
   world.run((store) => store.insertRuns({ runs, claimFor: null }))
   world.check()
   return world
@@ -62,10 +61,8 @@ const worker = (n: number) => {
       })),
     ),
     resends: named("'s last write arrives again", (world) => world.resend(actor)),
-    releases: named("releases", (world) => {
-      const { claim } = world.memory(actor)
-      if (claim !== null) world.run((store) => store.releaseClaims([claim]))
-    }),
+    releases: named("releases", (world) => world.release(actor)),
+    renews: named("renews", (world) => world.renew(n)),
   }
 }
 
@@ -107,6 +104,15 @@ describe("two workers, two runs, all interleavings", () => {
       [send(1)],
     ]
     assert.strictEqual(explore(worldOf(), scripts), 34_650)
+  })
+
+  it("1,680 of heartbeats, lapses and reconciles", () => {
+    const scripts = [
+      [a.claims, a.renews, a.releases],
+      [b.claims, b.releases, b.claims],
+      [lapse, sweep, second],
+    ]
+    assert.strictEqual(explore(worldOf([newRun(1)]), scripts), 1680)
   })
 
   it("5,040 of crashes, backoffs and reconciles", () => {

@@ -3,9 +3,9 @@
  * step. A world is a store, a clock, what each actor remembers, and ghosts: what really happened,
  * which the store is not asked for.
  *
- * Checked after each step: I3 (one holder, tokens only grow), I4 (an outcome never changes), I8
- * (legal transitions, terminal is final), a lost write changes nothing, no wake-up is lost, and every
- * run that is not over can be reached (I13). At each end: everything left can be brought to an end.
+ * Checked after each step: I3 (one holder with a live lease at the claim, tokens only grow), I8 (legal
+ * transitions, terminal is final), a lost or late write changes nothing, no wake-up is lost, and
+ * every run that is not over can be reached (I13). At each end: all that is left can be ended.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -48,6 +48,8 @@ export class World {
   readonly wakes: Map<string, number>
   /** Ghost: the wakes that the parked run had seen. */
   readonly parkedWith: Map<string, number>
+  /** Ghost: until when each worker's lease holds. */
+  readonly leases: Map<number, number>
   /** The verb of the current step may revive a terminal run. */
   mayRevive = false
 
@@ -58,6 +60,7 @@ export class World {
     this.memories = new Map(from?.memories)
     this.wakes = new Map(from?.wakes)
     this.parkedWith = new Map(from?.parkedWith)
+    this.leases = new Map(from?.leases)
     this.rows = from?.rows ?? new Map()
   }
 
@@ -88,12 +91,40 @@ export class World {
     return JSON.stringify([this.handle.inspect(), this.run((store) => store.loadHistory(ids))])
   }
 
+  register(n: number, lease = leaseMs): void {
+    this.run((store) => store.registerWorker(registration(n, lease)))
+    this.leases.set(n, this.now + lease)
+  }
+
+  isLive(n: number): boolean {
+    return this.leases.get(n)! > this.now
+  }
+
+  /** A heartbeat of worker `n`. */
+  renew(n: number): void {
+    const wasLive = this.isLive(n)
+    const { renewed } = this.run((store) => store.renewLease(registration(n)))
+    demand(renewed === wasLive, wasLive ? "a live lease was refused" : "a dead lease was renewed")
+    if (renewed) this.leases.set(n, this.now + leaseMs)
+  }
+
+  /** Hands back the claim that the actor believes to hold. */
+  release(actor: string): void {
+    const { claim } = this.memory(actor)
+    if (claim === null) return
+    const { workerId: holder, token } = this.rows.get(claim.workflowRunId)!
+    const isOurs = holder !== null && token === claim.token
+    const released = this.run((store) => store.releaseClaims([claim]))
+    demand(released === (isOurs ? 1 : 0), "a claim was released that was not ours")
+  }
+
   /** Claims one run, as worker `n`. */
   claim(actor: string, n: number, workflows = ["w"]): void {
     const options = { workerId: workerId(n), workflows, limit: 1, suspects: false }
     const [claim] = this.run((store) => store.claimRuns(options))
     if (claim === undefined) return
     const before = this.rows.get(claim.workflowRunId)!
+    demand(this.isLive(n), "a worker without a lease claimed")
     demand(before.workerId === null, `${claim.workflowRunId} was held, and is claimed`)
     demand(claim.token > before.token, "a token was minted twice")
     const seen = this.wakes.get(claim.workflowRunId) ?? 0
@@ -191,7 +222,7 @@ export class World {
       if (left.length === 0) return
       this.now += 100 * leaseMs
       this.run((store) => store.sweep({ limit: 10 }))
-      this.run((store) => store.registerWorker(registration(100 + round)))
+      this.register(100 + round)
       const payload = { codec: "json", json: "1" }
       const events = left.map(({ workflowRunId }) => ({
         workflowRunId,
