@@ -5,6 +5,7 @@
  * holds for this worker is accounted for by an entry here, or released by reconciliation.
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import { v7 as uuidv7 } from "uuid"
 import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
@@ -72,6 +73,8 @@ interface Entry {
   /** The claim is over for us: an end must not be told twice. */
   ended: boolean
   handBack: boolean
+  /** Asks for signals when the deadline comes. */
+  deadline: Fiber.Fiber<void> | null
 }
 
 /**
@@ -182,7 +185,8 @@ export const makeRuns = (options: RunsOptions): Runs => {
   const watchDeadline = (entry: Entry) => {
     const { deadlineAt, compensating } = entry.run
     if (deadlineAt === null || compensating) return
-    fork(
+    if (entry.ended) return
+    entry.deadline = fork(
       Effect.gen(function* () {
         while (!entry.ended) {
           const left = deadlineAt - (entry.handle?.execution.storeNow() ?? deadlineAt)
@@ -196,6 +200,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
   const ended = (entry: Entry, end: ExecutionEnd) => {
     if (entry.ended) return
     entry.ended = true
+    entry.deadline?.interruptUnsafe()
     const { run } = entry
     if (end._tag === "compensate") {
       // the same claim goes on, as a replay that undoes
@@ -204,6 +209,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
         run: { ...run, compensating: true, error: end.error, hasHistory: true },
         handle: null,
         ended: false,
+        deadline: null,
       }
       entries.set(run.workflowRunId, next)
       readThenBegin([next])
@@ -286,7 +292,14 @@ export const makeRuns = (options: RunsOptions): Runs => {
       const fresh: Array<Entry> = []
       for (const run of runs) {
         const claim = { workflowRunId: run.workflowRunId, token: run.token }
-        const entry: Entry = { claim, run, handle: null, ended: false, handBack: handingBack }
+        const entry: Entry = {
+          claim,
+          run,
+          handle: null,
+          ended: false,
+          handBack: handingBack,
+          deadline: null,
+        }
         const older = entries.get(run.workflowRunId)
         entries.set(run.workflowRunId, entry)
         // a newer claim of the same run: the older one is over
