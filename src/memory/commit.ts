@@ -123,7 +123,7 @@ const fixTimer = (run: Run, timer: TimerWrite, now: number): void => {
   run.timers.set(stepKey, Object.freeze({ stepKey, wakeAt }))
 }
 
-/** Whether the record was written: not where a final one stands, nor a sleep that ends too early. */
+/** Whether it was written: not where a final one stands, nor the end of a sleep that lasts. */
 const putRecord = (run: Run, write: RecordWrite, now: number): boolean => {
   const standing = run.records.get(write.stepKey)?.record
   if (standing !== undefined && standing.status !== "retrying") return false

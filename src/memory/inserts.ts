@@ -1,5 +1,5 @@
 /**
- * New runs, and the keys that keep them unique: id, idempotency key, parent's step, concurrency key.
+ * New runs, and what keeps them unique: id, idempotency key, parent's step, concurrency key.
  */
 import type { InsertAnswer, NewRun } from "../WorkflowStore.ts"
 import * as DueIndex from "./dueIndex.ts"

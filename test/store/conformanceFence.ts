@@ -1,6 +1,6 @@
 /**
- * One writer per run (promise 5): each write, in each situation in which its claim is gone, is `lost`
- * and changes nothing; and each write sent twice is one write.
+ * One writer per run (promise 5): each write, in each situation in which its claim is gone, is
+ * `lost` and changes nothing; and each write sent twice is one write.
  */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"

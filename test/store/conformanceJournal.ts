@@ -141,7 +141,7 @@ export const journalTests = (test: Test) => {
       ])
     })
 
-    test("that stand already are not started again: the answer names the one that stands", function* (s) {
+    test("that stand already are not started again: the answer names them", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* s.committed(claim, { children: [newRun(2, childOf(1))] })
       const again = yield* s.committed(claim, { children: [newRun(3, childOf(1))] })

@@ -1,4 +1,4 @@
-/** Parking and waking: whatever comes between the reading of the sources and the park is not lost. */
+/** Parking and waking: what comes between the reading of the sources and the park is not lost. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Claim } from "../../src/WorkflowStore.ts"

@@ -69,7 +69,7 @@ export const recordTests = (test: Test) => {
       })
     }
 
-    test("of a backoff say when the next try is due, and have no place in the order", function* (s) {
+    test("of a backoff say when the next try is due, and have no position", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* s.committed(claim, { records: [retrying("a", 2, 700)] })
       const [step] = yield* s.store.getSteps(id(1))

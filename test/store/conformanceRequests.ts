@@ -221,7 +221,7 @@ export const requestTests = (test: Test) => {
       assert.strictEqual(yield* s.store.retryRun(id(9)), "unknown")
     })
 
-    test("is refused while another run holds the concurrency key, and takes it then", function* (s) {
+    test("is refused while another run holds the concurrency key, else takes it", function* (s) {
       const a = yield* s.worker(1)
       const keyed = { concurrencyKey: "c" }
       yield* s.committed(yield* s.hold(a, 1, keyed), { transition: settle("failed") })

@@ -165,7 +165,7 @@ export const transitionTests = (test: Test) => {
   })
 
   describe("a run-level retry", () => {
-    test("removes the failures from its position on, and carries what had completed", function* (s) {
+    test("removes the failures from its position on, carries what completed", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* attempted(s, claim)
       yield* s.committed(claim, { transition: retryRun(4) })
@@ -200,7 +200,7 @@ export const transitionTests = (test: Test) => {
       ])
     })
 
-    test("removes the timers of removed records, and frees the events they consumed", function* (s) {
+    test("removes the timers of removed records, and frees their events", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* attempted(s, claim)
       assert.strictEqual((yield* s.history(1)).events.length, 0)

@@ -246,7 +246,7 @@ export const workerTests = (test: Test) => {
   })
 
   describe("poison", () => {
-    test("a run that reached the limit of crashes is dead-lettered, with its reason", function* (s) {
+    test("a run at the limit of crashes is dead-lettered, with its reason", function* (s) {
       yield* s.hold(yield* s.worker(1), 1)
       yield* s.hold(workerId(1), 2)
       yield* s.committed({ workflowRunId: id(2), token: 1 }, { records: [record("a", 1)] })

@@ -3,7 +3,7 @@
  * step. A world is a store, a clock, what each actor remembers, and ghosts: what really happened,
  * which the store is not asked for.
  *
- * Checked after each step: I3 (one holder with a live lease at the claim, tokens only grow), I8 (legal
+ * Checked after each step: I3 (one holder, a live lease at the claim, tokens only grow), I8 (legal
  * transitions, terminal is final), a lost or late write changes nothing, no wake-up is lost, and
  * every run that is not over can be reached (I13). At each end: all that is left can be ended.
  */
