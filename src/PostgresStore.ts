@@ -173,6 +173,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
       reason: "must be a whole number of milliseconds, at least 100",
     })
   }
+  const scope = yield* Effect.scope
   const { now } = yield* EngineClock
   const prepare = options.prepare ?? true
   const database = makeDatabase({ sql, names, now, statementTimeoutMs, prepare })
@@ -210,7 +211,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     dueSchedules: dueSchedules(database),
     fireTick: fireTick(database),
     notify: notify(database),
-    listen: listen(sql, database),
+    listen: listen(sql, database, scope),
   })
 })
 

@@ -16,6 +16,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
@@ -63,10 +64,15 @@ export const notify = (
 const firstDelayMs = 250
 const maxDelayMs = 15_000
 
-/** Hints for as long as the scope lives. Fails only if the first subscription does. */
+/**
+ * Hints for as long as the caller's scope and the store live. The store ends the subscription before
+ * its client closes: a pool waits for the connection that LISTEN holds, perhaps for ever. Fails only
+ * if the first subscription does.
+ */
 export const listen = (
   sql: SqlClient,
   database: Database,
+  storeScope: Scope.Scope,
 ): Effect.Effect<Queue.Dequeue<Hint>, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
     if (!isListening(sql)) {
@@ -76,9 +82,15 @@ export const listen = (
         reason: "this SqlClient cannot LISTEN: turn `useNotify` off, polling finds everything",
       })
     }
-    const hints = yield* Effect.acquireRelease(Queue.unbounded<Hint>(), Queue.shutdown)
+    const hints = yield* Queue.unbounded<Hint>()
     const subscribed = yield* Deferred.make<void, StoreError>()
-    yield* Effect.forkScoped(forward(sql, database.names.channel, hints, subscribed))
+    yield* Effect.acquireRelease(
+      forward(sql, database.names.channel, hints, subscribed).pipe(
+        Effect.ensuring(Queue.shutdown(hints)),
+        Effect.forkIn(storeScope),
+      ),
+      Fiber.interrupt,
+    )
     yield* Deferred.await(subscribed)
     return hints
   }).pipe(

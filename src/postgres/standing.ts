@@ -135,12 +135,15 @@ export const answerStanding = (
   found: Standing | undefined,
 ): WriteAnswer => {
   const { workflowRunId, token } = write
-  if (found === undefined) return { _tag: "lost", workflowRunId }
-  const isOurs = found.token === token
-  if (applied || (isOurs && !found.held && releases(write)) || standsByRecords(write, found)) {
+  // Token 0 was never minted: nobody has claimed the run yet. Another token: somebody has, or the
+  // sweep took it away; whatever stands, the holder must stop.
+  if (found === undefined || found.token !== token || token === 0) {
+    return { _tag: "lost", workflowRunId }
+  }
+  if (applied || (!found.held && releases(write)) || standsByRecords(write, found)) {
     return committed(write, found)
   }
-  return { _tag: isOurs && found.held ? "busy" : "lost", workflowRunId }
+  return { _tag: found.held ? "busy" : "lost", workflowRunId }
 }
 
 const releases = ({ transition }: Write): boolean =>

@@ -238,6 +238,14 @@ export class Fixture {
     })
   }
 
+  /** Commits, again while the row is in other hands, and expects it to be `committed`. */
+  sentUntilAnswered(claim: Claim, parts: Partial<RunWrite> = {}) {
+    return this.commit(write(claim, parts)).pipe(
+      Effect.repeat({ while: ({ _tag }) => _tag === "busy", times: 1000 }),
+      Effect.map((answer) => assert.strictEqual(answer._tag, "committed")),
+    )
+  }
+
   sendEvent(n: number, name = "go", eventId: string | null = null) {
     const event = { workflowRunId: id(n), name, payload: json(name), id: eventId }
     return Effect.map(this.store.sendEvents([event]), ([answer]) => answer!)

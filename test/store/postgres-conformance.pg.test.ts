@@ -37,7 +37,10 @@ const tables = [
 ]
 
 /** Migrated, and without a row. */
-const emptied = <E>(schema: string, layer: Layer.Layer<WorkflowStore, E, EngineClock.EngineClock>) =>
+const emptied = <E>(
+  schema: string,
+  layer: Layer.Layer<WorkflowStore, E, EngineClock.EngineClock>,
+) =>
   Layer.effect(
     WorkflowStore,
     Effect.gen(function* () {

@@ -6,6 +6,10 @@
  * are no foreign keys: their `for key share` locks would sit on the hottest rows, and every child
  * row is written by the holder of its run's lock.
  *
+ * No check constraint spans columns that change: an UPDATE that lost a race checks the row it formed
+ * from the *old* version before it notices, and fails where the new version would have been legal
+ * (seen: a park and a cancel at once, `ready` from the locked row, `worker_id` from the stale one).
+ *
  * @since 0.1.0
  */
 import type { Names } from "../names.ts"
@@ -67,13 +71,6 @@ export const statements = (n: Names): ReadonlyArray<string> => [
       'pending', 'running', 'sleeping', 'waiting', 'paused', 'compensating',
       'completed', 'failed', 'compensated', 'cancelled', 'dead_letter'
     )),
-    constraint runs_settled_or_not check (
-      (completed_at is not null)
-      = (status in ('completed', 'failed', 'compensated', 'cancelled', 'dead_letter'))
-    ),
-    constraint runs_ready_are_unclaimed check (
-      not ready or (worker_id is null and due_at is not null and completed_at is null)
-    ),
     constraint runs_parent_is_whole check (
       (parent_run_id is null) = (parent_step_key is null)
       and (parent_run_id is null) = (parent_attempt is null)
