@@ -9,7 +9,7 @@ import { startEmbeddedPostgres, type EmbeddedPostgresServer } from "flowly/embed
 import pg from "pg"
 import { checkStory, type Story, unfinished } from "./checks.ts"
 import { defineOrderSaga, type Order } from "./saga.ts"
-import { countdown, elapsedSeconds, heading, paint, print, say } from "./screen.ts"
+import { countdown, elapsedSeconds, heading, paint, print, printLast, say } from "./screen.ts"
 import { createBooks, openShop, type Progress } from "./shop.ts"
 import { killAllWorkers, startWorker, workersAlive, type WorkerProcess } from "./workers.ts"
 
@@ -53,8 +53,7 @@ async function interrupt(signal: NodeJS.Signals): Promise<void> {
   if (interrupted) process.exit(130) // asked twice: the server's guard does the rest
   interrupted = true
   killAllWorkers()
-  if (signal !== "SIGHUP")
-    print(`\n${signal}: stopping. The next demo finishes what this one left.`)
+  printLast(`\n${signal}: stopping. The next demo finishes what this one left.`)
   await server?.stop()
   process.exit(130)
 }

@@ -7,6 +7,7 @@ const out = process.stdout
 const isTerminal = out.isTTY === true
 const began = performance.now()
 let below = ""
+let silent = false
 
 /** Colours on a terminal only, and not where NO_COLOR is set. */
 export const paint = (style: Style, text: string): string => styleText(style, text, { stream: out })
@@ -15,7 +16,14 @@ export const elapsedSeconds = (): number => (performance.now() - began) / 1000
 
 /** A line without a time. */
 export function print(text = ""): void {
+  if (silent) return
   out.write(`${isTerminal && below !== "" ? "\r\x1b[K" : ""}${text}\n${isTerminal ? below : ""}`)
+}
+
+/** The last line. What is still under way has nothing more to say. */
+export function printLast(text: string): void {
+  print(text)
+  silent = true
 }
 
 /** A line with the time, who speaks, and what happened. */
@@ -28,6 +36,7 @@ export const heading = (text: string): void => print(`\n${paint("bold", text)}`)
 
 /** The line below all others. Without a terminal it is printed once a second. */
 function setBelow(text: string, isWholeSecond: boolean): void {
+  if (silent) return
   if (isTerminal) {
     below = text
     out.write(`\r\x1b[K${text}`)
@@ -41,7 +50,7 @@ function clearBelow(): void {
   below = ""
 }
 
-/** Counts down until `ms` have passed. `whole` seconds are told apart for who sees no motion. */
+/** Counts down, until told that it is over. */
 export async function countdown(options: {
   readonly label: string
   readonly remainingMs: () => number

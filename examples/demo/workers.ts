@@ -25,6 +25,7 @@ export interface WorkerProcess {
 }
 
 const alive = new Set<ChildProcess>()
+let isOver = false
 
 export const workersAlive = (): number => alive.size
 
@@ -34,6 +35,7 @@ export function startWorker(options: {
   readonly onProgress: (progress: Progress) => void
 }): WorkerProcess {
   const { name, url } = options
+  if (isOver) throw new Error("the demo is over")
   const child = fork(path.join(import.meta.dirname, "worker.ts"), {
     env: { ...process.env, DATABASE_URL: url, WORKER_NAME: name },
     stdio: ["ignore", "inherit", "inherit", "ipc"],
@@ -68,5 +70,6 @@ export function startWorker(options: {
 
 /** The end of the demo, however it comes. */
 export function killAllWorkers(): void {
+  isOver = true
   for (const child of alive) child.kill("SIGKILL")
 }
