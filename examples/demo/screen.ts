@@ -22,6 +22,7 @@ export function print(text = ""): void {
 
 /** The last line. What is still under way has nothing more to say. */
 export function printLast(text: string): void {
+  clearBelow()
   print(text)
   silent = true
 }
