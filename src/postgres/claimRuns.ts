@@ -47,8 +47,7 @@ type Options = {
 export const claimRuns = (
   database: Database,
 ): ((options: Options) => Effect.Effect<ReadonlyArray<ClaimedRun>, StoreError>) => {
-  const healthy = claimStatement(database.names, healthyCandidates(database.names))
-  const suspects = claimStatement(database.names, suspectCandidates(database.names))
+  const { healthy, suspects } = claimStatements(database.names)
   return Effect.fnUntraced(function* (options) {
     if (options.limit <= 0 || options.workflows.length === 0) return []
     const rows = yield* database.write("claimRuns", options.suspects ? suspects : healthy, [
@@ -87,8 +86,13 @@ const suspectCandidates = (n: Names): string => `
         order by r.due_at
         limit $5::int)`
 
-/** Exported for the tests that read its plan. */
-export const claimStatement = (n: Names, candidates: string): string => `
+/** Exported for the tests that read their plans. */
+export const claimStatements = (n: Names) => ({
+  healthy: claimStatement(n, healthyCandidates(n)),
+  suspects: claimStatement(n, suspectCandidates(n)),
+})
+
+const claimStatement = (n: Names, candidates: string): string => `
   with lease as materialized (
     -- A worker whose lease lapsed takes nothing: its runs would be swept from under it.
     select 1
