@@ -26,6 +26,8 @@ export interface ProcessConfig {
   readonly haltAt?: string | undefined
   /** Starts its engine without being told. */
   readonly startNow?: boolean
+  /** Does not tell which points it passes. */
+  readonly quiet?: boolean
   /** Does not end when its parent lets go of it. */
   readonly outlives?: boolean
 }

@@ -16,7 +16,7 @@ const tell = (message: FromWorker) => {
 
 const passSync = (point: string, run: string): void => {
   if (config.dieAt === point) process.kill(process.pid, "SIGKILL")
-  tell({ type: "passed", point, run })
+  if (!config.quiet) tell({ type: "passed", point, run })
 }
 const pass = (point: string, run: string): Promise<void> => {
   passSync(point, run)

@@ -56,6 +56,10 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     await ctx.step("three", body("three", input.ms)),
   ])
 
+  const slow = defineWorkflow("slow", (ctx, input: { readonly ms: number }) =>
+    ctx.step("slow", body("slow", input.ms)),
+  )
+
   const grandchild = defineWorkflow("grandchild", (ctx) =>
     ctx.step("grandchild work", body("grandchild work")),
   )
@@ -117,6 +121,7 @@ export const makeWorkflows = ({ witness, pass }: World) => {
   return {
     order,
     three,
+    slow,
     grandchild,
     child,
     parent,
