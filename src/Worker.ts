@@ -19,7 +19,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -168,7 +167,18 @@ export const make = Effect.fnUntraced(function* (
 
   const clock = yield* Clock.Clock
   const context = yield* Effect.context<never>()
-  const fibers = yield* FiberSet.make<void, never>()
+  const fibers = new Set<Fiber.Fiber<void>>()
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      for (const fiber of fibers) fiber.interruptUnsafe()
+      // a step that ignores its signal may never end; its run was handed back
+      return Fiber.awaitAll(fibers).pipe(
+        Effect.interruptible,
+        Effect.timeoutOption("1 second"),
+        Effect.provideService(Clock.Clock, Clock.Clock.defaultValue()),
+      )
+    }),
+  )
   const runFork = Effect.runForkWith(context)
   const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const dice = yield* Random.Random
@@ -187,10 +197,15 @@ export const make = Effect.fnUntraced(function* (
   const nudgePoll = yield* Latch.make()
   const nudgeSignals = yield* Latch.make()
   const nudgeSources = yield* Latch.make()
+  const nudgeSweep = yield* Latch.make()
+  const nudgeTick = yield* Latch.make()
 
   const fork = (effect: Effect.Effect<void>): Fiber.Fiber<void> => {
     const fiber = runFork(effect)
-    if (fiber.pollUnsafe() === undefined) FiberSet.addUnsafe(fibers, fiber)
+    if (fiber.pollUnsafe() === undefined) {
+      fibers.add(fiber)
+      fiber.addObserver(() => fibers.delete(fiber))
+    }
     return fiber
   }
 
@@ -282,10 +297,11 @@ export const make = Effect.fnUntraced(function* (
     nudgeSources.closeUnsafe()
     const ids = runs.takeStale()
     if (ids.length > 0) runs.onSources(yield* store.loadSources(ids))
-    return 60_000
+    return Math.max(60_000, options.pollIntervalMs)
   })
 
   const sweep = Effect.gen(function* () {
+    nudgeSweep.closeUnsafe()
     const swept = yield* store.sweep({ limit: 200 })
     const { maxCrashes } = options
     // whoever counts the last crash dead-letters; the others look now and then
@@ -298,13 +314,14 @@ export const make = Effect.fnUntraced(function* (
       journal.hints.send("settled")
     }
     if (swept + poisoned.length > 0) journal.hints.send("work")
-    return swept >= 200 ? 0 : jittered(options.pollIntervalMs, random)
+    return swept >= 200 ? 0 : options.pollIntervalMs
   })
 
   const tick = Effect.gen(function* () {
+    nudgeTick.closeUnsafe()
     const fired = yield* fireDueTicks(store)
     if (fired > 0) journal.hints.send("work")
-    return jittered(options.pollIntervalMs, random)
+    return options.pollIntervalMs
   })
 
   const trust = Effect.sync(() => {
@@ -324,8 +341,8 @@ export const make = Effect.fnUntraced(function* (
   yield* loop("trust deadline", trust)
   yield* loop("signals", signals, pause(nudgeSignals))
   yield* loop("sources", sources, pause(nudgeSources))
-  yield* loop("sweeper", sweep)
-  yield* loop("ticker", tick)
+  yield* loop("sweeper", sweep, pause(nudgeSweep))
+  yield* loop("ticker", tick, pause(nudgeTick))
   if (options.useNotify) {
     const hints = yield* store.listen
     yield* Effect.forkScoped(
@@ -337,6 +354,10 @@ export const make = Effect.fnUntraced(function* (
   const unsubscribe = journal.hints.subscribe((hint) => {
     if (hint === "work" || hint === "reconnected") nudgePoll.openUnsafe()
     if (hint === "signal" || hint === "reconnected") nudgeSignals.openUnsafe()
+    if (hint === "reconnected") {
+      nudgeSweep.openUnsafe()
+      nudgeTick.openUnsafe()
+    }
   })
   const unwatch = engine.onRegistered(() => nudgePoll.openUnsafe())
   yield* Effect.addFinalizer(() =>
@@ -391,10 +412,10 @@ export const make = Effect.fnUntraced(function* (
       stopping = true
       engine.setLocalWorker(null)
       runs.handBackAll()
-      yield* emptied.pipe(Effect.timeoutOption(options.shutdownTimeoutMs))
+      yield* emptied.pipe(Effect.interruptible, Effect.timeoutOption(options.shutdownTimeoutMs))
       runs.forceHandBackAll()
       // the journal's last commits; a store that is down must not hold the process
-      yield* emptied.pipe(Effect.timeoutOption("5 seconds"))
+      yield* emptied.pipe(Effect.interruptible, Effect.timeoutOption("5 seconds"))
       runs.dropAll()
     }),
   )

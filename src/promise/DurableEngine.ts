@@ -28,7 +28,7 @@ import {
   TriggerTimeout,
   UnknownWorkflow,
 } from "../FlowlyError.ts"
-import { layerStore } from "../EngineClock.ts"
+import { type EngineClock, layerStore } from "../EngineClock.ts"
 import type { Encoded } from "../Payload.ts"
 import * as PostgresStore from "../PostgresStore.ts"
 import {
@@ -52,6 +52,7 @@ import { MemoryWorkflowStore, memoryLayer } from "./MemoryWorkflowStore.ts"
 import { checkOptions, checkWorkflow, type DurableEngineOptions, invalid } from "./options.ts"
 import { validate } from "./standardSchema.ts"
 import { needsHistory, toStatus, valueOf, type WorkflowStatus } from "./status.ts"
+import { underlayOf } from "./underlay.ts"
 import { type AnyWorkflow, layerOf, type WorkflowDefinition } from "./workflow.ts"
 
 /**
@@ -164,13 +165,15 @@ export class DurableEngine {
 
   async #start(): Promise<void> {
     const scope = Scope.makeUnsafe()
-    const options: WorkerOptions = this.#options.worker ?? {}
+    const underlay = underlayOf(this.#options)
+    const options: WorkerOptions = { ...this.#options.worker, ...underlay?.worker }
     try {
       await this.#listeners.ready()
       const worker = await this.#run(Scope.provide(makeWorker(options), scope), {
         checkSchema: false,
       })
       this.#worker = { worker, scope }
+      underlay?.onWorker(worker)
     } catch (error) {
       await Effect.runPromise(Scope.close(scope, Exit.void))
       throw error
@@ -434,26 +437,33 @@ export class DurableEngine {
     if (this.#running !== null) return this.#running
     const workflows = [...this.#workflows.values()].map(layerOf)
     const hooks = Layer.effectDiscard(
-      Effect.map(Engine, (engine) => engine.onLifecycle((event) => this.#onLifecycle(event))),
+      Effect.map(Engine, (engine) => {
+        engine.onLifecycle((event) => this.#onLifecycle(event))
+        underlay?.onEngine(engine)
+      }),
     )
+    const underlay = underlayOf(this.#options)
+    const store = this.#storeLayer(underlay?.engineClock ?? layerStore)
+    const { pollIntervalMs } = underlay?.worker ?? this.#options.worker ?? {}
     const layer = Layer.mergeAll(hooks, ...workflows).pipe(
-      Layer.provideMerge(engineLayer({ pollIntervalMs: this.#options.worker?.pollIntervalMs })),
-      Layer.provide(this.#storeLayer()),
+      Layer.provideMerge(engineLayer({ pollIntervalMs })),
+      Layer.provide(underlay?.store(store) ?? store),
       Layer.provideMerge(loggerLayer(this.#options.logger)),
+      Layer.provideMerge(underlay?.clock ?? Layer.empty),
     )
     this.#running = { runtime: ManagedRuntime.make(layer), ready: null }
     return this.#running
   }
 
-  #storeLayer(): Layer.Layer<WorkflowStore, unknown> {
+  #storeLayer(engineClock: Layer.Layer<EngineClock>): Layer.Layer<WorkflowStore, unknown> {
     if (this.#store !== null) return memoryLayer(this.#store)
     const { pool, url, schema } = this.#options
     if (pool !== undefined) {
-      return Layer.provide(PostgresStore.layerPool({ pool, schema }), layerStore)
+      return Layer.provide(PostgresStore.layerPool({ pool, schema }), engineClock)
     }
     if (url !== undefined) {
       return PostgresStore.layerUrl({ url: Redacted.make(url), schema }).pipe(
-        Layer.provide(layerStore),
+        Layer.provide(engineClock),
         Layer.catchCause((cause) => Layer.effectContext(Effect.fail(unreachable(cause)))),
       )
     }
