@@ -54,6 +54,7 @@ it(
     /** It comes back past its lease, and goes on working beside those that took its place. */
     const thaw = async (process: Process) => {
       await pause(leaseMs + 700)
+      await place.query("insert into thaws values ($1, clock_timestamp())", [process.pid])
       process.signal("SIGCONT")
       alive.push(process)
     }

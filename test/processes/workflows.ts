@@ -101,6 +101,8 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     }),
   )
 
+  const patientParent = defineWorkflow("patient parent", (ctx) => ctx.workflow(endless))
+
   /** Its step ignores its signal, and ends for nobody. */
   const stubborn = defineWorkflow("stubborn", (ctx) =>
     ctx.step("hold", async (info) => {
@@ -127,6 +129,7 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     parent,
     busyParent,
     endless,
+    patientParent,
     stubborn,
     poison,
     ticking,
