@@ -10,21 +10,24 @@
  * - A busy row goes, before anything newer of its run, into the next batch: a lane never waits for
  *   a lock.
  * - One bad row must not fail a hundred: a refused batch is halved until the culprit stands alone.
+ * - A callback that throws costs its own run (it is dropped, and claimed anew), never the lane.
  *
  * Store calls run on the lane's fiber, never on a run's: interrupting a run does not reach them.
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { bounded } from "./engine/bounded.ts"
 import type { Fragment } from "./engine/Execution.ts"
 import { type Hints, makeHints } from "./engine/hints.ts"
 import { encodeError } from "./ErrorPayload.ts"
-import type { StoreRejected } from "./FlowlyError.ts"
+import { StoreRejected } from "./FlowlyError.ts"
 import { type Claim, type RunWrite, WorkflowStore, type WriteAnswer } from "./WorkflowStore.ts"
 
 /**
@@ -45,9 +48,12 @@ export class Journal extends Context.Service<
   }
 >()("flowly/Journal") {}
 
-/** Bounds of a batch: runs, and characters of stored values. */
+/** Bounds of a batch: runs, their fragments, and characters of stored values. */
 const maxRuns = 500
+const maxFragments = 2000
 const maxChars = 4 * 1024 * 1024
+/** How often a batch on which the store dies is sent again whole. */
+const defectsForgiven = 2
 
 interface Item {
   readonly claim: Claim
@@ -73,101 +79,161 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
     let commits = 0
     let runs = 0
 
+    /** What callbacks threw: logged by the lane. */
+    const defects: Array<unknown> = []
+
+    const guarded = (callback: (() => void) | undefined): boolean => {
+      try {
+        callback?.()
+        return true
+      } catch (error) {
+        defects.push(error)
+        return false
+      }
+    }
+
+    /** A machine that breaks over an answer is over, here: its run is released and claimed anew. */
+    const tell = (fragment: Fragment, callback: () => void): void => {
+      if (!guarded(callback)) guarded(fragment.onLost)
+    }
+
+    const tellLost = (fragments: ReadonlyArray<Fragment>): void => {
+      for (const fragment of fragments) guarded(fragment.onLost)
+    }
+
+    /** The oldest first. What one run produced may be more than a batch: the rest keeps its place. */
     const takeBatch = (): Array<Item> => {
       const batch: Array<Item> = []
       let chars = 0
+      let count = 0
       for (const [key, item] of queue) {
-        chars += sizeOf(item)
-        if (batch.length > 0 && chars > maxChars) break
+        let taken = 0
+        for (const fragment of item.fragments) {
+          const size = sizeOf(fragment)
+          if (count > 0 && (chars + size > maxChars || count >= maxFragments)) break
+          chars += size
+          count++
+          taken++
+        }
+        if (taken === 0) break
+        batch.push({ claim: item.claim, fragments: item.fragments.splice(0, taken) })
+        if (item.fragments.length > 0) break
         queue.delete(key)
-        batch.push(item)
         if (batch.length >= maxRuns) break
       }
       return batch
     }
 
-    const answer = (item: Item, result: WriteAnswer): boolean => {
-      switch (result._tag) {
+    /** In front of whatever this run produced since. */
+    const requeue = (item: Item): void => {
+      const key = item.claim.workflowRunId
+      const newer = queue.get(key)
+      if (newer === undefined || newer.claim.token < item.claim.token) {
+        queue.set(key, item)
+        if (newer) tellLost(newer.fragments)
+      } else if (newer.claim.token > item.claim.token) {
+        tellLost(item.fragments)
+      } else {
+        queue.set(key, { ...item, fragments: [...item.fragments, ...newer.fragments] })
+      }
+    }
+
+    /** Tells the fragments of an item; false where the row was busy. */
+    const answer = (item: Item, result: WriteAnswer | undefined): boolean => {
+      switch (result?._tag) {
         case "committed":
           for (const fragment of item.fragments) {
-            hintsAfter(fragment, result, hints)
-            fragment.onCommitted(result)
+            tell(fragment, () => {
+              hintsAfter(fragment, result, hints)
+              fragment.onCommitted(result)
+            })
           }
           return true
         case "lost":
-          for (const fragment of item.fragments) fragment.onLost?.()
+          tellLost(item.fragments)
           return true
-        case "busy":
-          requeue(item)
+        default:
           return false
       }
     }
 
-    /** In front of whatever this run produced since. */
-    const requeue = (item: Item) => {
-      const key = item.claim.workflowRunId
-      const newer = queue.get(key)
-      if (newer && newer.claim.token !== item.claim.token) {
-        for (const late of item.fragments) late.onLost?.()
-        return
-      }
-      if (newer) item.fragments.push(...newer.fragments)
-      queue.set(key, item)
-    }
-
-    const commit = (items: ReadonlyArray<Item>): Effect.Effect<boolean> =>
-      store.commit(items.map(fold)).pipe(
+    /** Commits until the store has answered; answers the items whose rows were busy. */
+    const commit = (
+      items: ReadonlyArray<Item>,
+      patience: number,
+    ): Effect.Effect<ReadonlyArray<Item>> =>
+      Effect.suspend(() => store.commit(items.map(fold))).pipe(
+        bounded("commit"),
         Effect.retry({
           schedule: retryStore,
           while: (error) => error._tag === "StoreUnavailable",
         }),
-        Effect.matchEffect({
+        Effect.matchCauseEffect({
           onSuccess: (answers) =>
             Effect.sync(() => {
               commits++
               runs += items.length
-              let progress = false
-              for (let i = 0; i < items.length; i++) {
-                const item = items[i] as Item
-                const result = answers[i] ?? { _tag: "busy", workflowRunId: "" }
-                if (answer(item, result)) progress = true
-              }
-              return progress
+              return items.filter((item, i) => !answer(item, answers[i]))
             }),
-          onFailure: (error) => isolate(items, error as StoreRejected),
+          onFailure: (cause) => {
+            const refusal = cause.reasons.find(Cause.isFailReason)?.error
+            if (refusal?._tag === "StoreRejected") return isolate(items, refusal)
+            // a defect of the store or its driver: perhaps a passing one
+            return patience > 0
+              ? Effect.delay(commit(items, patience - 1), "100 millis")
+              : isolate(items, Cause.squash(cause))
+          },
         }),
       )
 
-    /** The database refuses something in this batch: find it, and let the others pass. */
-    const isolate = (items: ReadonlyArray<Item>, error: StoreRejected): Effect.Effect<boolean> => {
+    /** Something in this batch cannot be written: find it, and let the others pass. */
+    const isolate = (
+      items: ReadonlyArray<Item>,
+      error: unknown,
+    ): Effect.Effect<ReadonlyArray<Item>> => {
       const [first] = items
-      if (first === undefined) return Effect.succeed(false)
+      if (first === undefined) return Effect.succeed([])
       if (items.length > 1) {
         const half = Math.ceil(items.length / 2)
         return Effect.zipWith(
-          commit(items.slice(0, half)),
-          commit(items.slice(half)),
-          (a, b) => a || b,
+          commit(items.slice(0, half), 0),
+          commit(items.slice(half), 0),
+          (a, b) => [...a, ...b],
         )
       }
-      if (first.fragments.length > 1) {
-        return Effect.as(
-          Effect.forEach(
-            first.fragments,
-            (fragment) => commit([{ claim: first.claim, fragments: [fragment] }]),
-            { discard: true },
-          ),
-          true,
-        )
-      }
-      return Effect.as(
-        Effect.andThen(
-          Effect.logWarning(`flowly: a write was refused: ${error.message}`),
-          Effect.sync(() => first.fragments[0]?.onRejected?.(encodeError(error))),
-        ),
-        true,
-      )
+      return first.fragments.length > 1 ? oneByOne(first) : refuse(first, error)
     }
+
+    const oneByOne = Effect.fnUntraced(function* ({ claim, fragments }: Item) {
+      for (let i = 0; i < fragments.length; i++) {
+        const busy = yield* commit([{ claim, fragments: fragments.slice(i, i + 1) }], 0)
+        // the rest must not overtake it
+        if (busy.length > 0) return [{ claim, fragments: fragments.slice(i) }]
+      }
+      return []
+    })
+
+    /**
+     * Refused by the database: nothing was applied, and the run is told. A defect may have come
+     * after the commit, so nobody is told an outcome: the run leaves memory, for a person to see.
+     */
+    const refuse = Effect.fnUntraced(function* ({ claim, fragments }: Item, error: unknown) {
+      const stored = encodeError(error)
+      const rejected = error instanceof StoreRejected
+      yield* Effect.logWarning(`flowly: a write was refused: ${stored.message}`)
+      if (!rejected) {
+        const pause: Fragment = {
+          transition: { _tag: "Pause", error: stored },
+          onCommitted: () => undefined,
+        }
+        yield* Effect.exit(bounded("commit")(store.commit([fold({ claim, fragments: [pause] })])))
+      }
+      for (const fragment of fragments) {
+        if (rejected) tell(fragment, () => fragment.onRejected?.(stored))
+        else tellLost([fragment])
+      }
+      return []
+    })
 
     yield* Effect.forkScoped(
       Effect.forever(
@@ -179,9 +245,13 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
             idle.openUnsafe()
             return
           }
-          const progress = yield* commit(batch)
+          const busy = yield* commit(batch, defectsForgiven)
+          for (const item of busy) requeue(item)
+          for (const error of defects.splice(0)) {
+            yield* Effect.logError("flowly: an answer of the journal broke its run", error)
+          }
           // only busy rows: give their holders a moment
-          if (!progress) yield* Effect.sleep("10 millis")
+          if (busy.length === batch.length) yield* Effect.sleep("10 millis")
         }),
       ),
     )
@@ -189,11 +259,15 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
     return Journal.of({
       append: (claim, fragment) => {
         const item = queue.get(claim.workflowRunId)
+        // of two claims of a run only the newer has a say
+        if (item !== undefined && item.claim.token > claim.token) {
+          tellLost([fragment])
+          return
+        }
         if (item?.claim.token === claim.token) item.fragments.push(fragment)
         else {
           queue.set(claim.workflowRunId, { claim, fragments: [fragment] })
-          // a newer claim of the same run: what the older one still has to say is too late
-          for (const late of item?.fragments ?? none) late.onLost?.()
+          if (item) tellLost(item.fragments)
         }
         idle.closeUnsafe()
         work.openUnsafe()
@@ -242,15 +316,13 @@ const fold = ({ claim, fragments }: Item): RunWrite => {
 const lastPerKey = <A extends { readonly stepKey: string }>(rows: Array<A>): Array<A> =>
   rows.length < 2 ? rows : [...new Map(rows.map((row) => [row.stepKey, row])).values()]
 
-const sizeOf = (item: Item): number => {
+const sizeOf = (fragment: Fragment): number => {
   let chars = 0
-  for (const fragment of item.fragments) {
-    for (const record of fragment.records ?? none) chars += record.result?.json.length ?? 0
-    for (const child of fragment.children ?? none) chars += child.input.json.length
-    for (const event of fragment.emitted ?? none) chars += event.payload.json.length
-    if (fragment.transition?._tag === "Settle") {
-      chars += fragment.transition.result?.json.length ?? 0
-    }
+  for (const record of fragment.records ?? none) chars += record.result?.json.length ?? 0
+  for (const child of fragment.children ?? none) chars += child.input.json.length
+  for (const event of fragment.emitted ?? none) chars += event.payload.json.length
+  if (fragment.transition?._tag === "Settle") {
+    chars += fragment.transition.result?.json.length ?? 0
   }
   return chars
 }

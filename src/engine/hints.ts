@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import type { Hint, WorkflowStore } from "../WorkflowStore.ts"
+import { bounded } from "./bounded.ts"
 
 /**
  * Where hints go and come from.
@@ -41,7 +42,8 @@ export const makeHints = Effect.fnUntraced(function* (
         latch.closeUnsafe()
         const hints = [...outgoing]
         outgoing.clear()
-        if (hints.length > 0) yield* Effect.ignore(store.notify(hints))
+        // whatever becomes of it: the next must go out
+        if (hints.length > 0) yield* Effect.exit(bounded("notify")(store.notify(hints)))
       }),
     ),
   )
