@@ -1,0 +1,114 @@
+/**
+ * What statements cost, by EXPLAIN: a claim reads two bounded ranges per known workflow, whatever
+ * else is in the table; on a table that was never analyzed, too.
+ */
+import { assert } from "@effect/vitest"
+import * as Result from "effect/Result"
+import { afterAll, beforeAll, describe, it } from "vitest"
+import { claimStatements } from "../../src/postgres/claimRuns.ts"
+import { commitStatement } from "../../src/postgres/commitStatement.ts"
+import { makeNames } from "../../src/postgres/names.ts"
+import { id, newRun, workerId } from "./conformanceFixture.ts"
+import { createDatabase, makeRig, onStore, type Rig } from "./postgresFixture.ts"
+
+let database: Awaited<ReturnType<typeof createDatabase>>
+let rig: Rig
+
+beforeAll(async () => {
+  database = await createDatabase()
+  rig = await makeRig(database)
+  await onStore(rig, function* (s) {
+    yield* s.worker(1)
+    yield* s.insert(...Array.from({ length: 40 }, (_, n) => newRun(n, { workflow: "known" })))
+  })
+  await rig.query("alter table workflow_runs set (autovacuum_enabled = false)")
+  // 60,000 rows that no claim of "known" may read: foreign, future, finished, parked for ever
+  await rig.query(`
+    insert into workflow_runs (workflow_run_id, workflow, status, ready, due_at, input_codec, input,
+      created_at, completed_at)
+    select gen_random_uuid(), case when n % 4 = 0 then 'foreign' else 'known' end,
+      case n % 4 when 0 then 'pending' when 1 then 'sleeping' when 2 then 'completed'
+        else 'waiting' end,
+      n % 4 = 0,
+      case n % 4 when 0 then to_timestamp(0) when 1 then to_timestamp(9e9) end,
+      'json', '1', now(), case when n % 4 = 2 then now() end
+    from generate_series(1, 60000) n`)
+})
+afterAll(async () => {
+  await rig.other.end()
+  await database.drop()
+})
+
+interface Plan {
+  readonly "Node Type": string
+  readonly "Relation Name"?: string
+  readonly "Rows Removed by Filter"?: number
+  readonly "Actual Rows"?: number
+  readonly "Shared Hit Blocks"?: number
+  readonly "Shared Read Blocks"?: number
+  readonly Plans?: ReadonlyArray<Plan>
+}
+
+const nodes = (plan: Plan): ReadonlyArray<Plan> => [plan, ...(plan.Plans ?? []).flatMap(nodes)]
+
+const explain = async (statement: string, parameters: Array<unknown>): Promise<Plan> => {
+  await rig.query("begin")
+  try {
+    const [row] = await rig.query(`explain (analyze, buffers, format json) ${statement}`, parameters)
+    return row["QUERY PLAN"][0].Plan
+  } finally {
+    await rig.query("rollback")
+  }
+}
+
+/** No scan of the runs as a whole, and no more pages than a bounded claim needs. */
+const assertBounded = (plan: Plan, maxBlocks: number) => {
+  for (const node of nodes(plan)) {
+    if (node["Relation Name"] !== "workflow_runs") continue
+    assert.notStrictEqual(node["Node Type"], "Seq Scan")
+    assert.isBelow(node["Rows Removed by Filter"] ?? 0, 100, node["Node Type"])
+  }
+  const blocks = (plan["Shared Hit Blocks"] ?? 0) + (plan["Shared Read Blocks"] ?? 0)
+  assert.isBelow(blocks, maxBlocks)
+}
+
+const names = () => Result.getOrThrow(makeNames(rig.schema))
+
+const now = () => String(rig.clock.now)
+
+for (const state of ["never analyzed", "analyzed"]) {
+  describe(`on tables that were ${state}`, () => {
+    beforeAll(async () => {
+      if (state === "analyzed") await rig.query("vacuum analyze workflow_runs")
+    })
+
+    it("a claim reads bounded ranges of indexes", async () => {
+      const parameters = [now(), workerId(1), ["known", "absent"], "32", "80"]
+      const plan = await explain(claimStatements(names()).healthy, parameters)
+      assertBounded(plan, 4000)
+      assert.strictEqual(plan["Actual Rows"], 32)
+    })
+
+    it("a claim that finds nothing reads next to nothing", async () => {
+      const parameters = [now(), workerId(1), ["absent"], "32", "80"]
+      assertBounded(await explain(claimStatements(names()).healthy, parameters), 60)
+    })
+
+    it("a claim of suspects reads the index of crashed runs", async () => {
+      const parameters = [now(), workerId(1), ["known"], "1", "18"]
+      assertBounded(await explain(claimStatements(names()).suspects, parameters), 60)
+    })
+
+    it("a batch of 40 reads its rows by key", async () => {
+      const shape = { records: true, transitions: true, extras: false, retry: false }
+      const writes = Array.from({ length: 40 }, (_, n) => ({ ord: n, run: id(n), token: 1 }))
+      const plan = await explain(commitStatement(names(), shape), [
+        now(),
+        JSON.stringify(writes),
+        "[]",
+      ])
+      assertBounded(plan, 2000)
+    })
+  })
+}
+
