@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { v7 as uuidv7, validate as isUuid } from "uuid"
 import * as Cron from "./Cron.ts"
+import { maxMillis } from "./DurationInput.ts"
 import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, Execution, ExecutionHook } from "./engine/Execution.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
@@ -219,6 +220,14 @@ export interface EngineOptions {
 const maxNameLength = 255
 
 /**
+ * The most attempts that a run or a step may have.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const mostAttempts = 1_000_000
+
+/**
  * A name or key is text of 1 to 255 characters.
  *
  * @category guards
@@ -257,14 +266,19 @@ const checkStart = (
     const { idempotencyKey, concurrencyKey, scheduledFor, timeoutMs, maxAttempts } = options
     if (idempotencyKey !== undefined) yield* checkName(idempotencyKey, "idempotencyKey")
     if (concurrencyKey !== undefined) yield* checkName(concurrencyKey, "concurrencyKey")
-    if (scheduledFor !== undefined && Number.isNaN(new Date(scheduledFor).getTime())) {
-      return yield* invalid("scheduledFor", "is not a valid date")
+    const scheduled = scheduledFor === undefined ? null : new Date(scheduledFor).getTime()
+    if (scheduled !== null && !(scheduled <= Date.UTC(9999, 0))) {
+      return yield* invalid("scheduledFor", "is not a valid date before the year 9999")
     }
-    if (timeoutMs !== undefined && !(Number.isFinite(timeoutMs) && timeoutMs > 0)) {
-      return yield* invalid("timeoutMs", "must be a positive, finite number of milliseconds")
+    if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs <= maxMillis)) {
+      const reason = "must be a positive number of milliseconds, of at most 100 years"
+      return yield* invalid("timeoutMs", reason)
     }
-    if (maxAttempts !== undefined && !(Number.isInteger(maxAttempts) && maxAttempts >= 1)) {
-      return yield* invalid("maxAttempts", "must be a whole number of at least 1")
+    if (
+      maxAttempts !== undefined &&
+      !(Number.isInteger(maxAttempts) && maxAttempts >= 1 && maxAttempts <= mostAttempts)
+    ) {
+      return yield* invalid("maxAttempts", `must be a whole number from 1 to ${mostAttempts}`)
     }
     const priority = options.priority ?? 0
     if (!Number.isInteger(priority) || Math.abs(priority) > 1_000_000) {
@@ -278,8 +292,9 @@ const checkStart = (
       version: workflow.version,
       input,
       priority,
-      scheduledFor: scheduledFor === undefined ? null : new Date(scheduledFor).getTime(),
-      timeoutMs: timeoutMs ?? null,
+      // what is long past is past: Postgres knows fewer years than Date
+      scheduledFor: scheduled === null ? null : Math.max(scheduled, 0),
+      timeoutMs: timeoutMs === undefined ? null : Math.ceil(timeoutMs),
       maxAttempts: maxAttempts ?? null,
       idempotencyKey: idempotencyKey ?? null,
       concurrencyKey: concurrencyKey ?? null,

@@ -57,9 +57,10 @@ export const until = (
 ): Effect.Effect<void, never, WorkflowRun> =>
   Effect.suspend(() => {
     const wakeAt = instant instanceof Date ? instant.getTime() : DateTime.toEpochMillis(instant)
-    if (!Number.isFinite(wakeAt)) {
-      const reason = "is not a valid date"
+    if (!Number.isFinite(wakeAt) || wakeAt > Date.UTC(9999, 0)) {
+      const reason = "is not a valid date before the year 9999"
       return Effect.die(new InvalidInput({ field: `sleep "${name}"`, reason }))
     }
-    return sleep(name, { wakeAt })
+    // what is long past is past: Postgres knows fewer years than Date
+    return sleep(name, { wakeAt: Math.max(wakeAt, 0) })
   })

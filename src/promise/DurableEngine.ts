@@ -16,7 +16,7 @@ import { v7 as uuidv7, validate as isUuid } from "uuid"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { Engine, layer as engineLayer, type LifecycleEvent } from "../Engine.ts"
 import { anyValue } from "../engine/values.ts"
-import { decodeError, summarize } from "../ErrorPayload.ts"
+import { summarize } from "../ErrorPayload.ts"
 import {
   DuplicateWorkflow,
   InvalidInput,
@@ -38,7 +38,7 @@ import {
   type WorkerOptions,
 } from "../Worker.ts"
 import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
-import { FlowlyError, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
+import { errorOf, FlowlyError, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
 import {
   type EmittedEvent,
   type HookEvent,
@@ -602,7 +602,7 @@ const resultOf = <O>(
               workflowRunId,
               status,
               reason: error === null ? "no error was recorded" : summarize(error),
-              ...(error === null ? {} : { cause: decodeError(error) }),
+              ...(error === null ? {} : { cause: errorOf(error) }),
             }),
           ),
     ),

@@ -7,6 +7,8 @@
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
+import { decodeError, type StoredError } from "../ErrorPayload.ts"
+import * as tagged from "../FlowlyError.ts"
 
 /**
  * What flowly's promises reject with.
@@ -35,20 +37,33 @@ export class FlowlyError extends Error {
 }
 
 /**
- * A tagged error as a `FlowlyError`; anything else as it is.
+ * An error of flowly as a `FlowlyError`; anything else as it is.
  */
 export const toFlowlyError = (error: unknown): unknown => {
   if (error instanceof FlowlyError || !(error instanceof Error)) return error
-  const { _tag, retryable } = error as { readonly _tag?: unknown; readonly retryable?: unknown }
-  if (typeof _tag !== "string" || typeof retryable !== "boolean") return error
-  const details: Record<string, unknown> = {}
-  for (const key of Object.keys(error)) {
-    if (!["_tag", "cause", "name", "message", "stack", "retryable"].includes(key)) {
-      details[key] = (error as unknown as Record<string, unknown>)[key]
-    }
+  const { _tag, name, code, retryable, details } = error as {
+    readonly [K in "_tag" | "name" | "code" | "retryable" | "details"]?: unknown
   }
-  return new FlowlyError(_tag, error.message, { retryable, details, cause: error.cause })
+  if (typeof retryable !== "boolean") return error
+  const { message, cause } = error
+  // one that was stored, as a FlowlyError
+  if (name === "FlowlyError" && typeof code === "string") {
+    return new FlowlyError(code, message, { retryable, details: recordOf(details), cause })
+  }
+  if (typeof _tag !== "string" || !Object.hasOwn(tagged, _tag)) return error
+  const fields = Object.entries(error).filter(([key]) => !notDetails.has(key))
+  return new FlowlyError(_tag, message, { retryable, details: Object.fromEntries(fields), cause })
 }
+
+const notDetails = new Set(["_tag", "cause", "name", "message", "stack", "retryable"])
+
+const recordOf = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null ? { ...value } : {}
+
+/**
+ * The error, or other thrown value, of a stored form, as the promise API shows it.
+ */
+export const errorOf = (stored: StoredError): unknown => toFlowlyError(decodeError(stored))
 
 /**
  * The value, or the error thrown.

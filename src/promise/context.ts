@@ -11,17 +11,18 @@ import * as Exit from "effect/Exit"
 import * as Cause from "effect/Cause"
 import { defaultRetry } from "../Compensation.ts"
 import { type DurationInput, maxMillis, toMillis } from "../DurationInput.ts"
-import { checkName } from "../Engine.ts"
+import { checkName, mostAttempts } from "../Engine.ts"
 import type { AttemptFailure, StepOperation } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
-import { decodeError, encodeError } from "../ErrorPayload.ts"
+import { encodeError } from "../ErrorPayload.ts"
 import { InvalidInput, SerializationError } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodeResult } from "../Step.ts"
 import { noteFailure, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
-import { FlowlyError, orThrow, toFlowlyError } from "./FlowlyError.ts"
+import { errorOf, FlowlyError, orThrow, toFlowlyError } from "./FlowlyError.ts"
 import { type StandardSchema, validate } from "./standardSchema.ts"
+import { checkWorkflow } from "./options.ts"
 import type { WorkflowDefinition } from "./workflow.ts"
 
 /**
@@ -114,7 +115,7 @@ export interface WorkflowContext {
 /** Asks for an operation; its failure is the stored error, as it will be on every replay. */
 const ask = (operation: Parameters<typeof perform>[0]) =>
   Effect.catch(perform(operation), ({ error, position }) => {
-    const decoded = toFlowlyError(decodeError(error))
+    const decoded = errorOf(error)
     return Effect.andThen(noteFailure(decoded, position), Effect.fail(decoded))
   })
 
@@ -175,7 +176,8 @@ export const makeContext = (
             new InvalidInput({ field: `date of sleep "${name}"`, reason: "is not a valid date" }),
           )
         }
-        return Effect.asVoid(ask({ kind: "sleep", name, until: { wakeAt } }))
+        // what is long past is past: Postgres knows fewer years than Date
+        return Effect.asVoid(ask({ kind: "sleep", name, until: { wakeAt: Math.max(wakeAt, 0) } }))
       }),
     emit: (event, data) =>
       promise(() => {
@@ -186,6 +188,7 @@ export const makeContext = (
       }),
     workflow: (definition, ...[input, options]) =>
       promise(() => {
+        checkWorkflow(definition, `child of "${run.workflow}"`)
         const name = orThrow(checkName(options?.name ?? definition.name, "child name"))
         return Effect.flatMap(anyValue.encode(input, `input of child "${name}"`), (encoded) =>
           Effect.flatMap(
@@ -213,13 +216,16 @@ const checkPositive = (value: number | undefined, field: string): number | null 
   if (!Number.isFinite(value) || value <= 0 || value > maxMillis) {
     throw new FlowlyError("InvalidInput", `${field}: must be a positive number of milliseconds`)
   }
-  return value
+  return Math.ceil(value)
 }
 
 const checkAttempts = (value: number | undefined, field: string): number | null => {
   if (value === undefined) return null
-  if (!Number.isInteger(value) || value < 1) {
-    throw new FlowlyError("InvalidInput", `${field}: must be a whole number of at least 1`)
+  if (!Number.isInteger(value) || value < 1 || value > mostAttempts) {
+    throw new FlowlyError(
+      "InvalidInput",
+      `${field}: must be a whole number from 1 to ${mostAttempts}`,
+    )
   }
   return value
 }

@@ -4,7 +4,7 @@
  * A callback that throws changes nothing: it is reported to the logger.
  */
 import type { LifecycleEvent } from "../Engine.ts"
-import { decodeError } from "../ErrorPayload.ts"
+import { errorOf } from "./FlowlyError.ts"
 import { valueOf } from "./status.ts"
 
 const hookNames = [
@@ -75,13 +75,13 @@ export const toHookEvent = (event: LifecycleEvent): HookEvent | null => {
         ...base,
         type: event.type,
         willRetry: event.willRetry,
-        error: event.error === null ? undefined : decodeError(event.error),
+        error: event.error === null ? undefined : errorOf(event.error),
       }
     case "workflow:compensated":
       return {
         ...base,
         type: event.type,
-        error: event.error === null ? undefined : decodeError(event.error),
+        error: event.error === null ? undefined : errorOf(event.error),
       }
     case "step": {
       const { event: inner } = event
@@ -96,7 +96,7 @@ export const toHookEvent = (event: LifecycleEvent): HookEvent | null => {
             type: inner._tag,
             step: inner.stepKey,
             stepAttempt: inner.attempts,
-            error: decodeError(inner.error),
+            error: errorOf(inner.error),
             willRetry: inner.willRetry,
           }
         case "compensated":

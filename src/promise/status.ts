@@ -4,10 +4,11 @@
 import * as Effect from "effect/Effect"
 import { errorOfRun } from "../engine/outcomes.ts"
 import { anyValue } from "../engine/values.ts"
-import { decodeError, type StoredError } from "../ErrorPayload.ts"
+import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import { isTerminal } from "../Run.ts"
 import type { RunHistory, RunRow } from "../WorkflowStore.ts"
+import { errorOf } from "./FlowlyError.ts"
 
 /**
  * What every status has.
@@ -81,7 +82,7 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
       return {
         ...base,
         status: row.status,
-        error: errorOf(errorOfRun(row)),
+        error: errorOrNone(errorOfRun(row)),
         completedAt,
         ...(failed === undefined ? {} : { failedStep: failed }),
       }
@@ -89,21 +90,21 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
       return {
         ...base,
         status: row.status,
-        error: errorOf(row.error),
+        error: errorOrNone(row.error),
         ...(failed === undefined ? {} : { failedStep: failed }),
       }
     case "paused":
       return {
         ...base,
         status: row.status,
-        error: errorOf(row.pauseReason),
+        error: errorOrNone(row.pauseReason),
         ...(current === undefined ? {} : { currentStep: current }),
       }
     default:
       return {
         ...base,
         status: row.status,
-        ...(row.error === null ? {} : { error: errorOf(row.error) }),
+        ...(row.error === null ? {} : { error: errorOrNone(row.error) }),
         ...(current === undefined ? {} : { currentStep: current }),
       }
   }
@@ -123,8 +124,8 @@ export const valueOf = (encoded: Encoded | null): unknown =>
         Effect.catch(anyValue.decode(encoded), () => Effect.succeed(encoded.json as unknown)),
       )
 
-const errorOf = (error: StoredError | null): unknown =>
-  error === null ? undefined : decodeError(error)
+const errorOrNone = (error: StoredError | null): unknown =>
+  error === null ? undefined : errorOf(error)
 
 const currentStep = (history: RunHistory): string | undefined => {
   const done = new Set(

@@ -1,0 +1,159 @@
+/** Children: results, failures, loops, parallel ones, depth. */
+import { describe, expect, it } from "vitest"
+import { defineWorkflow, FlowlyError } from "../../src/index.ts"
+import { type Backend, makeGate, refusal, until, untilStatus, useRig } from "./rig.ts"
+
+export const childrenSuite = (backend: Backend): void => {
+  const rig = useRig(backend)
+
+  it("give the parent their result, once, in loops and at once", async () => {
+    const gate = makeGate()
+    const started: Array<number> = []
+    const square = defineWorkflow(rig.name("square"), async (ctx, input: number) => {
+      await ctx.step("note", () => void started.push(input))
+      return { square: input * input }
+    })
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+      const results: Array<number> = []
+      for (const n of [1, 2]) results.push((await ctx.workflow(square, n)).square)
+      const more = await Promise.all([3, 4].map((n) => ctx.workflow(square, n)))
+      await ctx.step("gate", gate.step)
+      const named = await ctx.workflow(square, 5, { name: "five" })
+      return [...results, ...more.map((one) => one.square), named.square]
+    })
+    const { handle } = await rig.replay(parent, gate, {}, [square])
+    expect(await handle.result()).toEqual([1, 4, 9, 16, 25])
+    expect(started.toSorted()).toEqual([1, 2, 3, 4, 5])
+  })
+
+  it("that fail reject with ChildFailed, the child's error as its cause", async () => {
+    const child = defineWorkflow(rig.name("failing child"), async () => {
+      throw Object.assign(new TypeError("no luck"), { code: "E_LUCK" })
+    })
+    const seen: Array<unknown> = []
+    const parent = defineWorkflow(rig.name("catching parent"), async (ctx) => {
+      try {
+        await ctx.workflow(child)
+      } catch (error) {
+        seen.push(error)
+        const { code, details, cause } = error as FlowlyError
+        return [code, details["status"], (cause as { code: string }).code]
+      }
+      return ["no error"]
+    })
+    const engine = await rig.started([child, parent])
+    const handle = await engine.trigger(parent)
+    expect(await handle.result()).toEqual(["ChildFailed", "failed", "E_LUCK"])
+    expect(seen[0]).toBeInstanceOf(FlowlyError)
+    expect((seen[0] as Error).message).toContain("no luck")
+  })
+
+  it("fail their parent when it does not catch, and the cause leads to the child's error", async () => {
+    const child = defineWorkflow(rig.name("child"), () => {
+      throw new RangeError("deep down")
+    })
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+      await ctx.workflow(child)
+    })
+    const engine = await rig.started([child, parent])
+    const error = await refusal((await engine.trigger(parent)).result())
+    expect(error.cause).toMatchObject({
+      code: "ChildFailed",
+      cause: { name: "RangeError", message: "deep down" },
+    })
+  })
+
+  it("nest with one slot: a waiting parent holds none", async () => {
+    const grandchild = defineWorkflow(rig.name("grandchild"), async (ctx, n: number) =>
+      ctx.step("add", () => n + 1),
+    )
+    const child = defineWorkflow(rig.name("child"), async (ctx, n: number) =>
+      ctx.workflow(grandchild, n + 1),
+    )
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => ctx.workflow(child, 1))
+    const engine = await rig.started([parent, child, grandchild], { worker: { maxConcurrent: 1 } })
+    expect(await (await engine.trigger(parent)).result()).toBe(3)
+  })
+
+  it("are waited for without a slot, and not by polling", async () => {
+    const release = Promise.withResolvers<void>()
+    const child = defineWorkflow(rig.name("slow child"), async (ctx) => {
+      await ctx.step("wait", () => release.promise)
+      return "done"
+    })
+    const parent = defineWorkflow(rig.name("patient"), async (ctx) => ctx.workflow(child))
+    const engine = await rig.started([parent, child])
+    const handle = await engine.trigger(parent)
+    const status = await untilStatus(engine, handle.workflowRunId, "waiting")
+    expect(status.currentStep).toBe(child.name)
+    await until(
+      async () => (await engine.healthCheck()).worker?.running === 1,
+      "only the child runs",
+    )
+    release.resolve()
+    expect(await handle.result()).toBe("done")
+  })
+
+  it("run on another engine that alone knows them", async () => {
+    const child = defineWorkflow(rig.name("elsewhere"), async (ctx) => ctx.step("one", () => 1))
+    const parent = defineWorkflow(rig.name("here"), async (ctx) => ctx.workflow(child))
+    const here = await rig.started([parent])
+    const there = await rig.started([child])
+    const handle = await here.trigger(parent)
+    expect(await handle.result()).toBe(1)
+    await there.stop()
+  })
+
+  it("that are still under way are cancelled when their parent fails", async () => {
+    const aborts = Promise.withResolvers<void>()
+    const started = Promise.withResolvers<void>()
+    const child = defineWorkflow(rig.name("endless"), async (ctx) => {
+      await ctx.step("endless", ({ signal }) => {
+        started.resolve()
+        return new Promise<void>((resolve) => {
+          signal.addEventListener("abort", () => {
+            aborts.resolve()
+            resolve()
+          })
+        })
+      })
+    })
+    const parent = defineWorkflow(rig.name("fails"), async (ctx) => {
+      await Promise.all([
+        ctx.workflow(child),
+        ctx.step("fails", async () => {
+          await started.promise
+          throw new Error("no")
+        }),
+      ])
+    })
+    const engine = await rig.started([parent, child])
+    const handle = await engine.trigger(parent)
+    expect(await refusal(handle.result())).toMatchObject({ cause: { message: "no" } })
+    await aborts.promise
+  })
+
+  describe("with options that mean nothing", () => {
+    it("are refused by name", async () => {
+      const child = defineWorkflow(rig.name("child"), () => 1)
+      const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+        const said: Array<string> = []
+        for (const options of [
+          { timeoutMs: -1 },
+          { timeoutMs: NaN },
+          { maxAttempts: 0 },
+          { maxAttempts: 1e12 },
+          { name: "" },
+        ]) {
+          await ctx
+            .workflow(child, undefined, options)
+            .catch((error: FlowlyError) => said.push(error.code))
+        }
+        await ctx.workflow(undefined as never).catch((error: FlowlyError) => said.push(error.code))
+        return said
+      })
+      const engine = await rig.started([parent, child])
+      expect(await (await engine.trigger(parent)).result()).toEqual(Array(6).fill("InvalidInput"))
+    })
+  })
+}
