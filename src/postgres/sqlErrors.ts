@@ -58,24 +58,26 @@ const inDoubt = (state: string): boolean =>
 /** Operations of the drivers that end before any statement is sent. */
 const beforeSending: ReadonlySet<string> = new Set(["connect", "acquireConnection"])
 
-/** The engine's error for a driver's error. */
+/**
+ * The engine's error for a driver's error. Without the driver's error as its cause: that one holds
+ * `detail` and `where`, which quote keys and values, and causes are logged and stored.
+ */
 export const toStoreError = (operation: string, effects: Effects, error: SqlError): StoreError => {
   const sqlState = sqlStateOf(error)
   const reason = messageOf(error)
   if (sqlState === null) {
-    if (isCodecFailure(error)) return new StoreRejected({ operation, sqlState, reason, cause: error })
+    if (isCodecFailure(error)) return new StoreRejected({ operation, sqlState, reason })
     const sent = !beforeSending.has(error.reason.operation ?? "")
     const outcome = effects === "writes" && sent ? "unknown" : "not-applied"
-    return new StoreUnavailable({ operation, outcome, reason, cause: error })
+    return new StoreUnavailable({ operation, outcome, reason })
   }
-  if (!transient(sqlState)) return new StoreRejected({ operation, sqlState, reason, cause: error })
+  if (!transient(sqlState)) return new StoreRejected({ operation, sqlState, reason })
   const sent = !beforeSending.has(error.reason.operation ?? "")
   const unknown = effects === "writes" && sent && inDoubt(sqlState)
   return new StoreUnavailable({
     operation,
     outcome: unknown ? "unknown" : "not-applied",
     reason: `${sqlState}: ${reason}`,
-    cause: error,
   })
 }
 
