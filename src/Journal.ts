@@ -251,7 +251,8 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
             yield* Effect.logError("flowly: an answer of the journal broke its run", error)
           }
           // only busy rows: give their holders a moment
-          if (busy.length === batch.length) yield* Effect.sleep("10 millis")
+          if (busy.length === batch.length && queue.size === busy.length)
+            yield* Effect.sleep("10 millis")
         }),
       ),
     )

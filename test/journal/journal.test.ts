@@ -81,6 +81,13 @@ const one = (stepKey: string, position: number): Partial<Fragment> => ({
   records: [record(stepKey, position)],
 })
 
+/** A record whose value has that size. */
+const sized = (mebibytes: number): Partial<Fragment> => ({
+  records: [record("a", 1, { result: json("x".repeat(mebibytes * 1_048_576)) })],
+})
+
+const isBad = (write: RunWrite) => write.records.some(({ stepKey }) => stepKey === "bad")
+
 /** Holds back the answer of the first commit until the latch opens. */
 const holdFirst = Effect.fnUntraced(function* (bench: Bench) {
   const latch = yield* Latch.make()
@@ -185,9 +192,6 @@ describe("batches", () => {
       const bench = yield* setUp
       const claims = yield* bench.hold(6)
       const latch = yield* holdFirst(bench)
-      const sized = (mebibytes: number): Partial<Fragment> => ({
-        records: [record("a", 1, { result: json("x".repeat(mebibytes * 1_048_576)) })],
-      })
       bench.append(claims[0]!, "x", one("a", 1))
       yield* until("the first is under way", () => bench.commits().length === 1)
       bench.append(claims[1]!, "x", sized(1))
@@ -277,7 +281,10 @@ describe("a store that is unavailable", () => {
       bench.append(other!, "c", one("c", 1))
       for (let i = 0; i < 5; i++) yield* Effect.andThen(TestClock.adjust(2000), quiet)
       yield* until("all are committed", () => bench.told.length === 3)
-      assert.deepStrictEqual(bench.commits().slice(0, 6).map(keysOf), Array(6).fill([["a"]]))
+      assert.deepStrictEqual(
+        bench.commits().slice(0, 6).map(keysOf),
+        Array.from({ length: 6 }, () => [["a"]]),
+      )
       assert.deepStrictEqual(bench.commits().slice(6).map(keysOf), [[["b"], ["c"]]])
       assert.deepStrictEqual(yield* stepsOf(bench, 0), ["a completed 1", "b completed 2"])
     }),
@@ -438,6 +445,8 @@ describe("busy and lost", () => {
       yield* until("it was sent", () => batches.length === 1)
       append({ ...claims[0]!, token: 2 }, "new", one("a", 1))
       yield* gate.open
+      yield* until("the older is over", () => told.length === 1)
+      yield* TestClock.adjust(10)
       yield* until("the next was sent", () => batches.length === 2)
       assert.deepStrictEqual(told, ["old lost"])
       assert.strictEqual(batches.at(-1)!.find((w) => w.workflowRunId === id(0))?.token, 2)
@@ -500,8 +509,6 @@ describe("busy and lost", () => {
 })
 
 describe("what the database refuses", () => {
-  const isBad = (write: RunWrite) => write.records.some(({ stepKey }) => stepKey === "bad")
-
   it.effect("one bad row among a hundred: the others are committed, it alone is told", () =>
     Effect.gen(function* () {
       const bench = yield* setUp
@@ -515,7 +522,7 @@ describe("what the database refuses", () => {
         })
       })
       yield* until("all are answered", () => bench.told.length + errors.length === 100)
-      assert.strictEqual(bench.told.filter((one) => one.endsWith("committed")).length, 99)
+      assert.strictEqual(bench.told.filter((told) => told.endsWith("committed")).length, 99)
       assert.deepStrictEqual(
         errors.map(({ tag }) => tag),
         ["StoreRejected"],
@@ -632,13 +639,12 @@ describe("defects", () => {
     Effect.gen(function* () {
       const bench = yield* setUp
       const claims = yield* bench.hold(20)
-      const isBad = (write: RunWrite) => write.records.some(({ stepKey }) => stepKey === "bad")
       bench.script("commit", (_, writes) => (writes.some(isBad) ? "die" : undefined))
       claims.forEach((claim, n) => bench.append(claim, `${n}`, one(n === 7 ? "bad" : "good", 1)))
       for (let i = 0; i < 20; i++) yield* Effect.andThen(TestClock.adjust(2000), quiet)
       assert.strictEqual(bench.told.length, 20)
       assert.include(bench.told, "7 lost")
-      assert.strictEqual(bench.told.filter((one) => one.endsWith("committed")).length, 19)
+      assert.strictEqual(bench.told.filter((told) => told.endsWith("committed")).length, 19)
       assert.strictEqual(statusOf(bench, 7), "paused")
     }),
   )
