@@ -81,6 +81,8 @@ export type BodyEnd =
 export interface ExecutionLimits {
   /** How long the body may be at rest before an unasked record is a divergence. */
   readonly divergenceGraceMs: number
+  /** How long the body must have been at rest before the run parks. */
+  readonly parkGraceMs: number
   /** Waits and backoffs up to this stay in memory. */
   readonly shortWaitMs: number
   /** Records of one run. */
@@ -155,12 +157,18 @@ export interface Issued {
   abort: ((reason: unknown) => void) | null
   fiber: Fiber.Fiber<void> | null
   startedAtMs: number
+  /** Deliveries that the body had seen when it asked. */
+  readonly afterDeliveries: number
 }
 
-interface Queued {
+/** A record, or what an operation left behind that had begun: timer, child, stored backoff. */
+interface Known {
   readonly key: string
   readonly kind: Operation["kind"]
   readonly position: number
+}
+
+interface Queued extends Known {
   readonly outcome: Outcome
   readonly at: number | null
 }
@@ -181,6 +189,8 @@ export interface Execution {
   readonly timers: Map<string, number>
   readonly children: Map<string, ChildRow>
   readonly events: Array<EventRow>
+  /** Ids of events that records of this execution consume. */
+  readonly takenEvents: Set<number>
   /** Errors given to the body, with the position of the record each came from. */
   readonly failures: Map<unknown, number>
   signals: RunSignals
@@ -202,6 +212,8 @@ export interface Execution {
   readonly storeNow: () => number
   readonly issue: (operation: Operation, resume: (delivered: Delivered) => void) => Issued | null
   readonly abandon: (issued: Issued) => void
+  /** Nothing more will come of this operation. */
+  readonly forget: (issued: Issued) => void
   readonly record: (
     issued: Issued,
     outcome: Outcome,
@@ -267,24 +279,43 @@ export const startExecution = (options: {
   readonly onEnd: (end: ExecutionEnd) => void
 }): ExecutionHandle => {
   const { run, history, env, parts } = options
+  const { divergenceGraceMs, parkGraceMs } = env.limits
   const rest = makeRest()
   const issuedByKey = new Map<string, Issued>()
   const uses = new Map<string, number>()
   const unstarted: Array<Issued> = []
   const queue: Array<Queued> = []
   const carried: Array<Queued> = []
+  /** Operations without a record that an earlier execution of this attempt had begun. */
+  const begun: Array<Known> = []
+  /** Strict records by the time at which their operation had begun at the latest. */
+  const starts: Array<{ readonly key: string; readonly startedAt: number }> = []
+  let nextStart = 0
+  let deliveries = 0
   let nextPosition = 1
   let historyBytes = 0
   const open = new Set<Issued>()
   /** Index of the next delivery in `queue`: shifting a long array would copy it each time. */
   let head = 0
   let pumping = false
-  let grace: Fiber.Fiber<void> | null = null
-  let graceOver = 0
+  /** Runs while we wait for the body to do more by itself. */
+  let calm: Fiber.Fiber<void> | null = null
+  /** What we waited for in vain. */
+  let calmOver: string | null = null
   let handBackRequested = false
   let abandonBody: (() => void) | null = null
   let storeBase = history?.now ?? run.startedAt
   let monotonicBase = env.monotonicMs()
+
+  const newKey = (name: string): string => {
+    while (true) {
+      const used = (uses.get(name) ?? 0) + 1
+      uses.set(name, used)
+      const key = used === 1 ? name : `${name}#${used}`
+      // "a#2" may have been used as a name
+      if (!issuedByKey.has(key)) return key
+    }
+  }
 
   const execution: Execution = {
     run,
@@ -297,6 +328,7 @@ export const startExecution = (options: {
     timers: new Map(),
     children: new Map(),
     events: [],
+    takenEvents: new Set(),
     failures: new Map(),
     signals: history ?? run,
     sourcesCounter: history?.wakeCounter ?? run.wakeCounter,
@@ -312,9 +344,7 @@ export const startExecution = (options: {
 
     issue: (operation, resume) => {
       if (execution.mode === "stopped" || execution.mode === "ending") return null
-      const used = (uses.get(operation.name) ?? 0) + 1
-      uses.set(operation.name, used)
-      const key = used === 1 ? operation.name : `${operation.name}#${used}`
+      const key = newKey(operation.name)
       const issued: Issued = {
         key,
         operation,
@@ -327,7 +357,9 @@ export const startExecution = (options: {
         abort: null,
         fiber: null,
         startedAtMs: 0,
+        afterDeliveries: deliveries,
       }
+      calmOver = null
       issuedByKey.set(key, issued)
       unstarted.push(issued)
       open.add(issued)
@@ -338,7 +370,16 @@ export const startExecution = (options: {
     abandon: (issued) => {
       issued.abandoned = true
       issued.abort?.(new Error(`step "${issued.key}" was interrupted`))
-      if (issued.phase === "waiting" || issued.phase === "unstarted") pump()
+      if (issued.phase === "waiting" || issued.phase === "unstarted") {
+        execution.forget(issued)
+        pump()
+      }
+    },
+
+    forget: (issued) => {
+      issued.timer?.interruptUnsafe()
+      issued.timer = null
+      open.delete(issued)
     },
 
     record: (issued, outcome, extra) => {
@@ -369,7 +410,8 @@ export const startExecution = (options: {
           if (refused) {
             issued.phase = "waiting"
             issued.wakeAt = refused.wakeAt
-            armTimer(issued)
+            if (issued.abandoned) execution.forget(issued)
+            else armTimer(issued)
             return
           }
           execution.records.set(issued.key, {
@@ -470,7 +512,7 @@ export const startExecution = (options: {
 
   /** Ends everything that belongs to this execution in memory. */
   const shutDown = () => {
-    grace?.interruptUnsafe()
+    calm?.interruptUnsafe()
     for (const issued of issuedByKey.values()) {
       issued.timer?.interruptUnsafe()
       issued.abort?.(new Error(`run ${run.workflowRunId} went on without this step`))
@@ -512,18 +554,25 @@ export const startExecution = (options: {
 
   const step = (): void => {
     if (execution.mode === "ending") return
+    // whatever brought us here again was a sign of life: a grace begins anew
+    calm?.interruptUnsafe()
+    calm = null
     if (execution.bodyEnd !== null) return ended(execution.bodyEnd)
-    if (deliverCarried()) return pump()
     const next = queue[head]
+    if (deliverCarried(next?.position ?? Infinity)) return pump()
     if (next !== undefined) {
       const issued = issuedByKey.get(next.key)
-      if (issued === undefined) return awaitIssue(next)
-      if (issued.operation.kind !== next.kind) return diverge(next, issued.operation)
+      if (issued === undefined) {
+        return unlessIssued(next.key, divergenceGraceMs, () => divergeUnissued(next))
+      }
+      if (issued.operation.kind !== next.kind) return diverge(next, issued)
+      if (awaitEarlierStarts(next)) return
       advance()
       deliver(issued, next)
       return pump()
     }
     if (execution.mode === "compensating") return parts.replayed(execution)
+    if (awaitBegun()) return
     if (handBackRequested) return considerHandBack()
     if (unstarted.length > 0) startAll()
     considerParking()
@@ -537,13 +586,18 @@ export const startExecution = (options: {
     }
   }
 
-  const deliverCarried = (): boolean => {
+  /**
+   * Gives what an earlier attempt had completed, lowest first, once the body has asked for it: after
+   * the records of lower numbers, as the attempt before had it, and before those of higher ones.
+   */
+  const deliverCarried = (before: number): boolean => {
     for (let i = 0; i < carried.length; i++) {
       const record = carried[i] as Queued
+      if (record.position > before) return false
       const issued = issuedByKey.get(record.key)
       if (issued === undefined) continue
       if (issued.operation.kind !== record.kind) {
-        diverge(record, issued.operation)
+        diverge(record, issued)
         return true
       }
       carried.splice(i, 1)
@@ -556,22 +610,62 @@ export const startExecution = (options: {
   const deliver = (issued: Issued, record: Queued): void => {
     issued.phase = "delivered"
     open.delete(issued)
+    deliveries++
+    calmOver = null
     if (record.at !== null) execution.nowForBody = Math.max(execution.nowForBody, record.at)
     if (record.outcome._tag === "Failure") execution.lastFailure = record.position
     if (!issued.abandoned) issued.resume({ outcome: record.outcome, position: record.position })
   }
 
-  /** The next record's key was not issued: the body may still be at pure asynchronous work. */
-  const awaitIssue = (record: Queued): void => {
-    if (graceOver === record.position) return divergeUnissued(record)
-    // whatever brought us here again was a sign of life: the grace begins anew
-    grace?.interruptUnsafe()
-    grace = env.fork(
+  /**
+   * What the body had begun before this record was delivered, it must have asked for again: pure
+   * asynchronous work may stand between, and a race behind it would be lost to a late record.
+   */
+  const awaitEarlierStarts = (record: Queued): boolean => {
+    if (record.at === null) return false
+    for (; nextStart < starts.length; nextStart++) {
+      const start = starts[nextStart] as (typeof starts)[number]
+      // a millisecond for rounding
+      if (start.startedAt >= record.at - 1) return false
+      if (issuedByKey.has(start.key) || calmOver === start.key) continue
+      // clocks can step, so this is a hint: in vain, the record is delivered all the same
+      unlessIssued(start.key, divergenceGraceMs, pump)
+      return true
+    }
+    return false
+  }
+
+  /** What an earlier execution had begun, this one must ask for before it begins anything else. */
+  const awaitBegun = (): boolean => {
+    for (let one = begun[0]; one !== undefined; one = begun[0]) {
+      const missing = one
+      const issued = issuedByKey.get(missing.key)
+      if (issued === undefined) {
+        unlessIssued(missing.key, divergenceGraceMs, () => diverge(missing, calledInstead(missing)))
+        return true
+      }
+      if (!isSameKind(missing, issued.operation)) {
+        diverge(missing, issued)
+        return true
+      }
+      begun.shift()
+    }
+    return false
+  }
+
+  /**
+   * Waits a grace for the body, which may be at pure asynchronous work; anything that happens ends
+   * the wait. In slices: when the event loop was blocked, timers come before what it kept waiting.
+   */
+  const unlessIssued = (awaited: string, graceMs: number, otherwise: () => void): void => {
+    if (calmOver === awaited) return otherwise()
+    const slice = Effect.sleep(graceMs / graceSlices)
+    calm = env.fork(
       Effect.andThen(
-        Effect.sleep(env.limits.divergenceGraceMs),
+        Effect.forEach(Array.from({ length: graceSlices }), () => slice, { discard: true }),
         Effect.sync(() => {
-          grace = null
-          graceOver = record.position
+          calm = null
+          calmOver = awaited
           pump()
         }),
       ),
@@ -587,11 +681,20 @@ export const startExecution = (options: {
         return pump()
       }
     }
-    const called = unstarted.find((issued) => !execution.records.has(issued.key))
-    diverge(record, called?.operation ?? null, called?.key)
+    diverge(record, calledInstead(record))
   }
 
-  const diverge = (record: Queued, called: Operation | null, calledKey?: string): void => {
+  /** What the code most likely asks for in the place of the record. */
+  const calledInstead = (record: Known): Issued | null => {
+    const waiting = unstarted.filter(
+      (issued) => issued.phase === "unstarted" && !issued.abandoned && issued.key !== record.key,
+    )
+    const recent = waiting.filter((issued) => issued.afterDeliveries === deliveries)
+    const isNew = (issued: Issued) => !execution.records.has(issued.key)
+    return recent.find(isNew) ?? recent[0] ?? waiting.find(isNew) ?? waiting[0] ?? null
+  }
+
+  const diverge = (record: Known, called: Issued | null): void => {
     const error = encodeError(
       new StepMismatch({
         workflowRunId: run.workflowRunId,
@@ -599,8 +702,8 @@ export const startExecution = (options: {
         recordedKey: record.key,
         recordedKind: record.kind,
         position: record.position,
-        calledKey: called === null ? null : (calledKey ?? record.key),
-        calledKind: called?.kind ?? null,
+        calledKey: called?.key ?? null,
+        calledKind: called?.operation.kind ?? null,
       }),
     )
     execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
@@ -614,14 +717,14 @@ export const startExecution = (options: {
         { _tag: "paused", error: end.error },
       )
     }
-    for (const record of queue.slice(head)) {
+    for (const record of [...queue.slice(head), ...begun]) {
       const issued = issuedByKey.get(record.key)
       if (issued === undefined) {
         if (execution.mode === "compensating" && !execution.records.get(record.key)?.hasCompensate)
           continue
-        return diverge(record, null)
+        return diverge(record, calledInstead(record))
       }
-      if (issued.operation.kind !== record.kind) return diverge(record, issued.operation)
+      if (!isSameKind(record, issued.operation)) return diverge(record, issued)
     }
     if (execution.mode === "compensating") return parts.replayed(execution)
     parts.bodyEnded(execution, end)
@@ -682,16 +785,19 @@ export const startExecution = (options: {
       for (const issued of waiting) if (issued.timer === null) armTimer(issued)
       return
     }
-    execution.finish(
-      {
-        _tag: "Park",
-        status: untimed ? "waiting" : "sleeping",
-        dueAt: earliest,
-        delayMs: null,
-        wakeCounter: execution.sourcesCounter,
-      },
-      { _tag: "parked", woken: false },
-    )
+    // beside the wait, pure asynchronous work may be under way, with operations behind it
+    unlessIssued(parking, parkGraceMs, () => {
+      execution.finish(
+        {
+          _tag: "Park",
+          status: untimed ? "waiting" : "sleeping",
+          dueAt: earliest,
+          delayMs: null,
+          wakeCounter: execution.sourcesCounter,
+        },
+        { _tag: "parked", woken: false },
+      )
+    })
   }
 
   const considerHandBack = (): void => {
@@ -717,8 +823,16 @@ export const startExecution = (options: {
   }
 
   const takeSources = (sources: RunSources): void => {
-    for (const child of sources.children) execution.children.set(child.stepKey, child)
-    execution.events.splice(0, execution.events.length, ...sources.events)
+    for (const child of sources.children) {
+      const known = execution.children.get(child.stepKey)
+      // a reading from before this attempt's child was inserted shows that of an earlier one
+      if (known === undefined || known.parentAttempt <= child.parentAttempt) {
+        execution.children.set(child.stepKey, child)
+      }
+    }
+    // what a record has taken that is still on its way to the store must not be taken twice
+    const events = sources.events.filter((event) => !execution.takenEvents.has(event.eventId))
+    execution.events.splice(0, execution.events.length, ...events)
     execution.sourcesCounter = sources.wakeCounter
   }
 
@@ -756,9 +870,14 @@ export const startExecution = (options: {
       nextPosition = Math.max(nextPosition, (record.position ?? 0) + 1)
       historyBytes += record.result?.json.length ?? 0
       ;(record.carried ? carried : queue).push(toQueued(record))
+      if (!record.carried && record.startedAt !== null) {
+        starts.push({ key: record.stepKey, startedAt: record.startedAt })
+      }
     }
     queue.sort((a, b) => a.position - b.position)
     carried.sort((a, b) => a.position - b.position)
+    starts.sort((a, b) => a.startedAt - b.startedAt)
+    if (!run.compensating) begun.push(...begunBefore(execution, history, nextPosition))
   }
   // a request that was there at the claim is honoured before the body does anything new
   onSignals(execution.signals)
@@ -772,3 +891,36 @@ export const startExecution = (options: {
   }
   return handle
 }
+
+/** A grace is waited for in this many pieces. */
+const graceSlices = 5
+
+/** No step key: keys are not empty. */
+const parking = ""
+
+/**
+ * What executions before this one had begun and not recorded, in this attempt: the same code asks
+ * for it again, once it has seen the same records. Timers do not tell their attempt; those of an
+ * earlier one may lie on a path that this one does not take.
+ */
+const begunBefore = (
+  execution: Execution,
+  history: RunHistory,
+  position: number,
+): ReadonlyArray<Known> => {
+  const { attempt } = execution.run
+  const begun = new Map<string, Known>()
+  const note = (key: string, kind: Operation["kind"]) => {
+    if (!execution.records.has(key)) begun.set(key, { key, kind, position })
+  }
+  if (attempt === 1) for (const timer of history.timers) note(timer.stepKey, "sleep")
+  for (const child of history.children) {
+    if (child.parentAttempt === attempt) note(child.stepKey, "child")
+  }
+  for (const record of execution.retrying.values()) note(record.stepKey, record.kind)
+  return [...begun.values()]
+}
+
+/** A timer may be that of a sleep or of the timeout of an event. */
+const isSameKind = (known: Known, operation: Operation): boolean =>
+  operation.kind === known.kind || (known.kind === "sleep" && operation.kind === "event")

@@ -84,7 +84,8 @@ export const timedOut = (execution: Execution): void => {
 const succeed = (execution: Execution, end: Extract<BodyEnd, { _tag: "Success" }>): void => {
   // an emit that the body did not wait for is still meant
   for (const issued of execution.open) {
-    if (issued.phase === "unstarted" && issued.operation.kind === "emit") start(execution, issued)
+    if (issued.operation.kind !== "emit" || issued.phase !== "unstarted") continue
+    if (!execution.records.has(issued.key)) start(execution, issued)
   }
   const transition = {
     _tag: "Settle",
@@ -106,9 +107,6 @@ const giveUp = (
   },
 ): void => {
   execution.mode = "ending"
-  const children = [...execution.children.values()]
-    .filter((child) => !isTerminal(child.status))
-    .map((child) => child.workflowRunId)
   const conclude = () => {
     if (options.compensate && undoable(execution)) {
       return execution.finish({ _tag: "Compensate", error }, { _tag: "compensate", error })
@@ -123,15 +121,33 @@ const giveUp = (
     execution.finish(transition, { _tag: "settled", transition })
   }
   const proceed = () => drain(execution, mayUndo(execution) ? "abort" : "none", conclude)
-  if (children.length === 0) return proceed()
-  execution.env.fork(
-    Effect.andThen(
-      execution.env.cancelChildren(children),
-      Effect.sync(() => {
-        if (execution.mode !== "stopped") proceed()
-      }),
-    ),
-  )
+  afterInserts(execution, () => {
+    const children = [...execution.children.values()]
+      .filter((child) => !isTerminal(child.status))
+      .map((child) => child.workflowRunId)
+    if (children.length === 0) return proceed()
+    execution.env.fork(
+      Effect.andThen(
+        execution.env.cancelChildren(children),
+        Effect.sync(() => {
+          if (execution.mode !== "stopped") proceed()
+        }),
+      ),
+    )
+  })
+}
+
+/** A child whose insert is on its way to the store can be cancelled only when it is there. */
+const afterInserts = (execution: Execution, then: () => void): void => {
+  const check = () => {
+    for (const { operation, phase } of execution.open) {
+      if (operation.kind === "child" && phase === "active") return
+    }
+    execution.onProgress = null
+    then()
+  }
+  execution.onProgress = check
+  check()
 }
 
 /** A completed step can be undone. */

@@ -153,20 +153,21 @@ const attempt = (execution: Execution, issued: Issued, operation: StepOperation)
       Effect.matchCause(body, {
         onSuccess: (result) =>
           end({ _tag: "Done", outcome: { _tag: "Success", result }, retryable: false }),
-        onFailure: (cause) => end(classify(cause)),
+        onFailure: (cause) => end(classify(cause, controller.signal.aborted)),
       }),
     ),
   )
 }
 
-const classify = (cause: Cause.Cause<AttemptFailure>): AttemptResult => {
+const classify = (cause: Cause.Cause<AttemptFailure>, aborted: boolean): AttemptResult => {
   for (const reason of cause.reasons) {
     if (Cause.isFailReason(reason)) {
       const { error, retryable } = reason.error
       return { _tag: "Done", outcome: { _tag: "Failure", error }, retryable }
     }
   }
-  if (Cause.hasInterruptsOnly(cause)) return { _tag: "Unknown" }
+  // a body that interrupts itself, unasked, has failed: nothing else would ever end it
+  if (Cause.hasInterruptsOnly(cause) && aborted) return { _tag: "Unknown" }
   const error = encodeError(Cause.squash(cause))
   return { _tag: "Done", outcome: { _tag: "Failure", error }, retryable: true }
 }
@@ -178,7 +179,10 @@ const afterAttempt = (
   result: AttemptResult,
 ): void => {
   const { env } = execution
-  if (result._tag === "Unknown") return
+  if (result._tag === "Unknown") {
+    if (issued.abandoned) execution.forget(issued)
+    return
+  }
   const { outcome } = result
   if (outcome._tag === "Success") {
     env.hook({ _tag: "step:completed", stepKey: issued.key, attempts: issued.attempts })
@@ -254,7 +258,8 @@ const startSleep = (execution: Execution, issued: Issued, operation: SleepOperat
 const waitUntil = (execution: Execution, issued: Issued, wakeAt: number): void => {
   issued.phase = "waiting"
   issued.wakeAt = wakeAt
-  if (wakeAt <= execution.storeNow()) due(execution, issued)
+  if (issued.abandoned) execution.forget(issued)
+  else if (wakeAt <= execution.storeNow()) due(execution, issued)
   else execution.progress()
 }
 
@@ -360,6 +365,7 @@ const takeEvent = (execution: Execution, issued: Issued, operation: EventOperati
   const event = execution.events[index]
   if (event === undefined) return false
   execution.events.splice(index, 1)
+  execution.takenEvents.add(event.eventId)
   execution.record(issued, { _tag: "Success", result: event.payload }, { eventId: event.eventId })
   return true
 }

@@ -1,0 +1,448 @@
+/**
+ * Runs programs to their end, remembers the store after each commit, goes back to each of these
+ * moments as after a crash, and compares what follows.
+ *
+ * A moment is a copy of the store right after a claim, an insert or a commit: exactly what a process
+ * leaves behind that dies between that commit and the next. Going on from it means: the claims of
+ * the dead worker are released, and a new engine runs the same code over that copy.
+ */
+import { inspect, isDeepStrictEqual } from "node:util"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import { Engine, layer as engineLayer } from "../../src/Engine.ts"
+import type { ExecutionLimits } from "../../src/engine/Execution.ts"
+import { type StoredError, summarize } from "../../src/ErrorPayload.ts"
+import type { DuplicateWorkflow, InvalidInput } from "../../src/FlowlyError.ts"
+import * as MemoryStore from "../../src/MemoryStore.ts"
+import * as Payload from "../../src/Payload.ts"
+import type { WorkflowContext } from "../../src/promise/context.ts"
+import { type AnyWorkflow, defineWorkflow, layerOf } from "../../src/promise/workflow.ts"
+import { isTerminal, type RunStatus } from "../../src/Run.ts"
+import { layer as workerLayer } from "../../src/Worker.ts"
+import { type RunRow, type StepRecord, WorkflowStore } from "../../src/WorkflowStore.ts"
+import { type Execution, watch, type Watched, World } from "./world.ts"
+
+// -----------------------------------------------------------------------------
+// Programs
+// -----------------------------------------------------------------------------
+
+/** A workflow as a layer: from either API. */
+export type WorkflowLayer = Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine>
+
+/** Workflows, the first of which is started with `input`. */
+export interface Program {
+  readonly name: string
+  /** The code, over the services of a world. */
+  readonly code: (world: World) => ReadonlyArray<WorkflowLayer>
+  readonly main: string
+  readonly input: unknown
+  readonly maxAttempts: number | undefined
+  /** The order of arrival decides: the end may depend on where the crash falls. */
+  readonly anyEnd: boolean
+  readonly ends: RunStatus
+  /** Attempt of the run that ends it. */
+  readonly attempts: number | undefined
+  readonly result: unknown
+}
+
+export type Body<I = any> = (watched: Watched, input: I) => Promise<unknown> | unknown
+
+/** A workflow of the promise API whose body is watched. */
+export const watched = (name: string, world: World, body: Body): AnyWorkflow =>
+  defineWorkflow<any, any>(name, (ctx: WorkflowContext, input) => body(watch(world, ctx), input))
+
+/** A program of one body, and of what it calls. */
+export const program = (
+  name: string,
+  body: Body,
+  options: {
+    readonly input?: unknown
+    readonly maxAttempts?: number
+    readonly anyEnd?: boolean
+    /** Default: "completed". */
+    readonly ends?: RunStatus
+    readonly attempts?: number
+    readonly result?: unknown
+    readonly children?: ReadonlyArray<(world: World) => AnyWorkflow>
+  } = {},
+): Program => ({
+  name,
+  main: name,
+  code: (world) =>
+    [watched(name, world, body), ...(options.children ?? []).map((child) => child(world))].map(
+      layerOf,
+    ),
+  input: options.input,
+  maxAttempts: options.maxAttempts,
+  anyEnd: options.anyEnd ?? false,
+  ends: options.ends ?? "completed",
+  attempts: options.attempts,
+  result: options.result,
+})
+
+// -----------------------------------------------------------------------------
+// Time: the clock of stores and workers runs faster than that of the machine
+// -----------------------------------------------------------------------------
+
+/** A second of a workflow's time takes 50 ms. */
+export const speed = 20
+
+const origin = performance.now()
+const millis = () => 1_700_000_000_000 + (performance.now() - origin) * speed
+const nanos = () => BigInt(Math.round(millis() * 1e6))
+
+const fastClock: Clock.Clock = {
+  currentTimeMillisUnsafe: () => Math.floor(millis()),
+  currentTimeMillis: Effect.sync(() => Math.floor(millis())),
+  currentTimeNanosUnsafe: nanos,
+  currentTimeNanos: Effect.sync(nanos),
+  monotonicTimeNanosUnsafe: nanos,
+  monotonicTimeNanos: Effect.sync(nanos),
+  sleep: (duration) =>
+    Effect.callback<void>((resume) => {
+      const real = Math.min(Duration.toMillis(duration) / speed, 2 ** 31 - 1)
+      const timer = setTimeout(() => resume(Effect.void), real)
+      return Effect.sync(() => clearTimeout(timer))
+    }),
+}
+
+/** Runs an effect of a store at the fast clock. */
+export const atFastClock = <A, E>(effect: Effect.Effect<A, E>): A =>
+  Effect.runSync(Effect.provideService(effect, Clock.Clock, fastClock))
+
+// -----------------------------------------------------------------------------
+// Engines
+// -----------------------------------------------------------------------------
+
+/** An engine with one worker over a store. */
+export interface Running {
+  readonly run: <A, E>(effect: Effect.Effect<A, E, Engine>) => Promise<A>
+  readonly stop: () => Promise<void>
+}
+
+const defaultLimits: Partial<ExecutionLimits> = {
+  // real seconds: pure asynchronous work is not sped up
+  divergenceGraceMs: 5000 * speed,
+  shortWaitMs: 600,
+  drainMs: 5000,
+}
+
+export const startEngine = async (
+  store: WorkflowStore["Service"],
+  workflows: ReadonlyArray<WorkflowLayer>,
+  limits: Partial<ExecutionLimits> = {},
+): Promise<Running> => {
+  const worker = workerLayer({
+    pollIntervalMs: 10 * speed,
+    maxConcurrent: 50,
+    leaseMs: 600_000,
+    shutdownTimeoutMs: 0,
+    useNotify: false,
+    limits: { ...defaultLimits, ...limits },
+  })
+  const layer = Layer.mergeAll(worker, ...workflows).pipe(
+    Layer.provideMerge(engineLayer({ pollIntervalMs: 10 * speed })),
+    Layer.provide(Layer.succeed(WorkflowStore, store)),
+    Layer.provide(Layer.succeed(Clock.Clock, fastClock)),
+  )
+  const runtime = ManagedRuntime.make(layer)
+  await runtime.runPromise(Effect.void)
+  return {
+    run: (effect) => runtime.runPromise(effect),
+    stop: () => runtime.dispose(),
+  }
+}
+
+/** How a run ended, in a form to compare. */
+export interface End {
+  readonly status: RunStatus
+  readonly result: unknown
+  readonly error: string | null
+  readonly row: RunRow
+}
+
+const rowOf = (handle: MemoryStore.Handle, workflowRunId: string): RunRow => {
+  const row = handle.inspect().runs.find((one) => one.workflowRunId === workflowRunId)
+  if (row === undefined) throw new Error(`no run ${workflowRunId}`)
+  return row
+}
+
+/** Without ids, which differ from run to run. */
+const summaryOf = (error: StoredError | null) =>
+  error === null ? null : summarize(error).replaceAll(/[0-9a-f-]{36}/g, "(id)")
+
+const endOf = (row: RunRow): End => ({
+  status: row.status,
+  result: row.result === null ? null : Payload.decode(row.result),
+  error: summaryOf(row.error),
+  row,
+})
+
+export const recordsOf = (
+  handle: MemoryStore.Handle,
+  workflowRunId: string,
+): ReadonlyArray<StepRecord> => atFastClock(handle.store.getSteps(workflowRunId))
+
+/** Waits until the run has settled, or any run is paused. */
+export const settled = async (
+  handle: MemoryStore.Handle,
+  workflowRunId: string,
+  deadlineMs = 20_000,
+): Promise<End> => {
+  const deadline = performance.now() + deadlineMs
+  while (true) {
+    const { runs } = handle.inspect()
+    const paused = runs.find((row) => row.status === "paused")
+    const row = paused ?? rowOf(handle, workflowRunId)
+    if (row === paused || isTerminal(row.status)) return endOf(row)
+    if (performance.now() > deadline) {
+      const records = recordsOf(handle, workflowRunId).map((one) => `${one.stepKey} ${one.status}`)
+      throw new Error(`still ${row.status} after ${deadlineMs} ms; records: ${records.join()}`)
+    }
+    await new Promise((resolve) => setTimeout(resolve, 4))
+  }
+}
+
+/** Starts a program, and answers with the id of its run. */
+export const start = (
+  engine: Running,
+  { main, input, maxAttempts }: Pick<Program, "main" | "input" | "maxAttempts">,
+): Promise<string> =>
+  engine.run(
+    Effect.gen(function* () {
+      const { start: trigger } = yield* Engine
+      const encoded = yield* Effect.fromResult(Payload.encode(input, { field: "input" }))
+      const started = yield* trigger({ name: main, version: null }, encoded, { maxAttempts })
+      return started.workflowRunId
+    }),
+  )
+
+/** As after the death of every worker: what they held is anybody's. */
+export const releaseAll = (handle: MemoryStore.Handle): void => {
+  const { workers, runs } = handle.inspect()
+  const tokens = new Map(runs.map((row) => [row.workflowRunId, row.token]))
+  for (const { workerId, claims } of workers) {
+    const held = claims.map((id) => ({ workflowRunId: id, token: tokens.get(id) ?? 0 }))
+    atFastClock(handle.store.releaseClaims(held))
+    atFastClock(handle.store.retireWorker(workerId))
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Moments
+// -----------------------------------------------------------------------------
+
+/** What a process leaves behind that dies here. */
+export interface Moment {
+  readonly handle: MemoryStore.Handle
+  readonly world: World
+  /** What the bodies had seen. */
+  readonly executions: ReadonlyArray<Execution>
+  readonly undone: ReadonlyArray<string>
+}
+
+export interface Recording {
+  readonly workflowRunId: string
+  readonly end: End
+  readonly moments: ReadonlyArray<Moment>
+  readonly world: World
+}
+
+/** The store, which calls `changed` after each of its changes that moves a run. */
+const recording = (
+  { store }: MemoryStore.Handle,
+  changed: () => void,
+): WorkflowStore["Service"] => {
+  const after = <A, E>(effect: Effect.Effect<A, E>, matters: (answer: A) => boolean = () => true) =>
+    Effect.tap(effect, (answer) => Effect.sync(() => (matters(answer) ? changed() : undefined)))
+  return {
+    ...store,
+    insertRuns: (options) => after(store.insertRuns(options)),
+    claimRuns: (options) => after(store.claimRuns(options), (runs) => runs.length > 0),
+    commit: (writes) => after(store.commit(writes)),
+  }
+}
+
+/** Runs a program to its end, and remembers each moment. */
+export const record = async (
+  given: Program,
+  limits: Partial<ExecutionLimits> = {},
+): Promise<Recording> => {
+  const handle = MemoryStore.makeUnsafe()
+  const world = new World(handle)
+  const moments: Array<Moment> = []
+  const remember = () => {
+    const copy = handle.copy()
+    moments.push({
+      handle: copy,
+      world: world.copy(copy),
+      executions: world.executions.map(copyExecution),
+      undone: [...world.undone],
+    })
+  }
+  const engine = await startEngine(recording(handle, remember), given.code(world), limits)
+  try {
+    const workflowRunId = await start(engine, given)
+    const end = await settled(handle, workflowRunId)
+    return { workflowRunId, end, moments, world }
+  } finally {
+    await engine.stop()
+  }
+}
+
+const copyExecution = (execution: Execution): Execution => ({
+  ...execution,
+  seen: [...execution.seen],
+  notes: new Map(execution.notes),
+})
+
+/** Goes on from a moment with this code, to the end. */
+export const goOn = async (
+  moment: Moment,
+  workflowRunId: string,
+  code: Program["code"],
+  limits: Partial<ExecutionLimits> = {},
+): Promise<End> => {
+  releaseAll(moment.handle)
+  const engine = await startEngine(moment.handle.store, code(moment.world), limits)
+  try {
+    return await settled(moment.handle, workflowRunId)
+  } finally {
+    await engine.stop()
+  }
+}
+
+// -----------------------------------------------------------------------------
+// The comparison
+// -----------------------------------------------------------------------------
+
+/** The order in which completed steps must be undone: the reverse of their completion. */
+const reverseOfCompletion = (records: ReadonlyArray<StepRecord>): ReadonlyArray<string> =>
+  records
+    .filter((one) => one.hasCompensate && one.status === "completed")
+    .toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))
+    .map((one) => one.stepKey)
+
+/** What is wrong with how a program went on from a moment; nothing, if all is well. */
+const faultsOf = (
+  given: Program,
+  first: Recording,
+  moment: Moment,
+  before: ReadonlyMap<string, ReadonlyArray<StepRecord>>,
+  rowsBefore: ReadonlyMap<string, RunRow>,
+  end: End,
+): ReadonlyArray<string> => {
+  const faults: Array<string> = [...moment.world.violations]
+  if (end.status === "paused") {
+    faults.push(`paused: ${summaryOf(end.row.pauseReason)}`)
+    return faults
+  }
+  if (!given.anyEnd) {
+    const same = isDeepStrictEqual(
+      [end.status, end.result, end.error],
+      [first.end.status, first.end.result, first.end.error],
+    )
+    if (!same) faults.push(`ended as ${show(end)}, not as ${show(first.end)}`)
+  }
+  // what was recorded stands
+  for (const [runId, records] of before) {
+    const sameAttempt = rowOf(moment.handle, runId).attempt === rowsBefore.get(runId)?.attempt
+    const now = new Map(recordsOf(moment.handle, runId).map((one) => [one.stepKey, one]))
+    for (const { compensation: _, carried: _carried, ...old } of records) {
+      if (old.status === "retrying" || (!sameAttempt && old.status === "failed")) continue
+      const found = now.get(old.stepKey)
+      if (found === undefined) faults.push(`the record of "${old.stepKey}" is gone`)
+      else {
+        const { compensation: _now, carried: _carriedNow, ...fresh } = found
+        if (!isDeepStrictEqual(fresh, old)) faults.push(`the record of "${old.stepKey}" changed`)
+      }
+    }
+  }
+  // what a body saw, it sees again, in the same order; what it decided, it decides again
+  for (const old of moment.executions) {
+    const row = rowsBefore.get(old.workflowRunId)
+    if (row === undefined || isTerminal(row.status) || row.attempt !== old.attempt) continue
+    const again = moment.world.executions.filter(
+      (one) => one.workflowRunId === old.workflowRunId && one.attempt === old.attempt,
+    )
+    for (const one of again) {
+      if (!isDeepStrictEqual(one.seen.slice(0, old.seen.length), old.seen)) {
+        faults.push(`the body saw [${one.seen.join()}], but before the crash [${old.seen.join()}]`)
+      }
+      for (const [site, value] of old.notes) {
+        const now = one.notes.get(site)
+        if (now !== value) faults.push(`decision "${site}" was ${value}, and is now ${now}`)
+      }
+    }
+  }
+  if (end.status === "compensated") {
+    const expected = reverseOfCompletion(recordsOf(moment.handle, end.row.workflowRunId))
+    const own = (keys: ReadonlyArray<string>) => keys.filter((key) => expected.includes(key))
+    // the undo that was under way at the crash may begin a second time
+    const seam = moment.undone.at(-1) === moment.world.undone[0] ? 1 : 0
+    const undone = own([...moment.undone, ...moment.world.undone.slice(seam)])
+    if (!isDeepStrictEqual(undone, expected)) {
+      faults.push(`undone [${undone.join()}], not [${expected.join()}]`)
+    }
+  }
+  return faults
+}
+
+const show = (end: End) => `${end.status} ${inspect(end.result)} ${end.error ?? ""}`
+
+/** Runs `tasks` a few at a time. */
+export const inParallel = async (
+  tasks: ReadonlyArray<() => Promise<void>>,
+  width = 12,
+): Promise<void> => {
+  const queue = [...tasks]
+  const work = async () => {
+    for (let task = queue.shift(); task; task = queue.shift()) await task()
+  }
+  await Promise.all(Array.from({ length: width }, work))
+}
+
+/** The number of prefixes that were played. */
+export const played = { prefixes: 0 }
+
+/** Goes on from every moment of a program; answers how it ended, and every fault. */
+export const playPrefixes = async (
+  given: Program,
+): Promise<{ readonly first: Recording; readonly faults: ReadonlyArray<string> }> => {
+  const first = await record(given)
+  const faults: Array<string> = first.world.violations.map((one) => `first run: ${one}`)
+  if (first.end.status === "paused") {
+    faults.push(`first run paused: ${summaryOf(first.end.row.pauseReason)}`)
+  }
+  if (first.end.status !== given.ends) {
+    faults.push(`first run: ended as ${show(first.end)}, not as ${given.ends}`)
+  }
+  if (given.attempts !== undefined && first.end.row.attempt !== given.attempts) {
+    faults.push(`first run: took ${first.end.row.attempt} attempts, not ${given.attempts}`)
+  }
+  if (given.result !== undefined && !isDeepStrictEqual(first.end.result, given.result)) {
+    faults.push(`first run: ended as ${show(first.end)}, not with ${inspect(given.result)}`)
+  }
+  const tasks = first.moments.map((moment, index) => async () => {
+    played.prefixes++
+    const rows = moment.handle.inspect().runs
+    const runsBefore = new Map(rows.map((row) => [row.workflowRunId, row]))
+    const before = new Map(
+      rows.map((row) => [row.workflowRunId, recordsOf(moment.handle, row.workflowRunId)]),
+    )
+    if (!runsBefore.has(first.workflowRunId)) return
+    const place = `after change ${index + 1} of ${first.moments.length}`
+    try {
+      const end = await goOn(moment, first.workflowRunId, given.code)
+      const found = faultsOf(given, first, moment, before, runsBefore, end)
+      faults.push(...found.map((fault) => `${place}: ${fault}`))
+    } catch (error) {
+      faults.push(`${place}: ${String(error)}`)
+    }
+  })
+  await inParallel(tasks)
+  return { first, faults }
+}

@@ -1,0 +1,159 @@
+/**
+ * The world that test bodies touch: what steps did, what undos did, what each execution of a body
+ * saw and in which order. It outlives an engine, and is copied together with the store when a test
+ * goes back to an earlier moment.
+ */
+import * as Effect from "effect/Effect"
+import type * as MemoryStore from "../../src/MemoryStore.ts"
+import type { StepInfo, StepOptions, WorkflowContext } from "../../src/promise/context.ts"
+
+/**
+ * One execution of one body: the outcomes it saw, in order, and what it noted of its decisions.
+ */
+export interface Execution {
+  readonly workflowRunId: string
+  readonly attempt: number
+  readonly seen: Array<string>
+  readonly notes: Map<string, string>
+}
+
+export class World {
+  /** The store that the steps of this world are recorded in. */
+  handle: MemoryStore.Handle
+  /** Bodies that ran, by step key; in order. */
+  readonly ran: Array<string> = []
+  /** Undos that were begun, by step key; in order. */
+  readonly undone: Array<string> = []
+  readonly executions: Array<Execution> = []
+  /** What must never happen. */
+  readonly violations: Array<string> = []
+  readonly #counts: Map<string, number>
+
+  constructor(handle: MemoryStore.Handle, counts: ReadonlyMap<string, number> = new Map()) {
+    this.handle = handle
+    this.#counts = new Map(counts)
+  }
+
+  /** Counts, like a service that remembers how often it was called: 1, 2, 3 … */
+  count(name: string): number {
+    const count = (this.#counts.get(name) ?? 0) + 1
+    this.#counts.set(name, count)
+    return count
+  }
+
+  /** Fails the first `times` calls. */
+  fails(name: string, times: number): void {
+    const count = this.count(name)
+    if (count <= times) throw new Error(`${name} failed (${count})`)
+  }
+
+  /** The same services, an independent store, nothing seen yet. */
+  copy(handle: MemoryStore.Handle): World {
+    return new World(handle, this.#counts)
+  }
+
+  begin(workflowRunId: string, attempt: number): Execution {
+    const execution: Execution = { workflowRunId, attempt, seen: [], notes: new Map() }
+    this.executions.push(execution)
+    return execution
+  }
+
+  /** A body begins to run: its outcome must not be recorded yet. */
+  runs(info: StepInfo): void {
+    const stepKey = this.#keyOf(info)
+    this.ran.push(stepKey)
+    const standing = this.#record(info, stepKey)
+    if (standing !== undefined && standing.status !== "retrying") {
+      this.violations.push(`step "${stepKey}" runs again after it was recorded`)
+    }
+  }
+
+  /** An undo begins: the step must have completed, and its undoing not be recorded yet. */
+  undoes(info: StepInfo): void {
+    const stepKey = this.#keyOf(info).replace(/:compensate$/, "")
+    if (this.undone.at(-1) !== stepKey) this.undone.push(stepKey)
+    const standing = this.#record(info, stepKey)
+    if (standing?.status !== "completed") {
+      this.violations.push(`step "${stepKey}" is undone, but has not completed`)
+    } else if (standing.compensation !== null && standing.compensation.status !== "retrying") {
+      this.violations.push(`step "${stepKey}" is undone again after that was recorded`)
+    }
+  }
+
+  #keyOf({ workflowRunId, idempotencyKey }: StepInfo): string {
+    return idempotencyKey.slice(workflowRunId.length + 1)
+  }
+
+  #record({ workflowRunId }: StepInfo, stepKey: string) {
+    const steps = Effect.runSync(this.handle.store.getSteps(workflowRunId))
+    return steps.find((step) => step.stepKey === stepKey)
+  }
+}
+
+/**
+ * What a test body gets: `ctx`, watched, and the world.
+ */
+export interface Watched {
+  readonly ctx: WorkflowContext
+  readonly world: World
+  /** A decision of the body: the same for ever, once anything followed from it. */
+  readonly note: (site: string, value: unknown) => void
+}
+
+/**
+ * Watches everything that a body asks of its context.
+ */
+export const watch = (world: World, ctx: WorkflowContext): Watched => {
+  const execution = world.begin(ctx.workflowRunId, ctx.attempt)
+  const uses = new Map<string, number>()
+  const see = <T>(name: string, asked: Promise<T>): Promise<T> => {
+    const used = (uses.get(name) ?? 0) + 1
+    uses.set(name, used)
+    const key = used === 1 ? name : `${name}#${used}`
+    return asked.then(
+      (value) => {
+        execution.seen.push(`${key} completed`)
+        return value
+      },
+      (error: unknown) => {
+        execution.seen.push(`${key} failed`)
+        throw error
+      },
+    )
+  }
+  const observed = <T>(options: StepOptions<T>): StepOptions<T> => ({
+    ...options,
+    run: (info) => {
+      world.runs(info)
+      return options.run(info)
+    },
+    ...(options.compensate === undefined
+      ? {}
+      : {
+          compensate: (result: T, info: StepInfo) => {
+            world.undoes(info)
+            return options.compensate?.(result, info)
+          },
+        }),
+  })
+  return {
+    world,
+    note: (site, value) => {
+      execution.notes.set(site, String(value))
+    },
+    ctx: {
+      ...ctx,
+      step: (name, options) =>
+        see(
+          name,
+          ctx.step(name, observed(typeof options === "function" ? { run: options } : options)),
+        ),
+      sideEffect: (name, fn) => see(name, ctx.sideEffect(name, fn)),
+      sleep: (name, duration) => see(name, ctx.sleep(name, duration)),
+      sleepUntil: (name, date) => see(name, ctx.sleepUntil(name, date)),
+      emit: (event, data) => see(event, ctx.emit(event, data)),
+      workflow: (definition, ...rest) =>
+        see(rest[1]?.name ?? definition.name, ctx.workflow(definition, ...rest)),
+    },
+  }
+}
