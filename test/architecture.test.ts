@@ -58,8 +58,8 @@ describe("imports point one way", () => {
   it.each(files)("%s", (file) => {
     const layer = layerOf(file)
     expect(layer, `${file} belongs to no layer`).toBeDefined()
-    const allowed = [layer, ...(layers[layer ?? ""]?.below ?? [])]
-    const wrong = importsOf(file).filter((path) => !allowed.includes(layerOf(path)))
+    const allowed = new Set([layer, ...(layers[layer ?? ""]?.below ?? [])])
+    const wrong = importsOf(file).filter((path) => !allowed.has(layerOf(path)))
     expect(wrong).toEqual([])
   })
 
