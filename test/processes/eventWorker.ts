@@ -3,19 +3,15 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
 import { layer as engineLayer } from "../../src/Engine.ts"
 import { layerStore } from "../../src/EngineClock.ts"
 import * as Event from "../../src/Event.ts"
 import * as PostgresStore from "../../src/PostgresStore.ts"
 import * as Step from "../../src/Step.ts"
 import { layer as workerLayer } from "../../src/Worker.ts"
-import * as Workflow from "../../src/Workflow.ts"
 import type { FromWorker, ProcessConfig } from "./harness.ts"
+import { Listening } from "./listening.ts"
 import { openWitness } from "./witness.ts"
-
-/** Its step is held until the event was noted. */
-const Listening = Workflow.make("listening", { success: Schema.String })
 
 const config = JSON.parse(process.env["FLOWLY_PROCESS"] ?? "{}") as ProcessConfig
 const tell = (message: FromWorker) => process.send?.(message)

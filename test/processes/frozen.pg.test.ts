@@ -11,7 +11,7 @@ const workersOf = (place: Place) =>
       from durable_workflow.workflow_workers order by started_at`,
   )
 
-describe.concurrent("a worker that was frozen past its lease", () => {
+describe.concurrent("a worker that was frozen past its lease", { timeout: 90_000 }, () => {
   it("records nothing for a run that another has finished, and works on under a new id", async () => {
     await using place = await Place.create()
     const [first, second] = await Promise.all([place.spawn(), place.spawn()])

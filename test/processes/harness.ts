@@ -3,6 +3,7 @@
  * database, as a test asks for it.
  */
 import { type ChildProcess, spawn } from "node:child_process"
+import * as net from "node:net"
 import * as path from "node:path"
 import pg from "pg"
 import { DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
@@ -218,13 +219,13 @@ export class Place {
   readonly workflows: Workflows
   readonly engine: DurableEngine
   readonly pool: pg.Pool
-  readonly #database: TestDatabase | null
+  readonly #witness: TestDatabase
   readonly #processes = new Processes()
 
-  constructor(url: string, schema: string, database: TestDatabase | null) {
+  private constructor(witness: TestDatabase, url: string, schema: string) {
     this.url = url
     this.schema = schema
-    this.#database = database
+    this.#witness = witness
     const nothing = {
       note: async () => 0,
       seen: async () => undefined,
@@ -237,14 +238,14 @@ export class Place {
       workflows: Object.values(this.workflows),
       worker: { pollIntervalMs: 100 },
     })
-    this.pool = new pg.Pool({ connectionString: url, max: 4 })
+    this.pool = new pg.Pool({ connectionString: witness.url, max: 4 })
     this.pool.on("error", () => undefined)
   }
 
-  /** A fresh, migrated database. */
-  static async create(): Promise<Place> {
-    const database = await createDatabase()
-    const place = new Place(database.url, "durable_workflow", database)
+  /** A fresh, migrated database. With a `url` the engine works there, and only the witness here. */
+  static async create(url?: string): Promise<Place> {
+    const witness = await createDatabase()
+    const place = new Place(witness, url ?? witness.url, "durable_workflow")
     await place.pool.query(witnessTables)
     await place.engine.migrate()
     return place
@@ -252,8 +253,8 @@ export class Place {
 
   /** Starts a process on this database; resolves when its modules are loaded. */
   spawn(config: Partial<ProcessConfig> = {}, options: SpawnOptions = {}): Promise<Process> {
-    const { url, schema } = this
-    return this.#processes.spawn({ url, schema, worker: quick, ...config }, options)
+    const given = { url: this.url, witnessUrl: this.#witness.url, schema: this.schema }
+    return this.#processes.spawn({ ...given, worker: quick, ...config }, options)
   }
 
   async query<Row extends pg.QueryResultRow>(
@@ -290,7 +291,72 @@ export class Place {
     await this.#processes.end()
     await this.engine.stop()
     await this.pool.end()
-    await this.#database?.drop()
+    await this.#witness.drop()
+  }
+}
+
+/**
+ * A TCP proxy to a server, which may stop answering: "pass", "silent" (accepts and says nothing), or
+ * "closed" (refuses, and has cut what was open).
+ */
+export class Proxy {
+  readonly url: string
+  readonly #server: net.Server
+  readonly #target: URL
+  readonly #sockets = new Set<net.Socket>()
+  #mode: "pass" | "silent" | "closed" = "pass"
+
+  private constructor(server: net.Server, target: URL) {
+    this.#server = server
+    this.#target = target
+    const own = new URL(target)
+    own.hostname = "127.0.0.1"
+    own.port = String((server.address() as net.AddressInfo).port)
+    this.url = own.href
+    server.on("connection", (near) => this.#connect(near))
+  }
+
+  static async to(url: string): Promise<Proxy> {
+    const server = net.createServer().listen(0, "127.0.0.1")
+    await new Promise((resolve) => server.once("listening", resolve))
+    return new Proxy(server, new URL(url))
+  }
+
+  #connect(near: net.Socket): void {
+    if (this.#mode === "closed") {
+      near.destroy()
+      return
+    }
+    const { hostname, port } = this.#target
+    const far = net.connect(Number(port || 5432), hostname)
+    const sockets = [near, far] as const
+    for (const socket of sockets) {
+      this.#sockets.add(socket)
+      socket.on("error", () => undefined)
+      socket.on("close", () => {
+        this.#sockets.delete(socket)
+        near.destroy()
+        far.destroy()
+      })
+    }
+    near.on("data", (chunk) => {
+      if (this.#mode === "pass") far.write(chunk)
+    })
+    far.on("data", (chunk) => {
+      if (this.#mode === "pass") near.write(chunk)
+    })
+  }
+
+  /** What was swallowed while silent is lost: connections of that time do not recover. */
+  be(mode: "pass" | "silent" | "closed"): void {
+    const wasSilent = this.#mode === "silent"
+    this.#mode = mode
+    if (mode === "closed" || wasSilent) for (const socket of this.#sockets) socket.destroy()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.be("closed")
+    await new Promise((resolve) => this.#server.close(resolve))
   }
 }
 

@@ -6,7 +6,7 @@ import { Place, quick } from "./harness.ts"
 
 const worker = { ...quick, maxConcurrent: 1 }
 
-describe.concurrent("maxConcurrent: 1", () => {
+describe.concurrent("maxConcurrent: 1", { timeout: 90_000 }, () => {
   it.for([1, 2])("parent, child and grandchild finish in %i process(es)", async (count) => {
     await using place = await Place.create()
     for (let i = 0; i < count; i++) await (await place.spawn({ worker })).call("start")

@@ -30,7 +30,9 @@ const known = Object.values(workflows).filter(
   ({ name }) => config.workflows === undefined || config.workflows.includes(name),
 )
 const pool =
-  config.driver === "pool" ? new pg.Pool({ connectionString: config.url, max: 8 }) : undefined
+  config.driver === "pool"
+    ? new pg.Pool({ connectionString: config.url, max: 8, application_name: "flowly-pool" })
+    : undefined
 const engine = new DurableEngine({
   ...(pool === undefined ? { url: config.url } : { pool }),
   schema: config.schema,

@@ -15,6 +15,14 @@ export interface World {
   readonly pass: (point: string, run: string) => Promise<void>
 }
 
+export interface OrderInput {
+  readonly sleepMs?: number
+  /** Its last step fails. */
+  readonly fails?: boolean
+  /** How long it takes to undo "charge". */
+  readonly undoMs?: number
+}
+
 export const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
 export const makeWorkflows = ({ witness, pass }: World) => {
@@ -27,28 +35,27 @@ export const makeWorkflows = ({ witness, pass }: World) => {
       await pass(`end ${step}`, info.workflowRunId)
       return seq
     }
-  const undo = (step: string) => async (_result: number, info: StepInfo) => {
-    await body(`undo ${step}`)(info)
-  }
-  const undone = (step: string) => ({ run: body(step), compensate: undo(step) })
-
-  const order = defineWorkflow(
-    "order",
-    async (ctx, input: { readonly sleepMs?: number; readonly fails?: boolean }) => {
-      const reserved = await ctx.step("reserve", undone("reserve"))
-      const charged = await ctx.step("charge", undone("charge"))
-      if (input.sleepMs !== undefined) await ctx.sleep("cooling", input.sleepMs)
-      const packed = await ctx.step("pack", undone("pack"))
-      const shipped = await ctx.step("ship", {
-        run: async (info) => {
-          const seq = await body("ship")(info)
-          if (input.fails) throw new Error("no lorry")
-          return seq
-        },
-      })
-      return [reserved, charged, packed, shipped]
+  const undone = (step: string, undoMs?: number) => ({
+    run: body(step),
+    compensate: async (_result: number, info: StepInfo) => {
+      await body(`undo ${step}`, undoMs)(info)
     },
-  )
+  })
+
+  const order = defineWorkflow("order", async (ctx, input: OrderInput) => {
+    const reserved = await ctx.step("reserve", undone("reserve"))
+    const charged = await ctx.step("charge", undone("charge", input.undoMs))
+    if (input.sleepMs !== undefined) await ctx.sleep("cooling", input.sleepMs)
+    const packed = await ctx.step("pack", undone("pack"))
+    const shipped = await ctx.step("ship", {
+      run: async (info) => {
+        const seq = await body("ship")(info)
+        if (input.fails) throw new Error("no lorry")
+        return seq
+      },
+    })
+    return [reserved, charged, packed, shipped]
+  })
 
   const three = defineWorkflow("three", async (ctx, input: { readonly ms: number }) => [
     await ctx.step("one", body("one", input.ms)),
