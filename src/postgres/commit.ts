@@ -6,6 +6,12 @@
  * it tells `busy` from `lost`, and finds what a backend that we had given up committed meanwhile.
  * An answer is never built from what we *meant* to write: record counts are compared.
  *
+ * Measured on Postgres 15, 2 vCPU with a load of 4 from other work (so: at most this): a batch of 200
+ * runs with one record each executes in 4.8 ms on the server (1.8 the insert, 1.5 reading the two JSON
+ * texts, 0.8 the lock), 0.6 ms for one run; it was 11 ms while the planner took the batch for one row
+ * and joined it with itself by nested loops. `unnest` of 17 arrays instead of the JSON text: 1.5 ms
+ * against 1.7 for 200 records, both with the round trip; not worth what the drivers do to arrays.
+ *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
@@ -21,7 +27,7 @@ import { batch, boundedMs, type Field, RawJson } from "./batch.ts"
 import { commitStatement, type Shape } from "./commitStatement.ts"
 import type { Database, Row } from "./database.ts"
 import { newRunBatch } from "./newRuns.ts"
-import { int, text, toSignals } from "./rows.ts"
+import { bool, int, text, toSignals } from "./rows.ts"
 import { answerStanding, readStanding } from "./standing.ts"
 
 export const commit = (
@@ -250,9 +256,8 @@ const answersOf = (
     const write = writes[ord]!
     const now = int(row["at"])
     const isWhole =
-      // Fewer than sent: they stand already, from an earlier sending (RetryRun removes some itself).
-      (int(row["records"]) + early[ord]!.size === write.records.length ||
-        write.transition?._tag === "RetryRun") &&
+      // Somewhere in the batch a record stood already, from an earlier sending: look which.
+      (bool(row["whole"]) || write.records.length === 0) &&
       write.timers.every(({ stepKey }) => timers[ord]!.has(stepKey)) &&
       write.children.every(({ parent }) => children[ord]!.has(parent?.stepKey ?? ""))
     if (!isWhole) continue

@@ -1,19 +1,21 @@
 /**
  * The journal's batch as one statement: the fence, then everything that hangs on it.
  *
- * - `locked` is the fence: `for no key update … skip locked` over the batch's runs and the parents of
- *   those that settle. `skip locked`, so that a user's open transaction on one run stalls no other,
- *   and there is nothing to deadlock. Not `for key share`: it does not exclude another claim's write.
- *   It must be MATERIALIZED, or Postgres plans batch × batch nested loops.
- * - **Everything that writes hangs on `held`**, which hangs on `locked`. A writer that did not could
- *   run before the lock was skipped, and complete a run whose last step was never written.
+ * - `fenced` is the fence: `for no key update … skip locked` over the batch's runs, joined with their
+ *   tokens; `parents` are the rows of the runs that settling ones wake, locked alike. `skip locked`, so
+ *   that a user's open transaction on one run stalls no other, and there is nothing to deadlock. Not
+ *   `for key share`: it does not exclude another claim's write.
+ * - **Everything that writes hangs on `held`**, which hangs on the locks. A writer that did not could
+ *   run before a lock was skipped, and complete a run whose last step was never written.
  * - **Exactly one `update` of the runs, one row per run** (`folded`): two data-modifying CTEs that
  *   touch one row apply one of the two, silently. A parent that parks while its child settles in the
  *   same batch is the common case: it is folded to "due now".
  * - A batch that changes no run row (records only) updates none: the lock is all.
  *
- * The text is assembled from the parts that a batch uses: CTEs that scan nothing still cost planning
- * and start-up. Postgres 15, 2 vCPU, prepared, 200 runs with one record each: see `commit.ts`.
+ * Plans. The text is assembled from the parts that a batch uses (CTEs that scan nothing still cost
+ * start-up). All CTEs are MATERIALIZED. The token is compared inside a CASE: as a join clause it is
+ * estimated at 1/200, everything after it at one row, and Postgres joins batch × batch by nested loops.
+ * Counts are scalars, for the same reason. Measurements: `commit.ts`.
  *
  * @since 0.1.0
  */
@@ -58,9 +60,8 @@ export const commitStatement = (n: Names, shape: Shape): string => {
   const parts = [
     clockPart,
     writesPart,
-    ...(shape.transitions ? [parentsPart(n)] : []),
-    lockedPart(n, shape),
-    heldPart(shape),
+    fencedPart(n, shape),
+    ...(shape.transitions ? [parentsPart(n), heldPart(n)] : []),
     ...(shape.extras ? [timersPart(n, p)] : []),
     ...(shape.records ? [recordsPart(n, p, shape)] : []),
     ...(shape.retry ? [cutPart(n, shape)] : []),
@@ -85,47 +86,38 @@ writes as materialized (
   )
 )`
 
-// A child's parent never changes: reading it before the lock is safe.
-const parentsPart = (n: Names): string => `
-parents as materialized (
-  select w.ord, p.workflow_run_id
+const fencedPart = (n: Names, shape: Shape): string => `
+${shape.transitions ? "fenced" : "held"} as materialized (
+  select w.*, r.status as was, r.compensating, r.wake_counter, r.deadline_at,
+    r.cancel_requested_at, r.cancel_compensate, r.cancel_reason, r.parent_run_id
   from writes w
-  join ${n.runs} c on c.workflow_run_id = w.run
-  join ${n.runs} p on p.workflow_run_id = c.parent_run_id
-  where w.kind = 'Settle'
-)`
-
-const lockedPart = (n: Names, shape: Shape): string => `
-locked as materialized (
-  select r.workflow_run_id, r.claim_token, r.worker_id, r.status, r.compensating, r.wake_counter,
-    r.due_at, r.ready, r.deadline_at, r.completed_at, r.cancel_requested_at, r.cancel_compensate,
-    r.cancel_reason
-  from ${n.runs} r
-  where r.workflow_run_id in (
-    select run from writes${shape.transitions ? "\n    union select workflow_run_id from parents" : ""}
-  )
-  -- the fence (I3): under this lock no other claim, sweep or release can come between
+  join ${n.runs} r on r.workflow_run_id = w.run
+    -- Still claimed, and by this very claim: checked on the newest version of the row, as the lock
+    -- yields it (I3).
+    and case when r.claim_token = w.token then r.worker_id is not null else false end
+  -- the fence: under this lock no other claim, sweep or release can come between
   for no key update of r skip locked
 )`
 
-const heldPart = (shape: Shape): string => `
+const parentsPart = (n: Names): string => `
+parents as materialized (
+  select p.workflow_run_id, p.status, p.compensating, p.deadline_at, p.wake_counter, p.due_at,
+    p.ready, p.worker_id, p.completed_at, p.cancel_requested_at
+  from ${n.runs} p
+  where p.workflow_run_id in (select f.parent_run_id from fenced f where f.kind = 'Settle')
+  for no key update of p skip locked
+)`
+
+const heldPart = (n: Names): string => `
 held as materialized (
-  select w.*, l.status as was, l.compensating, l.wake_counter, l.deadline_at,
-    l.cancel_requested_at, l.cancel_compensate, l.cancel_reason${
-      shape.transitions ? ", p.workflow_run_id as parent" : ""
-    }
-  from writes w
-  -- the newest version of the row, as the lock yields it: still claimed, and by this very claim
-  join locked l
-    on l.workflow_run_id = w.run and l.claim_token = w.token and l.worker_id is not null${
-      shape.transitions
-        ? `
-  left join parents p on p.ord = w.ord
+  select f.*
+  from fenced f
   -- A settlement wakes its parent in the same commit. A parent that is locked elsewhere: not now.
-  where p.workflow_run_id is null
-    or exists (select 1 from locked lp where lp.workflow_run_id = p.workflow_run_id)`
-        : ""
-    }
+  where f.kind is distinct from 'Settle'
+    or f.parent_run_id is null
+    or f.parent_run_id in (select p.workflow_run_id from parents p)
+    or (select p.workflow_run_id from ${n.runs} p
+      where p.workflow_run_id = f.parent_run_id) is null
 )`
 
 const timersPart = (n: Names, p: Positions): string => `
@@ -306,27 +298,36 @@ undone as (
 const releases = `('Park', 'HandBack', 'Settle', 'RetryRun', 'Pause')`
 
 const foldedPart = (n: Names): string => `
-wakes as (
-  select h.parent, count(*) as times
+wakes as materialized (
+  select h.parent_run_id as parent, count(*) as times
   from held h
-  where h.kind = 'Settle' and h.parent is not null
-  group by h.parent
+  where h.kind = 'Settle' and h.parent_run_id is not null
+  group by h.parent_run_id
 ),
 folded as materialized (
-  select l.workflow_run_id, l.status as was, l.compensating, l.deadline_at,
-    l.wake_counter + coalesce(k.times, 0) as wake_counter,
-    l.due_at as was_due, l.ready as was_ready, l.cancel_requested_at,
+  select h.run as workflow_run_id, h.was, h.compensating, h.deadline_at,
+    h.wake_counter + coalesce(k.times, 0) as wake_counter,
+    null::timestamptz as was_due, false as was_ready, h.cancel_requested_at,
     h.kind, h.status, h.due, h.delay, h.codec, h.result, h.error, h.failed_position,
     -- Parking compares the counter, with the wakes of this very statement (no lost wake-up).
-    h.kind = 'Park' and l.wake_counter + coalesce(k.times, 0) <> h.wakes as woken,
-    h.kind is null and l.worker_id is null
-      and l.status in ('sleeping', 'waiting', 'compensating') as parked,
-    c.at
-  from locked l
+    h.kind = 'Park' and h.wake_counter + coalesce(k.times, 0) <> h.wakes as woken,
+    false as parked, c.at
+  from held h
   cross join clock c
-  left join held h on h.run = l.workflow_run_id and h.kind is not null
-  left join wakes k on k.parent = l.workflow_run_id
-  where h.kind is not null or (k.times > 0 and l.completed_at is null)
+  left join wakes k on k.parent = h.run
+  where h.kind is not null
+  union all
+  select p.workflow_run_id, p.status, p.compensating, p.deadline_at,
+    p.wake_counter + k.times,
+    p.due_at, p.ready, p.cancel_requested_at,
+    null, null, null, null, null, null, null, null,
+    false,
+    p.worker_id is null and p.status in ('sleeping', 'waiting', 'compensating'), c.at
+  from parents p
+  cross join clock c
+  join wakes k on k.parent = p.workflow_run_id
+  where p.completed_at is null
+    and p.workflow_run_id not in (select h.run from held h where h.kind is not null)
 ),
 moved as (
   select f.*,
@@ -391,19 +392,16 @@ const answerPart = (shape: Shape): string => {
       shape.transitions ? "coalesce(f.wake_counter, h.wake_counter)" : "h.wake_counter"
     } as wake_counter,
   (not h.compensating and h.deadline_at is not null and h.deadline_at <= c.at
-    and ${shape.transitions ? "h.kind is distinct from 'Compensate'" : "true"}) as deadline_passed,
+    and h.kind is distinct from 'Compensate') as deadline_passed,
   (h.cancel_requested_at is not null) as cancel_requested, h.cancel_compensate, h.cancel_reason,
-  ${ms("c.at")} as at, ${shape.records ? "coalesce(k.records, 0)::int4" : "0"} as records,
+  ${ms("c.at")} as at,
+  ${
+    // Not per run: a join of two such CTEs is a nested loop, and the usual answer is "all of them".
+    shape.records ? "((select count(*) from due_records) = (select count(*) from written))" : "true"
+  } as whole,
   null as key, null as value
 from held h
-cross join clock c${shape.transitions ? "\nleft join folded f on f.workflow_run_id = h.run" : ""}${
-      shape.records
-        ? `
-left join (
-  select workflow_run_id, count(*) as records from written group by workflow_run_id
-) k on k.workflow_run_id = h.run`
-        : ""
-    }`,
+cross join clock c${shape.transitions ? "\nleft join folded f on f.workflow_run_id = h.run" : ""}`,
   ]
   const line = (tag: string, key: string, value: string, from: string) =>
     `select '${tag}', h.ord, null, null, null, null, null, null, null, ${key}, ${value}

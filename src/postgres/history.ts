@@ -50,9 +50,9 @@ export const loadHistory = (
 ): ((ids: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<RunHistory>, StoreError>) => {
   const first = sourcesStatement(database.names, [
     timerArm(database.names),
-    recordArm(database.names),
+    recordArm(database.names, ["$2", "$3", "$4"]),
   ])
-  const next = `select * from (${recordArm(database.names)}) arm`
+  const next = `select * from (${recordArm(database.names, ["$1", "$2", "$3"])}) arm`
   return Effect.fnUntraced(function* (ids) {
     const known = uuids(ids)
     if (known.length === 0) return []
@@ -65,7 +65,7 @@ export const loadHistory = (
       const cursor = nextPage(page)
       if (cursor === undefined) break
       const [run, key] = cursor
-      page = yield* database.read("loadHistory", next, [null, known, run, key])
+      page = yield* database.read("loadHistory", next, [known, run, key])
     }
     return [...runs.values()].map(
       (run): RunHistory => ({ ...sourcesOf(run), records: sorted(run.records), timers: run.timers }),
@@ -135,8 +135,11 @@ const timerArm = (n: Names): string => `
     from ${n.timers} t
     where t.workflow_run_id = any($2::uuid[])`
 
-/** A page of records after the cursor ($3 run, $4 key); `place` is the row's place in the page. */
-const recordArm = (n: Names): string => `
+/** A page of the runs' records after a cursor (run, key); `place` is the row's place in the page. */
+const recordArm = (
+  n: Names,
+  [ids, afterRun, afterKey]: readonly [ids: string, afterRun: string, afterKey: string],
+): string => `
     select 'record' as tag, s.workflow_run_id::text as run, s.step_key as key, s.place,
       (select row_to_json(x)::text from (
         select s.page_size, s.name, s.kind, s.position, s.status, s.attempts, s.has_compensate,
@@ -153,8 +156,8 @@ const recordArm = (n: Names): string => `
       from (
         select s.*
         from ${n.steps} s
-        where s.workflow_run_id = any($2::uuid[])
-          and (s.workflow_run_id, s.step_key) > ($3::uuid, $4::text)
+        where s.workflow_run_id = any(${ids}::uuid[])
+          and (s.workflow_run_id, s.step_key) > (${afterRun}::uuid, ${afterKey}::text)
         order by s.workflow_run_id, s.step_key
         limit ${pageRows}
       ) p

@@ -230,6 +230,27 @@ describe("a caller's transaction", () => {
     ))
 })
 
+describe("a long history", () => {
+  it("is read whole, in pages of rows and of bytes", () =>
+    onStore(rig, function* (s) {
+      const a = yield* s.worker(1)
+      const claims = [yield* s.hold(a, 1), yield* s.hold(a, 2)]
+      const small = Array.from({ length: 2300 }, (_, n) => record(`s${n}`, n + 1))
+      // 2 MB that do not compress
+      const noise = () =>
+        json(Array.from({ length: 60_000 }, () => Math.random().toString(36).slice(2)).join(""))
+      const large = Array.from({ length: 12 }, (_, n) => record(`s${n}`, n + 1, { result: noise() }))
+      yield* s.committed(claims[0]!, { records: small })
+      yield* s.committed(claims[1]!, { records: large })
+      const histories = yield* s.store.loadHistory([id(1), id(2)])
+      const positions = histories.map((h) => h.records.map((r) => r.position))
+      assert.deepStrictEqual(
+        positions.toSorted((x, y) => y.length - x.length),
+        [small, large].map((records) => records.map((r) => r.position)),
+      )
+    }))
+})
+
 describe("deadlines", () => {
   const late = function* (s: Fixture) {
     yield* s.insert(newRun(1))
