@@ -116,7 +116,12 @@ export const useRig = (backend: Backend): Rig => {
         workflow,
         ...([options] as Parameters<typeof first.trigger<any, any>>[1][] as never),
       )
-      await gate.reached
+      const ended = handle.result().then(
+        () => new Error("the run ended before its gate"),
+        (error: unknown) => error,
+      )
+      const early = await Promise.race([gate.reached, ended])
+      if (early !== undefined) throw early
       await first.stop()
       const second = await started([workflow, ...others])
       return { engine: second, handle: second.handle(workflow, handle.workflowRunId) }

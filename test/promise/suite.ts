@@ -4,9 +4,15 @@ import type { Backend } from "./rig.ts"
 import { bodySuite } from "./suiteBody.ts"
 import { childrenSuite } from "./suiteChildren.ts"
 import { endingsSuite } from "./suiteEndings.ts"
+import { observeSuite } from "./suiteObserve.ts"
+import { triggerSuite } from "./suiteTrigger.ts"
+import { valuesSuite } from "./suiteValues.ts"
 
 export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: bodies`, () => bodySuite(backend))
   describe(`${backend.name}: children`, () => childrenSuite(backend))
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
+  describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
+  describe(`${backend.name}: observing`, () => observeSuite(backend))
+  describe(`${backend.name}: values`, () => valuesSuite(backend))
 }

@@ -1,0 +1,3 @@
+import { postgresSuite } from "./postgresBackend.ts"
+
+postgresSuite("url")
