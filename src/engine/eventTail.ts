@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import type { EventRow, StoreError, WorkflowStore } from "../WorkflowStore.ts"
+import { bounded } from "./bounded.ts"
 import type { Hints } from "./hints.ts"
 
 /**
@@ -40,12 +41,24 @@ export const makeEventTail = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         yield* anybody.await
         nudge.closeUnsafe()
-        const page = yield* store
-          .tailEvents({ cursor, limit: 500 })
-          .pipe(Effect.catch(() => Effect.succeed({ events: [], cursor })))
+        const page = yield* store.tailEvents({ cursor, limit: 500 }).pipe(
+          bounded("tailEvents"),
+          // whatever became of it: the next reading begins in the same place
+          Effect.catchCause(() => Effect.succeed({ events: [], cursor })),
+        )
         cursor = page.cursor
+        const defects: Array<unknown> = []
         for (const event of page.events) {
-          for (const listener of listeners) listener(event)
+          for (const listener of listeners) {
+            try {
+              listener(event)
+            } catch (error) {
+              defects.push(error)
+            }
+          }
+        }
+        for (const error of defects) {
+          yield* Effect.logError("flowly: a listener of emitted events failed", error)
         }
         if (listeners.size === 0) {
           anybody.closeUnsafe()
@@ -63,13 +76,15 @@ export const makeEventTail = Effect.fnUntraced(function* (
     listen: (listener) =>
       Effect.gen(function* () {
         if (cursor === null) {
-          const page = yield* store.tailEvents({ cursor: null, limit: 1 })
+          const page = yield* bounded("tailEvents")(store.tailEvents({ cursor: null, limit: 1 }))
           cursor ??= page.cursor
         }
-        listeners.add(listener)
+        // a function given twice is two listeners
+        const own = (event: EventRow) => listener(event)
+        listeners.add(own)
         anybody.openUnsafe()
         return () => {
-          listeners.delete(listener)
+          listeners.delete(own)
         }
       }),
   }

@@ -11,6 +11,7 @@ import { RunCancelled, RunNotFound } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import { isTerminal, type TerminalStatus } from "../Run.ts"
 import type { RunRow, WorkflowStore } from "../WorkflowStore.ts"
+import { bounded } from "./bounded.ts"
 import type { Hints } from "./hints.ts"
 
 /**
@@ -31,7 +32,11 @@ export interface Outcomes {
   readonly settled: (workflowRunId: string, outcome: RunOutcome) => void
 }
 
-type Reply = Deferred.Deferred<RunOutcome, RunNotFound>
+interface Waiter {
+  readonly reply: Deferred.Deferred<RunOutcome, RunNotFound>
+  /** The look that was under way when the waiter came: what it did not see proves nothing. */
+  readonly during: number
+}
 
 /**
  * Starts the polling fiber, which sleeps while nobody waits, in the current scope.
@@ -41,7 +46,8 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   hints: Hints,
   pollIntervalMs: number,
 ): Effect.fn.Return<Outcomes, never, Scope.Scope> {
-  const waiting = new Map<string, Set<Reply>>()
+  const waiting = new Map<string, Set<Waiter>>()
+  let looks = 0
   const anybody = yield* Latch.make()
   const nudge = yield* Latch.make()
 
@@ -50,23 +56,36 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   })
   yield* Effect.addFinalizer(() => Effect.sync(unsubscribe))
 
-  const reply = (id: string, effect: Effect.Effect<RunOutcome, RunNotFound>) => {
-    const replies = waiting.get(id)
-    if (replies === undefined) return
-    waiting.delete(id)
-    for (const one of replies) Deferred.doneUnsafe(one, effect)
+  const reply = (
+    id: string,
+    effect: Effect.Effect<RunOutcome, RunNotFound>,
+    concerns: (waiter: Waiter) => boolean = () => true,
+  ) => {
+    for (const waiter of waiting.get(id) ?? []) {
+      if (!concerns(waiter)) continue
+      leave(id, waiter)
+      Deferred.doneUnsafe(waiter.reply, effect)
+    }
+  }
+
+  const leave = (id: string, waiter: Waiter) => {
+    const waiters = waiting.get(id)
+    waiters?.delete(waiter)
+    if (waiters?.size === 0) waiting.delete(id)
   }
 
   const look = Effect.gen(function* () {
+    const thisLook = ++looks
     const ids = [...waiting.keys()]
     for (let at = 0; at < ids.length; at += 1000) {
       const page = ids.slice(at, at + 1000)
-      const rows = yield* store.getRuns(page)
+      const rows = yield* bounded("getRuns")(store.getRuns(page))
       const found = new Map(rows.map((row) => [row.workflowRunId, row]))
       for (const id of page) {
         const row = found.get(id)
         if (row === undefined) {
-          reply(id, Effect.fail(new RunNotFound({ workflowRunId: id })))
+          const missing = Effect.fail(new RunNotFound({ workflowRunId: id }))
+          reply(id, missing, (waiter) => waiter.during < thisLook)
         } else if (isTerminal(row.status)) {
           reply(id, Effect.succeed(outcomeOf(row, row.status)))
         }
@@ -83,7 +102,8 @@ export const makeOutcomes = Effect.fnUntraced(function* (
           return
         }
         nudge.closeUnsafe()
-        yield* Effect.ignore(look)
+        // whatever becomes of it: those who wait are asked for again
+        yield* Effect.exit(look)
         if (waiting.size > 0) {
           yield* Effect.raceFirst(nudge.await, Effect.sleep(pollIntervalMs))
         }
@@ -93,23 +113,20 @@ export const makeOutcomes = Effect.fnUntraced(function* (
 
   return {
     wait: (id) =>
-      Effect.suspend(() => {
-        const mine: Reply = Deferred.makeUnsafe()
-        const replies = waiting.get(id)
-        if (replies) replies.add(mine)
-        else waiting.set(id, new Set([mine]))
-        anybody.openUnsafe()
-        // it may have settled before anybody waited
-        nudge.openUnsafe()
-        return Effect.ensuring(
-          Deferred.await(mine),
-          Effect.sync(() => {
-            const others = waiting.get(id)
-            others?.delete(mine)
-            if (others?.size === 0) waiting.delete(id)
-          }),
-        )
-      }),
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          const mine: Waiter = { reply: Deferred.makeUnsafe(), during: looks }
+          const waiters = waiting.get(id)
+          if (waiters) waiters.add(mine)
+          else waiting.set(id, new Set([mine]))
+          anybody.openUnsafe()
+          // it may have settled before anybody waited
+          nudge.openUnsafe()
+          return mine
+        }),
+        (mine) => Deferred.await(mine.reply),
+        (mine) => Effect.sync(() => leave(id, mine)),
+      ),
     settled: (id, outcome) => reply(id, Effect.succeed(outcome)),
   }
 })

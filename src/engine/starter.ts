@@ -1,17 +1,19 @@
 /**
  * Starts runs: concurrent triggers share one insert.
  *
- * New runs have a lane of their own, because an insert can wait for a foreign transaction that holds
- * the same idempotency key. A caller waits until the store has answered, or its deadline passes;
+ * New runs have lanes of their own, because an insert can wait for a foreign transaction that holds
+ * the same idempotency key; runs without keys do not wait behind those. A caller waits until the store has answered, or its deadline passes;
  * then the error says whether the outcome is unknown. Ids are made before the first sending, so
  * sending again is safe.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import { type StoreRejected, TriggerTimeout } from "../FlowlyError.ts"
-import type { InsertAnswer, NewRun, StoreError, WorkflowStore } from "../WorkflowStore.ts"
+import type { InsertAnswer, NewRun, WorkflowStore } from "../WorkflowStore.ts"
+import { bounded } from "./bounded.ts"
 
 /**
  * Inserts a run within a deadline. `claimFor` names the local worker that will execute it.
@@ -27,74 +29,25 @@ interface Item {
   readonly claimFor: string | null
   readonly reply: Deferred.Deferred<InsertAnswer, StoreRejected>
   sent: boolean
+  /** Nobody waits any more. */
   expired: boolean
 }
 
 /** Runs in one insert. */
 const maxBatch = 500
 
+/** How often a batch on which the store dies is sent again whole. */
+const defectsForgiven = 2
+
 /**
- * Starts the lane's fiber in the current scope.
+ * Starts the lanes' fibers in the current scope.
  */
 export const makeStarter = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
 ): Effect.fn.Return<Starter, never, Scope.Scope> {
-  const work = yield* Latch.make()
-  const queue: Array<Item> = []
-
-  const insert = (items: ReadonlyArray<Item>): Effect.Effect<void> => {
-    const [first] = items
-    if (first === undefined) return Effect.void
-    for (const item of items) item.sent = true
-    const runs = items.map((item) => item.run)
-    return store.insertRuns({ runs, claimFor: first.claimFor }).pipe(
-      Effect.matchEffect({
-        onSuccess: (answers) =>
-          Effect.sync(() => {
-            for (let i = 0; i < items.length; i++) {
-              const answer = answers[i]
-              if (answer) Deferred.doneUnsafe((items[i] as Item).reply, Effect.succeed(answer))
-            }
-          }),
-        onFailure: (error: StoreError) => {
-          if (error._tag === "StoreUnavailable") {
-            // again, with whoever still waits, until it answers
-            return Effect.delay(
-              Effect.suspend(() => insert(items.filter((item) => !item.expired))),
-              "100 millis",
-            )
-          }
-          if (items.length === 1) {
-            return Effect.asVoid(Deferred.fail(first.reply, error))
-          }
-          const half = Math.ceil(items.length / 2)
-          return Effect.andThen(insert(items.slice(0, half)), insert(items.slice(half)))
-        },
-      }),
-    )
-  }
-
-  yield* Effect.forkScoped(
-    Effect.forever(
-      Effect.gen(function* () {
-        yield* work.await
-        if (queue.length === 0) {
-          work.closeUnsafe()
-          return
-        }
-        const claimFor = queue[0]?.claimFor ?? null
-        const items: Array<Item> = []
-        const rest: Array<Item> = []
-        for (const item of queue.splice(0)) {
-          if (item.expired) continue
-          if (item.claimFor === claimFor && items.length < maxBatch) items.push(item)
-          else rest.push(item)
-        }
-        queue.push(...rest)
-        yield* insert(items)
-      }),
-    ),
-  )
+  // only a key can make an insert wait for others: who has none must not wait behind those who do
+  const keyless = yield* makeLane(store)
+  const keyed = yield* makeLane(store)
 
   return ({ run, claimFor, deadlineMs }) =>
     Effect.suspend(() => {
@@ -105,8 +58,8 @@ export const makeStarter = Effect.fnUntraced(function* (
         sent: false,
         expired: false,
       }
-      queue.push(item)
-      work.openUnsafe()
+      const lane = run.idempotencyKey === null && run.concurrencyKey === null ? keyless : keyed
+      lane(item)
       return Deferred.await(item.reply).pipe(
         Effect.timeoutOrElse({
           duration: deadlineMs,
@@ -129,4 +82,76 @@ export const makeStarter = Effect.fnUntraced(function* (
         ),
       )
     })
+})
+
+const makeLane = Effect.fnUntraced(function* (
+  store: WorkflowStore["Service"],
+): Effect.fn.Return<(item: Item) => void, never, Scope.Scope> {
+  const work = yield* Latch.make()
+  const queue: Array<Item> = []
+
+  /** Sends until the store has answered, and only for those who still wait. */
+  const insert = (given: ReadonlyArray<Item>, patience: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const items = given.filter((item) => !item.expired)
+      const [first] = items
+      if (first === undefined) return Effect.void
+      for (const item of items) item.sent = true
+      const runs = items.map((item) => item.run)
+      return store.insertRuns({ runs, claimFor: first.claimFor }).pipe(
+        bounded("insertRuns"),
+        Effect.matchCauseEffect({
+          onSuccess: (answers) =>
+            Effect.sync(() => {
+              for (let i = 0; i < items.length; i++) {
+                const answer = answers[i]
+                if (answer) Deferred.doneUnsafe((items[i] as Item).reply, Effect.succeed(answer))
+              }
+            }),
+          onFailure: (cause) => {
+            const error = cause.reasons.find(Cause.isFailReason)?.error
+            if (error?._tag === "StoreUnavailable") {
+              return Effect.delay(insert(items, patience), "100 millis")
+            }
+            // a defect of the store or its driver: perhaps a passing one
+            if (error === undefined && patience > 0) {
+              return Effect.delay(insert(items, patience - 1), "100 millis")
+            }
+            if (items.length === 1) {
+              const refusal = error ? Effect.fail(error) : Effect.die(Cause.squash(cause))
+              return Effect.sync(() => Deferred.doneUnsafe(first.reply, refusal))
+            }
+            const half = Math.ceil(items.length / 2)
+            return Effect.andThen(insert(items.slice(0, half), 0), insert(items.slice(half), 0))
+          },
+        }),
+      )
+    })
+
+  yield* Effect.forkScoped(
+    Effect.forever(
+      Effect.gen(function* () {
+        yield* work.await
+        if (queue.length === 0) {
+          work.closeUnsafe()
+          return
+        }
+        const claimFor = queue[0]?.claimFor ?? null
+        const items: Array<Item> = []
+        const rest: Array<Item> = []
+        for (const item of queue.splice(0)) {
+          if (item.expired) continue
+          if (item.claimFor === claimFor && items.length < maxBatch) items.push(item)
+          else rest.push(item)
+        }
+        queue.push(...rest)
+        yield* insert(items, defectsForgiven)
+      }),
+    ),
+  )
+
+  return (item) => {
+    queue.push(item)
+    work.openUnsafe()
+  }
 })

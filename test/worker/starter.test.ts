@@ -1,0 +1,300 @@
+/**
+ * Starting runs: one insert for many triggers, deadlines, unknown outcomes, refusals.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as TestClock from "effect/testing/TestClock"
+import { makeStarter } from "../../src/engine/starter.ts"
+import type { TriggerTimeout } from "../../src/FlowlyError.ts"
+import * as MemoryStore from "../../src/MemoryStore.ts"
+import type { NewRun } from "../../src/WorkflowStore.ts"
+import { Fixture, id, newRun, start } from "../store/conformanceFixture.ts"
+import { makeScripted, quiet, until } from "./scripted.ts"
+
+const setUp = Effect.gen(function* () {
+  yield* TestClock.setTime(start)
+  const memory = MemoryStore.makeUnsafe()
+  const scripted = makeScripted(memory.store)
+  const starter = yield* makeStarter(scripted.store)
+  const insert = (run: NewRun, options: { deadlineMs?: number; claimFor?: string } = {}) =>
+    starter({ run, claimFor: options.claimFor ?? null, deadlineMs: options.deadlineMs ?? 30_000 })
+  return {
+    ...scripted,
+    memory,
+    insert,
+    fork: (run: NewRun, options: { deadlineMs?: number; claimFor?: string } = {}) =>
+      Effect.forkChild(insert(run, options), { startImmediately: true }),
+    /** The ids of each insert, in order. */
+    sent: () =>
+      scripted
+        .calls("insertRuns")
+        .map(([{ runs }]) => runs.map((run) => Number.parseInt(run.workflowRunId.slice(-4), 16))),
+    stored: () => memory.inspect().runs.map((run) => run.workflowRunId),
+  }
+})
+
+/** Lets time pass in small steps, so that what it wakes can run. */
+const pass = (milliseconds: number) =>
+  Effect.repeat(Effect.andThen(TestClock.adjust(milliseconds / 20), quiet), { times: 19 })
+
+describe("concurrent triggers", () => {
+  it.effect("share one insert", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth) => (nth === 1 ? { before: latch } : undefined))
+      const first = yield* bench.fork(newRun(1))
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      const others = yield* Effect.forEach([2, 3, 4, 5], (n) => bench.fork(newRun(n)))
+      yield* latch.open
+      const answers = yield* Effect.forEach([first, ...others], Fiber.join)
+      assert.deepStrictEqual(bench.sent(), [[1], [2, 3, 4, 5]])
+      assert.deepStrictEqual(
+        answers.map((answer) => answer._tag === "Inserted" && answer.workflowRunId),
+        [1, 2, 3, 4, 5].map(id),
+      )
+    }),
+  )
+
+  it.effect("of at most 500 runs", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth) => (nth === 1 ? { before: latch } : undefined))
+      const fibers = yield* Effect.forEach(
+        Array.from({ length: 1101 }, (_, n) => n),
+        (n) => bench.fork(newRun(n)),
+      )
+      yield* latch.open
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.isTrue(bench.sent().every((runs) => runs.length <= 500))
+      assert.isAtMost(bench.sent().length, 4)
+    }),
+  )
+
+  it.effect("for different workers, or none, do not mix", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const fixture = new Fixture(bench.memory.store)
+      const worker = yield* fixture.worker(1)
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth) => (nth === 1 ? { before: latch } : undefined))
+      const first = yield* bench.fork(newRun(1))
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      const eager = yield* bench.fork(newRun(2), { claimFor: worker })
+      const plain = yield* bench.fork(newRun(3))
+      yield* latch.open
+      const answers = yield* Effect.forEach([first, eager, plain], Fiber.join)
+      assert.deepStrictEqual(bench.sent(), [[1], [2], [3]])
+      assert.deepStrictEqual(
+        answers.map((answer) => answer._tag === "Inserted" && answer.token),
+        [null, 1, null],
+      )
+    }),
+  )
+
+  it.effect("of a key that a foreign transaction holds do not delay those without", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", (_, { runs }) =>
+        runs.some((run) => run.idempotencyKey === "held") ? "hang" : undefined,
+      )
+      const held = yield* bench.fork(newRun(1, { idempotencyKey: "held" }))
+      yield* until("it waits", () => bench.open("insertRuns") === 1)
+      assert.strictEqual((yield* bench.insert(newRun(2)))._tag, "Inserted")
+      assert.isUndefined(held.pollUnsafe())
+    }),
+  )
+})
+
+describe("the deadline", () => {
+  const timeoutOf = (exit: Exit.Exit<unknown, unknown>): TriggerTimeout =>
+    Exit.isFailure(exit)
+      ? ((exit.cause.reasons[0] as { error: TriggerTimeout }).error as TriggerTimeout)
+      : assert.fail("it should have failed")
+
+  it.effect("of a trigger that was never sent: nothing was applied, nothing ever will be", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth) => (nth === 1 ? { before: latch } : undefined))
+      const first = yield* bench.fork(newRun(1))
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      const second = yield* bench.fork(newRun(2), { deadlineMs: 1000 })
+      yield* TestClock.adjust(1000)
+      const error = timeoutOf(yield* Fiber.await(second))
+      assert.strictEqual(error._tag, "TriggerTimeout")
+      assert.strictEqual(error.outcome, "not-applied")
+      yield* latch.open
+      yield* Fiber.join(first)
+      yield* quiet
+      assert.deepStrictEqual(bench.stored(), [id(1)])
+    }),
+  )
+
+  it.effect("of a trigger that was sent: the outcome is unknown", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", () => "hang-after")
+      const fiber = yield* bench.fork(newRun(1), { deadlineMs: 1000 })
+      yield* until("it was sent", () => bench.sent().length === 1)
+      yield* TestClock.adjust(1000)
+      const error = timeoutOf(yield* Fiber.await(fiber))
+      assert.strictEqual(error.outcome, "unknown")
+      assert.strictEqual(error.workflowRunId, id(1))
+      assert.deepStrictEqual(bench.stored(), [id(1)])
+    }),
+  )
+
+  it.effect("drops the trigger from what is sent again", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth) =>
+        nth === 1 ? { before: latch } : nth <= 12 ? "fail" : undefined,
+      )
+      const first = yield* bench.fork(newRun(1))
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      const patient = yield* bench.fork(newRun(2))
+      const hasty = yield* bench.fork(newRun(3), { deadlineMs: 500 })
+      yield* latch.open
+      yield* pass(4000)
+      yield* Fiber.join(first)
+      yield* Fiber.join(patient)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(hasty)))
+      assert.isTrue(bench.sent().some((runs) => runs.includes(3)))
+      assert.deepStrictEqual(bench.sent().at(-1), [2])
+      assert.deepStrictEqual(bench.stored(), [id(1), id(2)])
+    }),
+  )
+
+  it.effect("where all have gone, nothing is sent any more", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", () => "fail")
+      const fiber = yield* bench.fork(newRun(1), { deadlineMs: 1000 })
+      yield* pass(3000)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(fiber)))
+      const { length } = bench.sent()
+      yield* pass(10_000)
+      assert.strictEqual(bench.sent().length, length)
+    }),
+  )
+
+  it.effect("also an interrupted caller is not sent again", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth) => (nth === 1 ? { before: latch } : undefined))
+      const first = yield* bench.fork(newRun(1))
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      const second = yield* bench.fork(newRun(2))
+      yield* Fiber.interrupt(second)
+      yield* latch.open
+      yield* Fiber.join(first)
+      yield* quiet
+      assert.deepStrictEqual(bench.sent(), [[1]])
+    }),
+  )
+})
+
+describe("answers that never came", () => {
+  it.effect("an insert that was applied is recognised when it is sent again", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const worker = yield* new Fixture(bench.memory.store).worker(1)
+      bench.script("insertRuns", (nth) => (nth <= 3 ? "fail-after" : undefined))
+      const fiber = yield* bench.fork(newRun(1, { idempotencyKey: "k" }), { claimFor: worker })
+      yield* pass(5000)
+      const answer = yield* Fiber.join(fiber)
+      assert.strictEqual(answer._tag, "Inserted")
+      assert.strictEqual(answer._tag === "Inserted" && answer.token, 1)
+      assert.deepStrictEqual(bench.stored(), [id(1)])
+    }),
+  )
+
+  it.effect("a call that never answers is given up and sent again", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", (nth) => (nth === 1 ? "hang-after" : undefined))
+      const fiber = yield* bench.fork(newRun(1), { deadlineMs: 600_000 })
+      yield* until("it was sent", () => bench.sent().length === 1)
+      yield* pass(100_000)
+      assert.strictEqual((yield* Fiber.join(fiber))._tag, "Inserted")
+      assert.deepStrictEqual(bench.stored(), [id(1)])
+    }),
+  )
+
+  it.effect("a hung call does not stop the triggers after it for ever", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", (nth) => (nth === 1 ? "hang" : undefined))
+      const first = yield* bench.fork(newRun(1), { deadlineMs: 1000 })
+      yield* until("it was sent", () => bench.sent().length === 1)
+      const second = yield* bench.fork(newRun(2), { deadlineMs: 600_000 })
+      yield* pass(100_000)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(first)))
+      assert.strictEqual((yield* Fiber.join(second))._tag, "Inserted")
+    }),
+  )
+})
+
+describe("what the store refuses", () => {
+  it.effect("fails alone", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth, { runs }) => {
+        if (nth === 1) return { before: latch }
+        return runs.some((run) => run.workflowRunId === id(5)) ? "reject" : undefined
+      })
+      const first = yield* bench.fork(newRun(0))
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      const fibers = yield* Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8], (n) => bench.fork(newRun(n)))
+      yield* latch.open
+      const exits = yield* Effect.forEach([first, ...fibers], Fiber.await)
+      assert.deepStrictEqual(
+        exits.map((exit) => Exit.isSuccess(exit)),
+        [true, true, true, true, true, false, true, true, true],
+      )
+      const failure = exits.find((exit) => Exit.isFailure(exit))
+      assert.include(String(failure?.cause), "refused by the database")
+    }),
+  )
+
+  for (const fault of ["die", "interrupt"] as const) {
+    it.effect(`a store that answers with "${fault}" once is asked again`, () =>
+      Effect.gen(function* () {
+        const bench = yield* setUp
+        bench.script("insertRuns", (nth) => (nth === 1 ? fault : undefined))
+        const fiber = yield* bench.fork(newRun(1))
+        yield* pass(5000)
+        assert.strictEqual((yield* Fiber.join(fiber))._tag, "Inserted")
+      }),
+    )
+  }
+
+  it.effect("a run on which the store dies each time fails alone", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const latch = yield* Latch.make()
+      bench.script("insertRuns", (nth, { runs }) => {
+        if (nth === 1) return { before: latch }
+        return runs.some((run) => run.workflowRunId === id(2)) ? "die" : undefined
+      })
+      const first = yield* bench.fork(newRun(0))
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      const fibers = yield* Effect.forEach([1, 2, 3], (n) => bench.fork(newRun(n)))
+      yield* latch.open
+      yield* pass(5000)
+      const exits = yield* Effect.forEach([first, ...fibers], Fiber.await)
+      assert.deepStrictEqual(
+        exits.map((exit) => Exit.isSuccess(exit)),
+        [true, true, false, true],
+      )
+    }),
+  )
+})
