@@ -26,7 +26,8 @@ export const makeEventTail = Effect.fnUntraced(function* (
   hints: Hints,
   pollIntervalMs: number,
 ): Effect.fn.Return<EventTail, never, Scope.Scope> {
-  const listeners = new Set<(event: EventRow) => void>()
+  /** A function given twice is two listeners. */
+  const listeners = new Set<{ readonly tell: (event: EventRow) => void }>()
   const anybody = yield* Latch.make()
   const nudge = yield* Latch.make()
   let cursor: string | null = null
@@ -51,7 +52,7 @@ export const makeEventTail = Effect.fnUntraced(function* (
         for (const event of page.events) {
           for (const listener of listeners) {
             try {
-              listener(event)
+              listener.tell(event)
             } catch (error) {
               defects.push(error)
             }
@@ -79,12 +80,11 @@ export const makeEventTail = Effect.fnUntraced(function* (
           const page = yield* bounded("tailEvents")(store.tailEvents({ cursor: null, limit: 1 }))
           cursor ??= page.cursor
         }
-        // a function given twice is two listeners
-        const own = (event: EventRow) => listener(event)
-        listeners.add(own)
+        const mine = { tell: listener }
+        listeners.add(mine)
         anybody.openUnsafe()
         return () => {
-          listeners.delete(own)
+          listeners.delete(mine)
         }
       }),
   }

@@ -283,9 +283,9 @@ describe("the event tail", () => {
       })
       yield* until("the store is asked", () => bench.open("tailEvents") === 1)
       yield* bench.tail.listen(bench.hear)
-      yield* bench.emit("a")
       yield* latch.open
       yield* Fiber.join(first)
+      yield* bench.emit("a")
       for (let i = 0; i < 3; i++) yield* aPoll
       assert.deepStrictEqual(bench.heard, ["a", "a"])
     }),
