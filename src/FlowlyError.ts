@@ -399,6 +399,12 @@ export class UnknownWorkflow extends Schema.TaggedError<UnknownWorkflow>("flowly
 ) {
   readonly retryable = false
   override get message() {
+    if (this.known.includes(this.workflow)) {
+      return (
+        `this engine knows another definition of the name "${this.workflow}": ` +
+        `use the one that is in \`workflows\``
+      )
+    }
     return (
       `workflow "${this.workflow}" is not registered with this engine ` +
       `(it knows: ${this.known.join(", ") || "none"}): add it to \`workflows\``

@@ -38,7 +38,7 @@ import {
   type WorkerOptions,
 } from "../Worker.ts"
 import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
-import { errorOf, FlowlyError, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
+import { errorOf, FlowlyError, invalid, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
 import {
   type EmittedEvent,
   type HookEvent,
@@ -49,7 +49,7 @@ import {
 import { makeListeners } from "./listeners.ts"
 import { loggerLayer } from "./logger.ts"
 import { MemoryWorkflowStore, memoryLayer } from "./MemoryWorkflowStore.ts"
-import { checkOptions, checkWorkflow, type DurableEngineOptions, invalid } from "./options.ts"
+import { checkOptions, checkWorkflow, type DurableEngineOptions } from "./options.ts"
 import { validate } from "./standardSchema.ts"
 import { needsHistory, toStatus, valueOf, type WorkflowStatus } from "./status.ts"
 import { underlayOf } from "./underlay.ts"

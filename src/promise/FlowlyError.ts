@@ -66,6 +66,12 @@ const recordOf = (value: unknown): Readonly<Record<string, unknown>> =>
 export const errorOf = (stored: StoredError): unknown => toFlowlyError(decodeError(stored))
 
 /**
+ * The error for an argument that cannot be used.
+ */
+export const invalid = (field: string, reason: string): unknown =>
+  toFlowlyError(new tagged.InvalidInput({ field, reason }))
+
+/**
  * The value, or the error thrown.
  */
 export const orThrow = <A>(result: Result.Result<A, unknown>): A => {

@@ -21,7 +21,7 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodeResult } from "../Step.ts"
 import { noteFailure, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
 import { errorOf, FlowlyError, orThrow, toFlowlyError } from "./FlowlyError.ts"
-import { type StandardSchema, validate } from "./standardSchema.ts"
+import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 import { checkWorkflow } from "./options.ts"
 import type { WorkflowDefinition } from "./workflow.ts"
 
@@ -268,6 +268,7 @@ const stepOperation = <T>(
   if (compensate !== undefined && typeof compensate !== "function") {
     throw new FlowlyError("InvalidInput", `compensate of step "${name}": must be a function`)
   }
+  if (schema !== undefined) checkSchema(schema, `schema of step "${name}"`)
   const retryIf = options.retry?.retryIf
   return {
     kind,

@@ -2,11 +2,10 @@
  * How an engine is set up, and what is wrong with a setup, told at construction.
  */
 import * as Result from "effect/Result"
-import { InvalidInput } from "../FlowlyError.ts"
 import type { PgPoolLike } from "../PostgresStore.ts"
 import { defaultSchema, makeNames } from "../postgres/names.ts"
 import { checkOptions as checkWorkerOptions } from "../Worker.ts"
-import { orThrow, toFlowlyError } from "./FlowlyError.ts"
+import { invalid, orThrow } from "./FlowlyError.ts"
 import type { Logger } from "./logger.ts"
 import type { AnyWorkflow } from "./workflow.ts"
 
@@ -78,12 +77,6 @@ export const checkWorkflow = (value: unknown, field: string): void => {
     throw invalid(field, "must be what defineWorkflow returns")
   }
 }
-
-/**
- * The error for an argument that cannot be used.
- */
-export const invalid = (field: string, reason: string): unknown =>
-  toFlowlyError(new InvalidInput({ field, reason }))
 
 const isUrl = (url: unknown): boolean =>
   typeof url === "string" && /^postgres(ql)?:$/.test(URL.parse(url)?.protocol ?? "")

@@ -5,6 +5,7 @@
  * transforms is never applied to its own result.
  */
 import * as Effect from "effect/Effect"
+import { invalid } from "./FlowlyError.ts"
 
 /**
  * The part of the Standard Schema specification (version 1) that is used here.
@@ -29,6 +30,16 @@ export type StandardResult<Output> =
         readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
       }>
     }
+
+/**
+ * Throws unless the value is a Standard Schema.
+ */
+export const checkSchema = (value: unknown, field: string): void => {
+  const standard = (value as Partial<StandardSchema> | null)?.["~standard"]
+  if (typeof standard?.validate !== "function") {
+    throw invalid(field, "must be a Standard Schema (zod, valibot, arktype, effect …)")
+  }
+}
 
 /**
  * What the schema makes of a value; fails with its first issues, each with its path.

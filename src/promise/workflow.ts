@@ -9,8 +9,8 @@ import type { DuplicateWorkflow, InvalidInput } from "../FlowlyError.ts"
 import * as Workflow from "../Workflow.ts"
 import { WorkflowRun } from "../WorkflowRun.ts"
 import { makeContext, type WorkflowContext } from "./context.ts"
-import { orThrow } from "./FlowlyError.ts"
-import { type StandardSchema, validate } from "./standardSchema.ts"
+import { invalid, orThrow } from "./FlowlyError.ts"
+import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 
 /**
  * What a workflow may say beside its function.
@@ -50,12 +50,14 @@ export const defineWorkflow = <I = undefined, O = void>(
   name: string,
   run: (ctx: WorkflowContext, input: I) => Promise<O> | O,
   options?: WorkflowOptions<I>,
-): WorkflowDefinition<I, O> => ({
-  name: orThrow(checkName(name, "workflow name")),
-  version: options?.version ?? null,
-  inputSchema: options?.input ?? null,
-  run,
-})
+): WorkflowDefinition<I, O> => {
+  orThrow(checkName(name, "workflow name"))
+  const { version, input } = options ?? {}
+  if (typeof run !== "function") throw invalid(`workflow "${name}"`, "its run must be a function")
+  if (version !== undefined) orThrow(checkName(version, `version of workflow "${name}"`))
+  if (input !== undefined) checkSchema(input, `input of workflow "${name}"`)
+  return { name, version: version ?? null, inputSchema: input ?? null, run }
+}
 
 /**
  * The definition, registered with the engine for the life of the layer.

@@ -4,6 +4,7 @@ import type { Backend } from "./rig.ts"
 import { bodySuite } from "./suiteBody.ts"
 import { childrenSuite } from "./suiteChildren.ts"
 import { endingsSuite } from "./suiteEndings.ts"
+import { engineSuite } from "./suiteEngine.ts"
 import { observeSuite } from "./suiteObserve.ts"
 import { triggerSuite } from "./suiteTrigger.ts"
 import { valuesSuite } from "./suiteValues.ts"
@@ -14,5 +15,6 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
+  describe(`${backend.name}: engine`, () => engineSuite(backend))
   describe(`${backend.name}: values`, () => valuesSuite(backend))
 }
