@@ -22,8 +22,9 @@
  *
  * It must never turn an interruption, a lost lease or a shutdown into a failure of the run.
  */
-import type * as Fiber from "effect/Fiber"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError } from "../ErrorPayload.ts"
 import { HistoryTooLong, StepMismatch } from "../FlowlyError.ts"
@@ -655,14 +656,17 @@ export const startExecution = (options: {
 
   /**
    * Waits a grace for the body, which may be at pure asynchronous work; anything that happens ends
-   * the wait. In slices: when the event loop was blocked, timers come before what it kept waiting.
+   * the wait. It is counted in time and in turns of the event loop: a loop that was blocked runs its
+   * timers before what it kept waiting, and a busy one gives the body few turns in a second.
    */
   const unlessIssued = (awaited: string, graceMs: number, otherwise: () => void): void => {
     if (calmOver === awaited) return otherwise()
-    const slice = Effect.sleep(graceMs / graceSlices)
+    const turns = awaited === parking ? turnsToPark : turnsToDiverge
+    const slice =
+      graceMs === 0 ? Effect.yieldNow : inRealTime(graceMs / graceSlices, turns / graceSlices)
     calm = env.fork(
       Effect.andThen(
-        Effect.forEach(Array.from({ length: graceSlices }), () => slice, { discard: true }),
+        Effect.repeat(slice, { times: graceSlices - 1 }),
         Effect.sync(() => {
           calm = null
           calmOver = awaited
@@ -892,8 +896,20 @@ export const startExecution = (options: {
   return handle
 }
 
-/** A grace is waited for in this many pieces. */
+/** What may still come is work of this process: it takes real time, also under a test's clock. */
+const inRealTime = (millis: number, turns: number): Effect.Effect<void> =>
+  Effect.andThen(
+    Effect.provideService(Effect.sleep(millis), Clock.Clock, Clock.Clock.defaultValue()),
+    Effect.repeat(Effect.yieldNow, { times: turns - 1 }),
+  )
+
+/**
+ * A grace is waited for in so many pieces. To park needs fewer turns: in a busy process the slot that
+ * is held meanwhile is dear.
+ */
 const graceSlices = 5
+const turnsToDiverge = 250
+const turnsToPark = 50
 
 /** No step key: keys are not empty. */
 const parking = ""

@@ -44,8 +44,10 @@ export const makeActivity = (): Activity => {
 
   const touch = () => {
     count++
-    for (const one of waiting) one()
+    // who is told may wait again at once
+    const told = [...waiting]
     waiting.clear()
+    for (const one of told) one()
   }
 
   const turn = Effect.callback<void>((resume) => realSetImmediate(() => resume(Effect.void)))

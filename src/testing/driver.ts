@@ -176,7 +176,7 @@ export const makeDriver = (
       shutdownTimeoutMs: 0,
       useNotify: false,
       // every wait parks, so that what is due stands in the store; the grace is real time
-      limits: { shortWaitMs: 0, divergenceGraceMs: 50 },
+      limits: { shortWaitMs: 0, parkGraceMs: 0, divergenceGraceMs: 50 },
     },
     attach: (service) => {
       engine = service

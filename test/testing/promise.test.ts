@@ -283,8 +283,9 @@ describe("stopping", () => {
       ctx.step("hang", () => new Promise<void>(() => {})),
     )
     const engine = make({ workflows: [workflow], patienceMs: 20 })
-    await engine.trigger(workflow)
+    const handle = await engine.trigger(workflow)
     await engine.settle()
+    expect(await handle.status()).toMatchObject({ status: "running" })
     await engine.stop()
   })
 })
