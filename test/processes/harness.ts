@@ -42,6 +42,8 @@ export interface Call {
     | "migrate"
     | "health"
     | "schedule"
+    | "trigger order"
+    | "trigger flaky"
     /** Stops the engine, closes everything, and ends by itself. */
     | "close"
   readonly args: ReadonlyArray<unknown>
@@ -360,9 +362,9 @@ export class Proxy {
   }
 }
 
-/** Quick to notice the dead, for tests: a lease of 1.2 s. */
+/** Quick to notice the dead, yet no heartbeat comes too late on a busy machine. */
 export const quick = {
-  leaseMs: 1200,
+  leaseMs: 2500,
   pollIntervalMs: 100,
   maxConcurrent: 5,
   useNotify: false,

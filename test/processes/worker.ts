@@ -7,7 +7,7 @@ import pg from "pg"
 import { DurableEngine } from "../../src/index.ts"
 import type { Call, FromWorker, ProcessConfig } from "./harness.ts"
 import { openWitness } from "./witness.ts"
-import { makeWorkflows } from "./workflows.ts"
+import { makeWorkflows, type OrderInput } from "./workflows.ts"
 
 const config = JSON.parse(process.env["FLOWLY_PROCESS"] ?? "{}") as ProcessConfig
 const tell = (message: FromWorker) => {
@@ -75,6 +75,12 @@ const answer = async ({ method, args }: Call): Promise<unknown> => {
       const { nextRun } = await engine.schedule(workflows.ticking, { cron: String(args[0]) })
       return nextRun.getTime()
     }
+    case "trigger order": {
+      const input = args[0] as OrderInput
+      return (await engine.trigger(workflows.order, { input })).workflowRunId
+    }
+    case "trigger flaky":
+      return (await engine.trigger(workflows.flaky)).workflowRunId
     case "close":
       return undefined
   }

@@ -67,6 +67,17 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     ctx.step("slow", body("slow", input.ms)),
   )
 
+  /** Fails once, and is tried again 1.5 s later. */
+  const flaky = defineWorkflow("flaky", (ctx) =>
+    ctx.step("try", {
+      retry: { maxAttempts: 2, backoff: "fixed", initialDelayMs: 1500 },
+      run: async (info) => {
+        await body("try")(info)
+        if (info.attempt === 1) throw new Error("not yet")
+      },
+    }),
+  )
+
   const grandchild = defineWorkflow("grandchild", (ctx) =>
     ctx.step("grandchild work", body("grandchild work")),
   )
@@ -131,6 +142,7 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     order,
     three,
     slow,
+    flaky,
     grandchild,
     child,
     parent,
