@@ -3,13 +3,24 @@
  * execute beside it are not.
  */
 import { expect, it } from "vitest"
-import { Place, type Process, quick } from "./harness.ts"
+import { Place, quick } from "./harness.ts"
 
 const maxCrashes = 3
 const worker = { ...quick, leaseMs: 1500, maxCrashes }
 
+/** What an init system does: a process that dies is replaced, until the end. Counts the deaths. */
+const supervise = async (place: Place, end: Promise<"settled">): Promise<number> => {
+  for (let deaths = 0; ; deaths++) {
+    const process = await place.spawn({ worker })
+    await process.call("start").catch(() => undefined)
+    const outcome = await Promise.race([process.exited, end])
+    if (outcome === "settled") return deaths
+    expect(outcome).toEqual({ code: null, signal: "SIGABRT" })
+  }
+}
+
 it(
-  "a run that aborts its process is dead-lettered; bystanders end well",
+  "dead-letters a run that aborts its process; bystanders end well",
   {
     timeout: 120_000,
   },
@@ -20,32 +31,12 @@ it(
     const bystanders = await Promise.all(
       Array.from({ length: 30 }, () => place.engine.trigger(slow, { input: { ms: 300 } })),
     )
-    let ended = false
-    let deaths = 0
-    /** What an init system does. */
-    const supervise = async () => {
-      let next: Promise<Process> = place.spawn({ worker })
-      while (!ended) {
-        const process = await next
-        next = place.spawn({ worker })
-        await process.call("start").catch(() => undefined)
-        const outcome = await Promise.race([process.exited, settled])
-        if (outcome === "settled") break
-        expect(outcome).toEqual({ code: null, signal: "SIGABRT" })
-        deaths++
-      }
-      await next
-    }
     const settled = Promise.all([
       place.reaches(run, "dead_letter"),
       ...bystanders.map((handle) => handle.result()),
     ]).then(() => "settled" as const)
-    const supervising = supervise()
-    await settled
-    ended = true
-    await supervising
+    expect(await supervise(place, settled)).toBe(maxCrashes)
 
-    expect(deaths).toBe(maxCrashes)
     expect(await place.did(run)).toEqual(["drink", "drink", "drink"])
     expect(await place.engine.getStatus(run)).toMatchObject({
       status: "dead_letter",
