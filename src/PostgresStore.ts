@@ -183,6 +183,9 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     verify: (needs) =>
       Effect.andThen(verifyPool(maxConnectionsOf(sql), needs), verifySchema(database)),
     now: readClock(database),
+    callersTransaction: Effect.map(database.inTransaction, (inside) =>
+      inside ? { afterCommit: (then) => sql.afterCommit(Effect.sync(then)) } : null,
+    ),
     registerWorker: registerWorker(database),
     renewLease: renewLease(database),
     retireWorker: retireWorker(database),

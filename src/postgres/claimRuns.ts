@@ -168,6 +168,12 @@ const toClaimedRun = (row: Row): ClaimedRun => ({
 const claimBatch = (claims: ReadonlyArray<Claim>): string =>
   batch(claims, (claim) => ({ id: claim.workflowRunId, token: claim.token }))
 
+const toHeld = (row: Row): RunSignals & { readonly workflowRunId: string } => {
+  const { wakeCounter, cancelRequest, deadlinePassed } = toSignals(row)
+  const workflowRunId = text(row["workflow_run_id"])
+  return { workflowRunId, wakeCounter, cancelRequest, deadlinePassed }
+}
+
 /** Signals of the claims that are still held. */
 export const readSignals = (
   database: Database,
@@ -183,7 +189,7 @@ export const readSignals = (
     if (claims.length === 0) return []
     const now = yield* database.now
     const rows = yield* database.read("readSignals", statement, [now, claimBatch(claims)])
-    return rows.map((row) => ({ workflowRunId: text(row["workflow_run_id"]), ...toSignals(row) }))
+    return rows.map(toHeld)
   })
 }
 

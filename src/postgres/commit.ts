@@ -32,9 +32,7 @@ import { answerStanding, readStanding } from "./standing.ts"
 
 export const commit = (
   database: Database,
-): ((
-  writes: ReadonlyArray<RunWrite>,
-) => Effect.Effect<ReadonlyArray<WriteAnswer>, StoreError>) => {
+): ((writes: ReadonlyArray<RunWrite>) => Effect.Effect<ReadonlyArray<WriteAnswer>, StoreError>) => {
   const statements = new Map<number, string>()
   const statementOf = (shape: Shape): string => {
     const key =
@@ -122,33 +120,48 @@ const shapeOf = (writes: ReadonlyArray<Write>): Shape => {
 
 const parametersOf = (shape: Shape, writes: ReadonlyArray<Write>): ReadonlyArray<string> => {
   const parameters = [batch(writes, writeFields)]
-  if (shape.records) parameters.push(batch(each(writes, (w) => w.records), recordFields))
+  if (shape.records)
+    parameters.push(
+      batch(
+        each(writes, (w) => w.records),
+        recordFields,
+      ),
+    )
   if (shape.extras) {
     parameters.push(
-      batch(each(writes, (w) => w.timers), ({ ord, item }) => ({
-        ord,
-        key: item.stepKey,
-        delay: "delayMs" in item ? boundedMs(item.delayMs) : null,
-        at: "wakeAt" in item ? boundedMs(item.wakeAt) : null,
-      })),
+      batch(
+        each(writes, (w) => w.timers),
+        ({ ord, item }) => ({
+          ord,
+          key: item.stepKey,
+          delay: "delayMs" in item ? boundedMs(item.delayMs) : null,
+          at: "wakeAt" in item ? boundedMs(item.wakeAt) : null,
+        }),
+      ),
       newRunBatch(
         each(writes, (w) => w.children).map(({ ord, item }) => ({ owner: ord, run: item })),
       ),
-      batch(each(writes, (w) => w.emitted), ({ ord, item }, place) => ({
-        ord,
-        place,
-        key: item.stepKey,
-        name: item.name,
-        codec: item.payload.codec,
-        payload: new RawJson(item.payload.json),
-      })),
-      batch(each(writes, (w) => w.compensations), ({ ord, item }) => ({
-        ord,
-        key: item.stepKey,
-        status: item.status,
-        attempts: item.attempts,
-        error: jsonOf(item.error),
-      })),
+      batch(
+        each(writes, (w) => w.emitted),
+        ({ ord, item }, place) => ({
+          ord,
+          place,
+          key: item.stepKey,
+          name: item.name,
+          codec: item.payload.codec,
+          payload: new RawJson(item.payload.json),
+        }),
+      ),
+      batch(
+        each(writes, (w) => w.compensations),
+        ({ ord, item }) => ({
+          ord,
+          key: item.stepKey,
+          status: item.status,
+          attempts: item.attempts,
+          error: jsonOf(item.error),
+        }),
+      ),
     )
   }
   return parameters
@@ -249,7 +262,7 @@ const answersOf = (
     else if (row["tag"] === "child") children[ord]!.set(key, text(row["value"]))
     else early[ord]!.set(key, row["value"] == null ? null : int(row["value"]))
   }
-  const answers = new Array<WriteAnswer | undefined>(writes.length)
+  const answers = writes.map((): WriteAnswer | undefined => undefined)
   for (const row of rows) {
     if (row["tag"] !== "run") continue
     const ord = int(row["ord"])

@@ -22,6 +22,7 @@
 import { payload } from "./batch.ts"
 import type { Names } from "./names.ts"
 import { newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
+import { cutPart, foldedPart, retryPart } from "./commitTransitions.ts"
 import { at, clock, interval, ms, msUp } from "./rows.ts"
 
 /** What a batch contains; each shape is one prepared statement. */
@@ -157,22 +158,6 @@ records as materialized (
   join held h on h.ord = x.ord
 )`
 
-/** Where a retry of the run starts: the earliest failed record that goes. */
-const cutPart = (n: Names, shape: Shape): string => `
-cut as materialized (
-  select h.ord, h.run, coalesce(h.failed_position, greatest(
-    (select max(s.position) from ${n.steps} s where s.workflow_run_id = h.run
-      and s.status = 'failed')${
-        shape.records
-          ? `,
-    (select max(x.position) from records x where x.ord = h.ord and x.status = 'failed')`
-          : ""
-      }
-  )) as position
-  from held h
-  where h.kind = 'RetryRun'
-)`
-
 const writtenPart = (n: Names, shape: Shape): string => `
 due_records as materialized (
   select x.*, ${
@@ -221,35 +206,6 @@ written as (
   returning s.workflow_run_id, s.step_key
 )`
 
-const retryPart = (n: Names, shape: Shape): string => `
-removed as (
-  delete from ${n.steps} s
-  using cut k
-  where s.workflow_run_id = k.run
-    and (s.status = 'retrying' or (s.status = 'failed' and s.position >= k.position))${
-      shape.records
-        ? `
-    -- a backoff that becomes final in this statement is updated, not deleted: one row, one change
-    and not exists (
-      select 1 from due_records x where x.run = s.workflow_run_id and x.key = s.step_key
-    )`
-        : ""
-    }
-  returning s.workflow_run_id, s.step_key
-),
-unfixed as (
-  delete from ${n.timers} t
-  using removed x
-  where t.workflow_run_id = x.workflow_run_id and t.step_key = x.step_key
-),
-carried as (
-  update ${n.steps} s
-  set carried = true
-  from cut k
-  where s.workflow_run_id = k.run and s.status = 'completed' and s.position > k.position
-    and not s.carried
-)`
-
 const extrasPart = (n: Names, p: Positions, shape: Shape): string => `
 born as (
   insert into ${n.runs} (${newRunColumns})
@@ -295,97 +251,6 @@ undone as (
         and (x.status <> 'retrying' or x.attempts > s.compensation_attempts)))
 )`
 
-const releases = `('Park', 'HandBack', 'Settle', 'RetryRun', 'Pause')`
-
-const foldedPart = (n: Names): string => `
-wakes as materialized (
-  select h.parent_run_id as parent, count(*) as times
-  from held h
-  where h.kind = 'Settle' and h.parent_run_id is not null
-  group by h.parent_run_id
-),
-folded as materialized (
-  select h.run as workflow_run_id, h.was, h.compensating, h.deadline_at,
-    h.wake_counter + coalesce(k.times, 0) as wake_counter,
-    null::timestamptz as was_due, false as was_ready, h.cancel_requested_at,
-    h.kind, h.status, h.due, h.delay, h.codec, h.result, h.error, h.failed_position,
-    -- Parking compares the counter, with the wakes of this very statement (no lost wake-up).
-    h.kind = 'Park' and h.wake_counter + coalesce(k.times, 0) <> h.wakes as woken,
-    false as parked, c.at
-  from held h
-  cross join clock c
-  left join wakes k on k.parent = h.run
-  where h.kind is not null
-  union all
-  select p.workflow_run_id, p.status, p.compensating, p.deadline_at,
-    p.wake_counter + k.times,
-    p.due_at, p.ready, p.cancel_requested_at,
-    null, null, null, null, null, null, null, null,
-    false,
-    p.worker_id is null and p.status in ('sleeping', 'waiting', 'compensating'), c.at
-  from parents p
-  cross join clock c
-  join wakes k on k.parent = p.workflow_run_id
-  where p.completed_at is null
-    and p.workflow_run_id not in (select h.run from held h where h.kind is not null)
-),
-moved as (
-  select f.*,
-    case
-      when f.kind is null then case when f.parked then least(f.was_due, f.at) else f.was_due end
-      when f.kind = 'HandBack' or f.woken then f.at
-      when f.kind = 'Park' then least(
-        ${at("f.due")}, f.at + ${interval("f.delay")},
-        case when not f.compensating then f.deadline_at end
-      )
-      when f.kind = 'RetryRun' then case
-        when f.cancel_requested_at is not null then f.at
-        else least(f.at + ${interval("f.delay")}, f.deadline_at)
-      end
-    end as next_due
-  from folded f
-),
-changed as (
-  update ${n.runs} r
-  set wake_counter = m.wake_counter,
-    status = case
-      when m.kind is null then case
-        when m.parked and m.was <> 'compensating' then 'pending' else m.was end
-      when m.kind = 'Settle' then m.status
-      when m.kind = 'Pause' then 'paused'
-      when m.kind = 'Compensate' or m.was = 'compensating' then 'compensating'
-      when m.kind = 'Park' and not m.woken then m.status
-      else 'pending'
-    end,
-    compensating = r.compensating or coalesce(m.kind = 'Compensate', false),
-    worker_id = case when m.kind in ${releases} then null else r.worker_id end,
-    due_at = m.next_due,
-    ready = case
-      when m.kind is null then m.was_ready or m.parked
-      else coalesce(m.next_due <= m.at, false)
-    end,
-    crash_count = case when m.kind in ${releases} then 0 else r.crash_count end,
-    crashed_by = case when m.kind in ${releases} then '{}' else r.crashed_by end,
-    attempt = case when m.kind = 'RetryRun' then r.attempt + 1 else r.attempt end,
-    completed_at = case when m.kind = 'Settle' then m.at else r.completed_at end,
-    result_codec = case when m.kind = 'Settle' then m.codec else r.result_codec end,
-    result = case when m.kind = 'Settle' then ${payload("m.codec", "m.result")} else r.result end,
-    error = case
-      when m.kind = 'Settle' then coalesce(m.error, case when r.compensating then r.error end)
-      when m.kind = 'RetryRun' then m.error
-      when m.kind = 'Compensate' and not r.compensating then m.error
-      else r.error
-    end,
-    pause_reason = case
-      when m.kind = 'Pause' then m.error
-      when m.kind = 'Settle' then null
-      else r.pause_reason
-    end,
-    failed_position = case when m.kind = 'Settle' then m.failed_position else r.failed_position end
-  from moved m
-  where r.workflow_run_id = m.workflow_run_id
-)`
-
 const answerPart = (shape: Shape): string => {
   const answers = [
     `select 'run' as tag, h.ord, ${
@@ -403,9 +268,6 @@ const answerPart = (shape: Shape): string => {
 from held h
 cross join clock c${shape.transitions ? "\nleft join folded f on f.workflow_run_id = h.run" : ""}`,
   ]
-  const line = (tag: string, key: string, value: string, from: string) =>
-    `select '${tag}', h.ord, null, null, null, null, null, null, null, ${key}, ${value}
-from ${from}`
   if (shape.records) {
     answers.push(
       line(
@@ -434,3 +296,8 @@ from ${from}`
   }
   return answers.join("\nunion all\n")
 }
+
+/** One line about a part of a write. */
+const line = (tag: string, key: string, value: string, from: string) =>
+  `select '${tag}', h.ord, null, null, null, null, null, null, null, ${key}, ${value}
+from ${from}`

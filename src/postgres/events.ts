@@ -133,7 +133,10 @@ const sendStatement = (n: Names, deferred: boolean): string => `
  */
 export const tailEvents = (
   database: Database,
-): ((options: { readonly cursor: string | null; readonly limit: number }) => Effect.Effect<
+): ((options: {
+  readonly cursor: string | null
+  readonly limit: number
+}) => Effect.Effect<
   { readonly events: ReadonlyArray<EventRow>; readonly cursor: string },
   StoreError
 >) => {

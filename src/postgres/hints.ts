@@ -31,11 +31,7 @@ import { toStoreError } from "./sqlErrors.ts"
 export interface Listening {
   readonly listen: (
     channel: string,
-  ) => Effect.Effect<
-    Queue.Dequeue<{ readonly payload: string }, SqlError>,
-    SqlError,
-    Scope.Scope
-  >
+  ) => Effect.Effect<Queue.Dequeue<{ readonly payload: string }, SqlError>, SqlError, Scope.Scope>
 }
 
 const letters: ReadonlyArray<readonly [hint: Hint, letter: string]> = [

@@ -67,9 +67,7 @@ export const loadHistory = (
       const [run, key] = cursor
       page = yield* database.read("loadHistory", next, [known, run, key])
     }
-    return [...runs.values()].map(
-      (run): RunHistory => ({ ...sourcesOf(run), records: sorted(run.records), timers: run.timers }),
-    )
+    return [...runs.values()].map(historyOf)
   })
 }
 
@@ -248,10 +246,13 @@ const addRecords = (runs: Map<string, Collected>, page: ReadonlyArray<Row>): voi
 /** The key after which the next page begins; `undefined`: this was the last one. */
 const nextPage = (page: ReadonlyArray<Row>): readonly [run: string, key: string] | undefined => {
   let last: Row | undefined
-  for (const row of page) if (last === undefined || int(row["place"]) > int(last["place"])) last = row
+  for (const row of page)
+    if (last === undefined || int(row["place"]) > int(last["place"])) last = row
   if (last === undefined) return undefined
   const size = int(metaOf(last)["page_size"])
-  return page.length < size || size === pageRows ? [text(last["run"]), text(last["key"])] : undefined
+  return page.length < size || size === pageRows
+    ? [text(last["run"]), text(last["key"])]
+    : undefined
 }
 
 const sourcesOf = (run: Collected): RunSources => ({
@@ -261,6 +262,11 @@ const sourcesOf = (run: Collected): RunSources => ({
   children: run.children.toSorted((a, b) => byText(a.stepKey, b.stepKey)),
   events: run.events.toSorted((a, b) => a.eventId - b.eventId),
 })
+
+const historyOf = (run: Collected): RunHistory => {
+  const records = sorted(run.records)
+  return { ...sourcesOf(run), records, timers: run.timers }
+}
 
 /** By position; backoffs last. */
 const sorted = (records: ReadonlyArray<StepRecord>): ReadonlyArray<StepRecord> =>

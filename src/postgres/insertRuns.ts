@@ -29,7 +29,7 @@ export const insertRuns = (
   const insert = insertMissing(database)
   const find = findWinners(database)
   return Effect.fnUntraced(function* ({ runs, claimFor }) {
-    const answers = new Array<InsertAnswer | undefined>(runs.length)
+    const answers = runs.map((): InsertAnswer | undefined => undefined)
     let open = runs.map((run, index) => ({ run, index }))
     for (let round = 0; open.length > 0; round++) {
       if (round === maxRounds) {

@@ -85,13 +85,17 @@ const schemaVersion = (database: Database): Effect.Effect<number, StoreError> =>
   })
 }
 
+const executeOn =
+  (sql: SqlClient) =>
+  (text: string, parameters: ReadonlyArray<string> = []) =>
+    sql.unsafe<Record<string, unknown>>(text, parameters).unprepared
+
 const applyAll = (
   sql: SqlClient,
   { names }: Database,
 ): Effect.Effect<void, SqlError | SchemaTooNew> =>
   Effect.gen(function* () {
-    const execute = (text: string, parameters: ReadonlyArray<string> = []) =>
-      sql.unsafe<Record<string, unknown>>(text, parameters).unprepared
+    const execute = executeOn(sql)
     // Waiting for the lock is not a stuck statement.
     yield* execute("set local statement_timeout = 0")
     yield* execute("set local lock_timeout = 0")

@@ -82,38 +82,49 @@ export const makePoolClient = (
     })
   }).pipe(Effect.provide(Reactivity.layer))
 
-const ignore = (_: unknown): void => {}
+const ignore = (): void => {}
 
 /** A client of the pool, until the scope closes. Destroyed unless what it did ended well. */
 const checkout = (pool: PgPoolLike): Effect.Effect<PgPoolClientLike, SqlError, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.callback<PgPoolClientLike, SqlError>((resume) => {
+  Effect.uninterruptibleMask((restore) =>
+    Effect.suspend(() => {
+      let arrived: PgPoolClientLike | undefined
       let isWanted = true
-      pool.connect().then(
-        (client) => {
-          if (isWanted) resume(Effect.succeed(client))
-          else client.release()
-        },
-        (error: unknown) => resume(Effect.fail(toSqlError(error, "acquireConnection"))),
-      )
-      // It cannot be called off: a client that comes too late goes straight back.
-      return Effect.sync(() => {
-        isWanted = false
+      const waiting = Effect.callback<PgPoolClientLike, SqlError>((resume) => {
+        const onClient = (client: PgPoolClientLike): void => {
+          if (!isWanted) return client.release()
+          arrived = client
+          resume(Effect.succeed(client))
+        }
+        const onError = (error: unknown): void =>
+          resume(Effect.fail(toSqlError(error, "acquireConnection")))
+        void pool.connect().then(onClient, onError)
       })
-    }).pipe(
-      // A client that is in use and loses its session emits `error`, besides failing its query.
-      Effect.tap((client) => Effect.sync(() => client.on("error", ignore))),
-    ),
-    (client, exit) =>
-      Effect.sync(() => {
-        client.removeListener("error", ignore)
-        client.release(Exit.isFailure(exit) && !endedByServer(exit))
-      }),
-    { interruptible: true },
+      return restore(waiting).pipe(
+        // Waiting cannot be called off: a client that comes too late, or in the very moment of the
+        // interrupt, goes straight back.
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            isWanted = false
+            if (Exit.isFailure(exit)) arrived?.release()
+          }),
+        ),
+        Effect.tap((client) => {
+          // A client that is in use and loses its session emits `error`, besides failing its query.
+          client.on("error", ignore)
+          return Effect.addFinalizer((exit) =>
+            Effect.sync(() => {
+              client.removeListener("error", ignore)
+              client.release(Exit.isFailure(exit) && !leavesSession(exit))
+            }),
+          )
+        }),
+      )
+    }),
   )
 
 /** An ordinary error of a statement leaves the session in order. */
-const endedByServer = (exit: Exit.Failure<unknown, unknown>): boolean =>
+const leavesSession = (exit: Exit.Failure<unknown, unknown>): boolean =>
   exit.cause.reasons.every(
     (reason) =>
       reason._tag === "Fail" &&
@@ -150,10 +161,6 @@ const connectionOf = (client: PgPoolClientLike): Connection => {
       catch: (error) => toSqlError(error, "query"),
     })
   }
-  const transformed =
-    (transform: ((rows: ReadonlyArray<any>) => ReadonlyArray<any>) | undefined) =>
-    ({ rows }: { readonly rows: ReadonlyArray<any> }): ReadonlyArray<any> =>
-      transform === undefined ? rows : transform(rows)
   return {
     execute: (text, parameters, transform) =>
       Effect.map(run(text, parameters, { name: nameOf(text) }), transformed(transform)),
@@ -171,6 +178,11 @@ const connectionOf = (client: PgPoolClientLike): Connection => {
       Stream.fromIterableEffect(Effect.map(run(text, parameters, {}), transformed(transform))),
   }
 }
+
+const transformed =
+  (transform: ((rows: ReadonlyArray<any>) => ReadonlyArray<any>) | undefined) =>
+  ({ rows }: { readonly rows: ReadonlyArray<any> }): ReadonlyArray<any> =>
+    transform === undefined ? rows : transform(rows)
 
 /** `sql.json(x)` compiles to a parameter of the native driver. */
 const parameterOf = (value: unknown): unknown =>
@@ -212,7 +224,9 @@ const listenOn =
           Effect.gen(function* () {
             events.forEach(([event, listener]) => client.removeListener(event, listener))
             // The client goes back to the user's pool: without our subscription.
-            yield* Effect.ignore(connectionOf(client).executeUnprepared("UNLISTEN *", [], undefined))
+            yield* Effect.ignore(
+              connectionOf(client).executeUnprepared("UNLISTEN *", [], undefined),
+            )
             yield* Queue.shutdown(queue)
           }),
       )

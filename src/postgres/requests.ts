@@ -100,9 +100,7 @@ export const requestCancel = (
 /** `paused` → claimable again. */
 export const resumeRun = (
   database: Database,
-): ((
-  workflowRunId: string,
-) => Effect.Effect<"resumed" | "not-paused" | "unknown", StoreError>) => {
+): ((workflowRunId: string) => Effect.Effect<"resumed" | "not-paused" | "unknown", StoreError>) => {
   const n = database.names
   const statement = `
     with locked as materialized (
@@ -209,7 +207,9 @@ export const retryRun = (
       .write("retryRun", statement, [now, workflowRunId])
       .pipe(
         Effect.catchTag("StoreRejected", (error) =>
-          error.sqlState === "23505" ? Effect.succeed([{ answer: "not-retryable" }]) : Effect.fail(error),
+          error.sqlState === "23505"
+            ? Effect.succeed([{ answer: "not-retryable" }])
+            : Effect.fail(error),
         ),
       )
     return rows[0] === undefined

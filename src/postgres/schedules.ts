@@ -86,7 +86,9 @@ export const listSchedules = (
 
 export const dueSchedules = (
   database: Database,
-): ((options: { readonly limit: number }) => Effect.Effect<
+): ((options: {
+  readonly limit: number
+}) => Effect.Effect<
   { readonly now: number; readonly schedules: ReadonlyArray<ScheduleRow> },
   StoreError
 >) => {

@@ -75,7 +75,8 @@ const onPool = (
 describe("a client that renames columns", () => {
   it("changes neither the store's rows nor the keys inside payloads", () => {
     const snake = (text: string) => text.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-    const camel = (text: string) => text.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())
+    const camel = (text: string) =>
+      text.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())
     const client = PgClient.layer({
       url: Redacted.make(database.url),
       transformQueryNames: snake,
@@ -239,7 +240,9 @@ describe("a long history", () => {
       // 2 MB that do not compress
       const noise = () =>
         json(Array.from({ length: 60_000 }, () => Math.random().toString(36).slice(2)).join(""))
-      const large = Array.from({ length: 12 }, (_, n) => record(`s${n}`, n + 1, { result: noise() }))
+      const large = Array.from({ length: 12 }, (_, n) =>
+        record(`s${n}`, n + 1, { result: noise() }),
+      )
       yield* s.committed(claims[0]!, { records: small })
       yield* s.committed(claims[1]!, { records: large })
       const histories = yield* s.store.loadHistory([id(1), id(2)])
@@ -304,7 +307,9 @@ describe("errors", () => {
     onStore(rig, function* (s) {
       const broken = yield* refused(s, "{not json")
       assert.strictEqual(broken._tag, "StoreRejected")
-      yield* promise(() => rig.query(`alter database ${dbName()} set default_transaction_read_only = on`))
+      yield* promise(() =>
+        rig.query(`alter database ${dbName()} set default_transaction_read_only = on`),
+      )
       yield* promise(() =>
         rig.query(`select pg_terminate_backend(pid) from pg_stat_activity
           where datname = current_database() and pid <> pg_backend_pid()`),
@@ -314,7 +319,9 @@ describe("errors", () => {
       assert.strictEqual(readOnly._tag, "StoreUnavailable")
       assert.strictEqual(readOnly._tag === "StoreUnavailable" && readOnly.outcome, "not-applied")
       yield* promise(() => rig.query("set transaction_read_only = off"))
-      yield* promise(() => rig.query(`alter database ${dbName()} reset default_transaction_read_only`))
+      yield* promise(() =>
+        rig.query(`alter database ${dbName()} reset default_transaction_read_only`),
+      )
     }))
 
   it("name no value, and statements make no span", () => {
@@ -373,4 +380,3 @@ describe("hints", () => {
       assert.strictEqual(yield* Queue.take(hints), "settled")
     }))
 })
-

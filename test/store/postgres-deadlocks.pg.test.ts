@@ -67,7 +67,8 @@ it(`no deadlock in ${seconds} s of all verbs at once`, { timeout: (seconds + 60)
       assert.isAbove(verbs, 100)
     },
     { maxConnections: 8 },
-  ))
+  ),
+)
 
 let position = 0
 
@@ -85,7 +86,7 @@ const transitions = [
 /** One verb of a worker; answers what it may hold afterwards. */
 const step = (s: Fixture, n: number, held: Array<Claim>) =>
   Effect.gen(function* () {
-    const some = () => [...runs].sort(() => Math.random() - 0.5).slice(0, 1 + Math.random() * 4)
+    const some = () => runs.toSorted(() => Math.random() - 0.5).slice(0, 1 + Math.random() * 4)
     switch (Math.floor(Math.random() * 12)) {
       case 0:
       case 1:
@@ -96,7 +97,10 @@ const step = (s: Fixture, n: number, held: Array<Claim>) =>
       case 5: {
         const newest = [...new Map(held.map((claim) => [claim.workflowRunId, claim])).values()]
         const writes = newest.map((claim) =>
-          write(claim, { records: [record(`s${++position}`, position)], transition: pick(transitions) }),
+          write(claim, {
+            records: [record(`s${++position}`, position)],
+            transition: pick(transitions),
+          }),
         )
         const answers = yield* s.store.commit(writes)
         return newest.filter(

@@ -18,7 +18,6 @@ import {
   record,
   registration,
   settle,
-
   workerId,
   write,
 } from "./conformanceFixture.ts"
@@ -49,7 +48,7 @@ afterEach(() => rig.other.end())
 
 type Body = (s: Fixture) => Generator<Effect.Effect<any, any, any>, void, any>
 
-const test = (name: string, body: Body) => it(name, () => onStore(rig, body))
+const test = (title: string, body: Body) => it(`${title}`, () => onStore(rig, body))
 
 const promise = (run: () => Promise<unknown>) => Effect.promise(run)
 
@@ -59,7 +58,9 @@ describe("a batch and the sweep", () => {
   test("a batch that is committing keeps its run: the sweep passes it by", function* (s) {
     const claim = yield* s.hold(yield* s.worker(1), 1)
     yield* promise(() => closeGate(rig))
-    const commit = yield* Effect.forkChild(s.commit(write(claim, { records: [record("pause", 1)] })))
+    const commit = yield* Effect.forkChild(
+      s.commit(write(claim, { records: [record("pause", 1)] })),
+    )
     yield* promise(() => atGate(rig))
     rig.clock.now += leaseMs
     assert.strictEqual(yield* s.store.sweep({ limit: 10 }), 0)
@@ -103,7 +104,9 @@ describe("a batch and the sweep", () => {
   test("a release while a batch commits releases nothing", function* (s) {
     const claim = yield* s.hold(yield* s.worker(1), 1)
     yield* promise(() => closeGate(rig))
-    const commit = yield* Effect.forkChild(s.commit(write(claim, { records: [record("pause", 1)] })))
+    const commit = yield* Effect.forkChild(
+      s.commit(write(claim, { records: [record("pause", 1)] })),
+    )
     yield* promise(() => atGate(rig))
     assert.strictEqual(yield* s.store.releaseClaims([claim]), 0)
     yield* promise(() => openGate(rig))
@@ -277,9 +280,7 @@ describe("waiting verbs", () => {
     yield* promise(() => lockRuns(rig, id(1)))
     const cancel = yield* Effect.forkChild(s.cancel(1))
     yield* promise(() => waiting(rig))
-    yield* promise(() =>
-      rig.query("update workflow_runs set worker_id = null, status = 'waiting'"),
-    )
+    yield* promise(() => rig.query("update workflow_runs set worker_id = null, status = 'waiting'"))
     yield* promise(() => rig.query("commit"))
     assert.strictEqual(yield* Fiber.join(cancel), "requested")
     assert.isNotNull((yield* s.claimOnly(a, 1)).cancelRequest)
@@ -368,4 +369,3 @@ const stopClaimsOf = async (r: Rig, run: string): Promise<void> => {
   await r.query(`create trigger stop before update on workflow_runs
     for each row when (new.workflow_run_id = '${run}') execute function stop_here()`)
 }
-

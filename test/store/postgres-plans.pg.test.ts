@@ -54,7 +54,10 @@ const nodes = (plan: Plan): ReadonlyArray<Plan> => [plan, ...(plan.Plans ?? []).
 const explain = async (statement: string, parameters: Array<unknown>): Promise<Plan> => {
   await rig.query("begin")
   try {
-    const [row] = await rig.query(`explain (analyze, buffers, format json) ${statement}`, parameters)
+    const [row] = await rig.query(
+      `explain (analyze, buffers, format json) ${statement}`,
+      parameters,
+    )
     return row["QUERY PLAN"][0].Plan
   } finally {
     await rig.query("rollback")
@@ -111,4 +114,3 @@ for (const state of ["never analyzed", "analyzed"]) {
     })
   })
 }
-

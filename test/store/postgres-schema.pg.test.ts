@@ -67,24 +67,31 @@ describe("migrate", () => {
       children.map((child) => new Promise((resolve) => child.once("message", resolve))),
     )
     for (const child of children) child.send("go")
-    assert.deepStrictEqual(await Promise.all(ended), children.map(() => 0))
+    assert.deepStrictEqual(
+      await Promise.all(ended),
+      children.map(() => 0),
+    )
     assert.strictEqual((await versions("storm")).length, 1)
   }, 120_000)
 
   it("again does nothing, and needs no right to create", async () => {
     await succeeds("twice", (s) => s.migrate)
     const before = await versions("twice")
-    await client.query("drop role if exists flowly_reader")
-    await client.query("create role flowly_reader login")
+    // roles belong to the whole server: other test runs have theirs
+    const role = `flowly_dml_${process.pid}_${Date.now()}`
+    await client.query(`create role ${role} login password 'dml'`)
     try {
       await client.query("revoke create on schema public from public")
-      await client.query("grant usage on schema twice to flowly_reader")
-      await client.query("grant select, insert, update, delete on all tables in schema twice to flowly_reader")
+      await client.query(`grant usage on schema twice to ${role}`)
+      await client.query(
+        `grant select, insert, update, delete on all tables in schema twice to ${role}`,
+      )
       const url = new URL(database.url)
-      url.username = "flowly_reader"
+      url.username = role
+      url.password = "dml"
       await succeeds("twice", (s) => Effect.andThen(s.migrate, s.listSchedules), url.href)
     } finally {
-      await client.query("drop owned by flowly_reader; drop role flowly_reader")
+      await client.query(`drop owned by ${role}; drop role ${role}`)
     }
     assert.deepStrictEqual(await versions("twice"), before)
   })

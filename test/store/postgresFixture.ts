@@ -103,10 +103,9 @@ const until = async (isTrue: () => Promise<boolean>): Promise<void> => {
 /** Locks rows of runs on the second connection until `unlock`. */
 export const lockRuns = async (rig: Rig, ...ids: ReadonlyArray<string>): Promise<void> => {
   await rig.query("begin")
-  await rig.query(
-    "select 1 from workflow_runs where workflow_run_id = any($1) for no key update",
-    [ids],
-  )
+  await rig.query("select 1 from workflow_runs where workflow_run_id = any($1) for no key update", [
+    ids,
+  ])
 }
 
 export const unlock = (rig: Rig) => rig.query("rollback")
@@ -157,7 +156,7 @@ export const startProxy = async (url: string): Promise<Proxy> => {
     })
     upstream.on("data", (data) => {
       if (!doomed) client.write(data)
-      else client.destroy(), upstream.destroy()
+      else for (const socket of [client, upstream]) socket.destroy()
     })
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
