@@ -86,7 +86,10 @@ export const perform = (
 ): Effect.Effect<Encoded | null, OperationFailed, WorkflowRun> =>
   Effect.flatMap(WorkflowRun, ({ execution }) =>
     Effect.suspend(() => {
-      if (execution.mode === "stopped" || execution.mode === "ending") return Effect.interrupt
+      if (execution.mode === "stopped" || execution.mode === "ending") {
+        execution.askedLate()
+        return Effect.interrupt
+      }
       return Effect.callback<Encoded | null, OperationFailed>((resume) => {
         const issued = execution.issue(operation, ({ outcome, position }) =>
           resume(

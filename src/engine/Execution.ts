@@ -110,6 +110,8 @@ export interface ExecutionEnv {
   readonly refreshSources: () => void
   readonly cancelChildren: (workflowRunIds: ReadonlyArray<string>) => Effect.Effect<void>
   /** The trust deadline has not passed: asked synchronously before each step body. */
+  /** The run has parked, and its body asked for more after so long at rest: it was too soon. */
+  readonly parkedTooSoon: (restedMs: number) => void
   readonly leaseTrusted: () => boolean
   readonly monotonicMs: () => number
   readonly random: () => number
@@ -225,6 +227,8 @@ export interface Execution {
   /** Something changed: look again what can be delivered, started, parked or concluded. */
   readonly progress: () => void
   readonly stop: (end: ExecutionEnd) => void
+  /** The body asked for an operation after its execution had stopped. */
+  readonly askedLate: () => void
   readonly noteAnswer: (answer: RunSignals & { readonly now?: number }) => void
 }
 
@@ -303,6 +307,9 @@ export const startExecution = (options: {
   let calm: Fiber.Fiber<void> | null = null
   /** What we waited for in vain. */
   let calmOver: string | null = null
+  /** Since when the body of the parked run was at rest, by the real clock. */
+  let parkedSince: number | null = null
+  let restingSince = 0
   let handBackRequested = false
   let abandonBody: (() => void) | null = null
   let storeBase = history?.now ?? run.startedAt
@@ -495,6 +502,12 @@ export const startExecution = (options: {
       execution.mode = "stopped"
       shutDown()
       options.onEnd(end)
+    },
+
+    askedLate: () => {
+      if (parkedSince === null) return
+      env.parkedTooSoon(realMonotonicMs() - parkedSince)
+      parkedSince = null
     },
 
     noteAnswer: (answer) => {
@@ -790,7 +803,9 @@ export const startExecution = (options: {
       return
     }
     // beside the wait, pure asynchronous work may be under way, with operations behind it
+    if (calm === null && calmOver !== parking) restingSince = realMonotonicMs()
     unlessIssued(parking, parkGraceMs, () => {
+      parkedSince = restingSince
       execution.finish(
         {
           _tag: "Park",
@@ -895,6 +910,9 @@ export const startExecution = (options: {
   }
   return handle
 }
+
+const realMonotonicMs = (): number =>
+  Number(Clock.Clock.defaultValue().monotonicTimeNanosUnsafe()) / 1e6
 
 /** What may still come is work of this process: it takes real time, also under a test's clock. */
 const inRealTime = (millis: number, turns: number): Effect.Effect<void> =>

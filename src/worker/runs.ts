@@ -106,6 +106,8 @@ export const makeRuns = (options: RunsOptions): Runs => {
   const { store, journal, fork } = options
   const entries = new Map<string, Entry>()
   const stale = new Set<string>()
+  /** Of workflows whose runs have parked too soon: how long their bodies must have been at rest. */
+  const graces = new Map<string, number>()
   let handingBack = false
 
   const remove = (entry: Entry) => {
@@ -114,6 +116,26 @@ export const makeRuns = (options: RunsOptions): Runs => {
     }
     options.onFreed()
   }
+
+  /**
+   * Wakes a run that parked while its body was still at work: what that work leads to would else wait
+   * for the wake of something else, perhaps for ever. An event that nobody waits for does it.
+   */
+  const wakeAgain = ({ workflowRunId, token }: Claim) =>
+    store
+      .sendEvents([
+        {
+          workflowRunId,
+          name: "flowly:parked-too-soon",
+          payload: { codec: "json", json: "null" },
+          id: `flowly:parked-too-soon:${token}`,
+        },
+      ])
+      .pipe(
+        Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
+        Effect.ignore,
+        Effect.andThen(Effect.sync(() => journal.hints.send("work"))),
+      )
 
   const begin = (entry: Entry, history: RunHistory | null) => {
     const { run, claim } = entry
@@ -134,8 +156,9 @@ export const makeRuns = (options: RunsOptions): Runs => {
       workflow: run.workflow,
       attempt: run.attempt,
     }
+    const parkGraceMs = Math.max(options.limits.parkGraceMs, graces.get(run.workflow) ?? 0)
     const env: ExecutionEnv = {
-      limits: options.limits,
+      limits: { ...options.limits, parkGraceMs },
       fork,
       append: (fragment) => journal.append(claim, fragment),
       refreshSignals: options.wantSignals,
@@ -160,6 +183,11 @@ export const makeRuns = (options: RunsOptions): Runs => {
             }),
           ),
         ),
+      parkedTooSoon: (restedMs) => {
+        // pure asynchronous work took longer than we waited: go on with it, and wait longer from now
+        graces.set(run.workflow, Math.min(Math.max(restedMs * 2, parkGraceMs * 2), maxParkGraceMs))
+        fork(wakeAgain(claim))
+      },
       leaseTrusted: options.leaseTrusted,
       monotonicMs: options.monotonicMs,
       random: options.random,
@@ -344,6 +372,9 @@ export const makeRuns = (options: RunsOptions): Runs => {
     },
   }
 }
+
+/** Longer pure work beside an open wait is done again and again, until it happens to be faster. */
+const maxParkGraceMs = 60_000
 
 const storeRetry = Schedule.min([
   Schedule.exponential("50 millis"),

@@ -2,8 +2,8 @@
  * Runs programs to their end, remembers the store after each commit, goes back to each of these
  * moments as after a crash, and compares what follows.
  *
- * A moment is a copy of the store right after a claim, an insert or a commit: exactly what a process
- * leaves behind that dies between that commit and the next. Going on from it means: the claims of
+ * A moment is a copy of the store right after an insert or a commit: exactly what a process leaves
+ * behind that dies between that commit and the next. Going on from it means: the claims of
  * the dead worker are released, and a new engine runs the same code over that copy.
  */
 import { inspect, isDeepStrictEqual } from "node:util"
@@ -124,8 +124,9 @@ export interface Running {
 }
 
 const defaultLimits: Partial<ExecutionLimits> = {
-  // real seconds: pure asynchronous work is not sped up
-  divergenceGraceMs: 5000 * speed,
+  // of real time, as both graces
+  divergenceGraceMs: 5000,
+  parkGraceMs: 10,
   shortWaitMs: 600,
   drainMs: 5000,
 }
@@ -256,12 +257,10 @@ const recording = (
   { store }: MemoryStore.Handle,
   changed: () => void,
 ): WorkflowStore["Service"] => {
-  const after = <A, E>(effect: Effect.Effect<A, E>, matters: (answer: A) => boolean = () => true) =>
-    Effect.tap(effect, (answer) => Effect.sync(() => (matters(answer) ? changed() : undefined)))
+  const after = <A, E>(effect: Effect.Effect<A, E>) => Effect.tap(effect, Effect.sync(changed))
   return {
     ...store,
     insertRuns: (options) => after(store.insertRuns(options)),
-    claimRuns: (options) => after(store.claimRuns(options), (runs) => runs.length > 0),
     commit: (writes) => after(store.commit(writes)),
   }
 }
