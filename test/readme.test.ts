@@ -12,7 +12,9 @@ afterAll(remove)
 describe("README.md", () => {
   it("has programs, and says of each how it is run", () => {
     expect(programs.length).toBeGreaterThanOrEqual(5)
-    const unknown = programs.filter(({ info }) => !/^(postgres|memory|context=\w+)$/.test(info))
+    const unknown = programs.filter(
+      ({ info }) => !/^(postgres|embedded|memory|context=\w+)$/.test(info),
+    )
     expect(unknown).toEqual([])
     const languages = new Set(blocks.map((block) => block.language))
     expect(languages).toEqual(new Set(["ts", "sh", "sql", "mermaid"]))
@@ -28,12 +30,13 @@ describe("README.md", () => {
     expect(output).toBe("")
   })
 
+  const needsServer = /^(postgres|embedded)$/ // those run in readme.pg.test.ts
   const expected: Readonly<Record<string, RegExp>> = {
     "context=body": /^\{"rate":1,"total":4,"answer":"no answer"\}\npriced\n$/,
     "context=engine": /was cancelled: changed my mind[\s\S]*IdempotencyConflict\n$/,
     memory: /a trial ends after thirty days/,
   }
-  for (const block of programs.filter(({ info }) => info !== "postgres")) {
+  for (const block of programs.filter(({ info }) => !needsServer.test(info))) {
     it(`runs its program of line ${block.line} (${block.info})`, { timeout: 60_000 }, async () => {
       const { code, output } = await runProgram(path.join(folder, fileOf(block)))
       expect(output).toMatch(expected[block.info] ?? /^$/)

@@ -1,7 +1,8 @@
 /**
  * The code of README.md as programs. What stands behind `ts` on the fence says how to run a block:
  *
- * - `postgres`: a whole program, with DATABASE_URL set; `memory`: one that needs no database.
+ * - `postgres`: a whole program, with DATABASE_URL set; `memory`: one that needs no database;
+ *   `embedded`: one that starts a server itself.
  * - `context=NAME`: lines of a program, whose rest is below.
  */
 import { spawn } from "node:child_process"
