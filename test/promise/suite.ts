@@ -4,6 +4,7 @@ import type { Backend } from "./rig.ts"
 import { bodySuite } from "./suiteBody.ts"
 import { childrenSuite } from "./suiteChildren.ts"
 import { endingsSuite } from "./suiteEndings.ts"
+import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
 import { observeSuite } from "./suiteObserve.ts"
 import { triggerSuite } from "./suiteTrigger.ts"
@@ -15,6 +16,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
+  describe(`${backend.name}: cron`, () => cronSuite(backend))
   describe(`${backend.name}: engine`, () => engineSuite(backend))
   describe(`${backend.name}: values`, () => valuesSuite(backend))
 }
