@@ -230,6 +230,33 @@ export const endingsSuite = (backend: Backend): void => {
       expect(await handle.status()).toMatchObject({ status: "completed", result: 1 })
     })
 
+    it("stands, though a deaf step completes after it", async () => {
+      const started = Promise.withResolvers<void>()
+      const release = Promise.withResolvers<void>()
+      const ended = Promise.withResolvers<void>()
+      const workflow = defineWorkflow(rig.name("deaf"), async (ctx) => {
+        await ctx.step("deaf", async () => {
+          started.resolve()
+          await release.promise
+          ended.resolve()
+          return "too late"
+        })
+        return "completed"
+      })
+      const engine = await rig.started([workflow])
+      const handle = await engine.trigger(workflow, { timeoutMs: 100 })
+      await started.promise
+      expect((await refusal(handle.result())).details["status"]).toBe("failed")
+      release.resolve()
+      await ended.promise
+      await engine.stop()
+      const other = rig.engine([workflow])
+      expect(await other.getStatus(handle.workflowRunId)).toMatchObject({
+        status: "failed",
+        error: { code: "RunTimedOut" },
+      })
+    })
+
     it("of a child fails the child alone", async () => {
       const child = defineWorkflow(rig.name("slow"), (ctx) => ctx.sleep("long", "1 day"))
       const parent = defineWorkflow(rig.name("parent"), (ctx) =>
@@ -297,6 +324,22 @@ export const endingsSuite = (backend: Backend): void => {
       expect(ran.filter((name) => name === "charge")).toHaveLength(2)
       expect(await engine.getDeadLetterRuns({ workflow: workflow.name })).toEqual([])
       expect(await handle.status()).toMatchObject({ status: "completed", attempt: 2 })
+    })
+
+    it("record a step that succeeds after it had failed: replay does not run it again", async () => {
+      const gate = makeGate()
+      let ran = 0
+      const workflow = defineWorkflow(rig.name("failed, then well"), async (ctx) => {
+        const value = await ctx.step("flaky", () => {
+          if (++ran === 1) throw new Error("first")
+          return ran
+        })
+        await ctx.step("gate", gate.step)
+        return value
+      })
+      const { handle } = await rig.replay(workflow, gate, { maxAttempts: 2 })
+      expect(await handle.result()).toBe(2)
+      expect(ran).toBe(2)
     })
 
     it("retry what failed, though a later failure was caught", async () => {
