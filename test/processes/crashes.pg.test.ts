@@ -24,7 +24,7 @@ const killed = async (place: Place, { dieAt, haltAt, trigger, killWhen }: Given)
     await killWhen(run)
     first.signal("SIGKILL")
   }
-  expect(await first.exited).toEqual({ code: null, signal: "SIGKILL" })
+  expect(await first.exit()).toEqual({ code: null, signal: "SIGKILL" })
   const before = await place.did(run)
   await second.call("start")
   return { run, before }

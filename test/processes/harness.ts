@@ -69,6 +69,8 @@ export interface Exit {
 export interface Process {
   readonly pid: number
   readonly exited: Promise<Exit>
+  /** Waits for its end, which must come soon. */
+  readonly exit: () => Promise<Exit>
   readonly hasExited: () => boolean
   /** Resolves when the point is passed, or was. */
   readonly passed: (point: string) => Promise<void>
@@ -171,7 +173,8 @@ class Processes {
     await when("being ready", () => isReady)
     return {
       pid: child.pid ?? -1,
-      exited: within(`the end of process ${child.pid}`, exited),
+      exited,
+      exit: () => within(`the end of process ${child.pid}`, exited),
       hasExited: () => gone,
       logs,
       passed: (point) => when(`passing "${point}"`, () => points.has(point)),

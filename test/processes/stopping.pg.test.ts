@@ -23,7 +23,7 @@ const two = async (place: Place, config: Parameters<Place["spawn"]>[0] = {}) => 
 /** What a supervisor does: SIGTERM, and wait. */
 const terminate = async (process: Process) => {
   process.signal("SIGTERM")
-  expect(await within("the end after SIGTERM", process.exited, soonMs)).toEqual({
+  expect(await within("the end after SIGTERM", process.exit(), soonMs)).toEqual({
     code: 0,
     signal: null,
   })
