@@ -110,7 +110,7 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
     const used = (uses.get(name) ?? 0) + 1
     uses.set(name, used)
     const key = used === 1 ? name : `${name}#${used}`
-    return asked.then(
+    const heard = asked.then(
       (value) => {
         execution.seen.push(`${key} completed`)
         return value
@@ -120,6 +120,9 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
         throw error
       },
     )
+    // a body may not await it
+    heard.catch(() => undefined)
+    return heard
   }
   const observed = <T>(options: StepOptions<T>): StepOptions<T> => ({
     ...options,
