@@ -480,6 +480,8 @@ export class DurableEngine {
     const running = this.#open()
     await this.#built(running)
     if (options?.checkSchema !== false) await this.#ready(running)
+    // it may have been stopped meanwhile: its runtime runs nothing any more
+    if (this.#stopping !== null) throw engineStopped()
     return toPromise(running.runtime.runPromiseExit(effect))
   }
 
@@ -487,8 +489,9 @@ export class DurableEngine {
   async #built(running: Running): Promise<void> {
     if (running.runtime.cachedContext !== undefined) return
     const exit = await Effect.runPromiseExit(running.runtime.contextEffect)
+    if (this.#stopping !== null) throw engineStopped()
     if (Exit.isSuccess(exit)) return
-    if (this.#running === running && this.#stopping === null) {
+    if (this.#running === running) {
       this.#running = null
       await running.runtime.dispose()
     }
@@ -497,6 +500,7 @@ export class DurableEngine {
 
   /** Once: a table that is not there is told as what it is, before the first statement fails. */
   #ready(running: Running): Promise<void> {
+    if (this.#stopping !== null) throw engineStopped()
     running.ready ??= toPromise(
       running.runtime.runPromiseExit(
         Effect.flatMap(Engine, (engine) => engine.store.verify({ worker: false, listen: false })),

@@ -278,6 +278,30 @@ export const engineSuite = (backend: Backend): void => {
       expect(thrown(() => engine.onAny(() => undefined)).code).toBe("EngineStopped")
     })
 
+    it("a call that is under way when the engine stops ends well, or says that it was stopped", async () => {
+      const engines = [rig.engine([noop]), await rig.started([noop])]
+      for (const engine of engines) {
+        const calls = [
+          engine.trigger(noop),
+          engine.getStatus("019a0000-0000-7000-8000-000000000000"),
+          engine.schedule(noop, { cron: "@yearly" }),
+          engine.getDeadLetterRuns(),
+          engine.start(),
+          engine.healthCheck(),
+        ].map((call) =>
+          call.then(
+            () => "well",
+            (error: { code?: string }) => error.code ?? error,
+          ),
+        )
+        await engine.stop()
+        for (const answer of await Promise.all(calls)) {
+          expect(["well", "EngineStopped"]).toContain(answer)
+        }
+      }
+      await rig.engine([noop]).unschedule("noop")
+    })
+
     it("a result that is waited for when the engine stops is refused, not forgotten", async () => {
       const workflow = defineWorkflow(rig.name("waits"), (ctx) => ctx.sleep("long", "1 day"))
       const engine = await rig.started([workflow])
