@@ -1,0 +1,260 @@
+/**
+ * Corners of an execution that a prefix test would meet only by luck.
+ */
+import { setTimeout as delay } from "node:timers/promises"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { describe, expect, it } from "vitest"
+import { anyValue } from "../../src/engine/values.ts"
+import * as Event from "../../src/Event.ts"
+import * as MemoryStore from "../../src/MemoryStore.ts"
+import { defineWorkflow } from "../../src/promise/workflow.ts"
+import * as Sleep from "../../src/Sleep.ts"
+import * as Step from "../../src/Step.ts"
+import * as Workflow from "../../src/Workflow.ts"
+import type { WorkflowRun } from "../../src/WorkflowRun.ts"
+import type { RunWrite, WorkflowStore } from "../../src/WorkflowStore.ts"
+import {
+  atFastClock,
+  goOn,
+  program,
+  record,
+  recordsOf,
+  settled,
+  start,
+  startEngine,
+  watched,
+} from "./replay.ts"
+import { World } from "./world.ts"
+
+const called = (name: string) => defineWorkflow<any, any>(name, () => undefined)
+
+const effectLayer = (name: string, body: Effect.Effect<unknown, unknown, WorkflowRun>) =>
+  Workflow.register({
+    name,
+    version: null,
+    payload: anyValue,
+    success: anyValue,
+    error: null,
+    body: () => body,
+  })
+
+/** Runs one body of the Effect API to its end. */
+const runEffect = async (
+  body: Effect.Effect<unknown, unknown, WorkflowRun>,
+  around: (store: WorkflowStore["Service"]) => WorkflowStore["Service"] = (store) => store,
+  meanwhile: (handle: MemoryStore.Handle, workflowRunId: string) => void = () => undefined,
+) => {
+  const handle = MemoryStore.makeUnsafe()
+  const engine = await startEngine(around(handle.store), [effectLayer("main", body)])
+  try {
+    const given = { main: "main", input: undefined, maxAttempts: undefined }
+    const workflowRunId = await start(engine, given)
+    meanwhile(handle, workflowRunId)
+    return { end: await settled(handle, workflowRunId, 10_000), handle, workflowRunId }
+  } finally {
+    await engine.stop()
+  }
+}
+
+/** A store whose commits take a while, where `slow` says so. */
+const slowly =
+  (slow: (write: RunWrite) => boolean) =>
+  (store: WorkflowStore["Service"]): WorkflowStore["Service"] => ({
+    ...store,
+    commit: (writes) =>
+      writes.some(slow)
+        ? Effect.andThen(
+            Effect.promise(() => delay(40)),
+            store.commit(writes),
+          )
+        : store.commit(writes),
+  })
+
+describe("pure asynchronous work", () => {
+  it("goes on beside a wait that is open for long, though the run has parked", async () => {
+    const before = performance.now()
+    const { end } = await record(
+      program("loser", async ({ ctx }) => {
+        const winner = await Promise.race([
+          ctx.step("quick", () => "quick"),
+          ctx.sleep("limit", "30 days").then(() => "late"),
+        ])
+        await delay(120)
+        return [winner, await ctx.step("behind", () => "behind")]
+      }),
+      { parkGraceMs: 5 },
+    )
+    expect([end.status, end.result]).toEqual(["completed", ["quick", "behind"]])
+    expect(performance.now() - before).toBeLessThan(15_000)
+  })
+
+  it("that has won a race wins it again, though the loser was recorded meanwhile", async () => {
+    const given = program("won behind work", async ({ ctx, note }) => {
+      const winner = await Promise.race([
+        ctx.step("a", () => "a").then((value) => delay(10, value)),
+        ctx.step("b", () => delay(150, "b")),
+      ])
+      note("race", winner)
+      await ctx.step(`behind ${winner}`, () => delay(300))
+      return [winner, await ctx.step("end", () => delay(50, "end"))]
+    })
+    const first = await record(given)
+    expect(first.end.result).toEqual(["a", "end"])
+    const keys = (index: number) =>
+      recordsOf(first.moments[index]?.handle ?? MemoryStore.makeUnsafe(), first.workflowRunId).map(
+        (one) => one.stepKey,
+      )
+    const index = first.moments.findIndex((_, at) => keys(at).length === 3)
+    expect(keys(index)).toEqual(["a", "b", "behind a"])
+    const moment = first.moments[index]
+    if (moment === undefined) throw new Error("there is no such moment")
+    const end = await goOn(moment, first.workflowRunId, given.code)
+    expect([end.status, end.result]).toEqual(["completed", ["a", "end"]])
+    expect(moment.world.ran).toEqual(["end"])
+  })
+
+  it("is not taken for changed code because the event loop was blocked", async () => {
+    const blocked = () =>
+      new Promise<void>((resolve) => {
+        setImmediate(() => {
+          const until = performance.now() + 300
+          while (performance.now() < until);
+          setImmediate(resolve)
+        })
+      })
+    const given = program("blocked", async ({ ctx }) => {
+      await ctx.step("a", () => 1)
+      await blocked()
+      await ctx.step("b", () => 2)
+      return ctx.step("c", () => "end")
+    })
+    const first = await record(given)
+    const moment = first.moments.find(
+      ({ handle }) => recordsOf(handle, first.workflowRunId).length === 2,
+    )
+    if (moment === undefined) throw new Error("there is no such moment")
+    const limits = { divergenceGraceMs: 100 }
+    const end = await goOn(moment, first.workflowRunId, given.code, limits)
+    expect([end.status, end.result]).toEqual(["completed", "end"])
+  })
+})
+
+describe("a branch that was interrupted", () => {
+  it("does not try its step again", async () => {
+    let tries = 0
+    const { end } = await runEffect(
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(
+          Step.make("hopeless", {
+            run: Effect.sync(() => {
+              tries++
+              throw new Error("no")
+            }),
+            retry: { maxAttempts: 100, initialDelayMs: 400, backoff: "fixed" },
+          }),
+        )
+        yield* Sleep.make("nap", "100 millis")
+        yield* Fiber.interrupt(fiber)
+        const before = tries
+        yield* Step.make("wait", { run: Effect.promise(() => delay(100)) })
+        return [before, tries]
+      }),
+    )
+    const [before, now] = end.result as [number, number]
+    expect(end.status).toBe("completed")
+    expect(now).toBe(before)
+  })
+
+  it("takes no event", async () => {
+    const { end } = await runEffect(
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Event.wait<string>("news"))
+        yield* Sleep.make("nap", "100 millis")
+        yield* Fiber.interrupt(fiber)
+        yield* Sleep.make("another nap", "2 seconds")
+        return Option.getOrNull(yield* Event.wait<string>("news", { timeout: "10 seconds" }))
+      }),
+      (store) => store,
+      (handle, workflowRunId) => {
+        const payload = { codec: "json" as const, json: `"hello"` }
+        setTimeout(() => {
+          atFastClock(handle.store.sendEvents([{ workflowRunId, name: "news", payload, id: null }]))
+        }, 60)
+      },
+    )
+    expect([end.status, end.result]).toEqual(["completed", "hello"])
+  })
+})
+
+describe("an event", () => {
+  it("is given to one wait, also while its record is on its way to the store", async () => {
+    const wait = Effect.map(
+      Event.wait<string>("news", { timeout: "8 seconds" }),
+      Option.getOrElse(() => "nothing"),
+    )
+    const { end } = await runEffect(
+      Effect.all([wait, wait], { concurrency: "unbounded" }),
+      slowly(({ records }) => records.some((one) => one.eventId !== null)),
+      (handle, workflowRunId) => {
+        const send = (name: string) =>
+          atFastClock(
+            handle.store.sendEvents([
+              { workflowRunId, name, payload: { codec: "json", json: `"hello"` }, id: null },
+            ]),
+          )
+        setTimeout(() => send("news"), 20)
+        // the sources are read again before the record of the first event is there
+        for (const ms of [30, 35, 40, 45, 50]) setTimeout(() => send("other"), ms)
+      },
+    )
+    expect([end.status, end.result]).toEqual(["completed", ["hello", "nothing"]])
+  })
+})
+
+describe("a step", () => {
+  it("that interrupts itself has failed", async () => {
+    const { end } = await runEffect(Step.make("self", { run: Effect.interrupt }))
+    expect(end.status).toBe("failed")
+  })
+})
+
+describe("a run that fails", () => {
+  it("cancels a child whose insert was on its way", async () => {
+    const handle = MemoryStore.makeUnsafe()
+    const world = new World(handle)
+    const given = program(
+      "parent",
+      async ({ ctx }) => {
+        await ctx.step("a", () => 1)
+        await Promise.all([
+          ctx.workflow(called("endless")),
+          ctx.sideEffect("fails", () => Promise.reject(new Error("no"))),
+        ])
+      },
+      {
+        children: [
+          (services) => watched("endless", services, ({ ctx }) => ctx.sleep("for ever", "1 year")),
+        ],
+      },
+    )
+    const engine = await startEngine(
+      slowly(({ children }) => children.length > 0)(handle.store),
+      given.code(world),
+    )
+    try {
+      const workflowRunId = await start(engine, given)
+      expect((await settled(handle, workflowRunId)).status).toBe("failed")
+      const children = handle.inspect().runs.filter((row) => row.parent !== null)
+      expect(children.map((row) => row.status)).not.toContain("completed")
+      for (const row of children) {
+        const child = await settled(handle, row.workflowRunId, 5000)
+        expect(child.status).toBe("cancelled")
+      }
+      expect(children.length).toBe(1)
+    } finally {
+      await engine.stop()
+    }
+  })
+})
