@@ -49,7 +49,8 @@ describe("the failure that an attempt removes", () => {
         return await ctx.step("shaky", () => world.fails("shaky", 1))
       } catch (error) {
         await ctx.step("log it", fail("no log")).catch(() => undefined)
-        throw new Error("outer", { cause: new Error("middle", { cause: error }) })
+        const middle = new Error("middle", { cause: error })
+        throw Object.assign(new Error("outer"), { cause: middle })
       }
     })
     expect([end.status, end.row.attempt]).toEqual(["completed", 2])
