@@ -35,6 +35,8 @@ class Inventory extends Context.Service<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       yield* sql`create table if not exists stock (item text primary key, pieces integer not null)`
+      yield* sql`create table if not exists orders
+        (id uuid primary key, item text not null, quantity integer not null check (quantity > 0))`
       yield* sql`insert into stock values ('chair', 10) on conflict (item) do update set pieces = 10`
       return Inventory.of({
         take: Effect.fnUntraced(function* (item, quantity) {
@@ -92,17 +94,25 @@ const Routes = HttpRouter.addAll([
     Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
       const order = yield* HttpServerRequest.schemaBodyJson(Order)
-      const { workflowRunId } = yield* Workflow.trigger(PlaceOrder, order, {
-        idempotencyKey: request.headers["idempotency-key"],
-      })
+      const sql = yield* SqlClient.SqlClient
+      // One transaction for the application's row and the run: both are there, or neither is.
+      const { workflowRunId } = yield* sql.withTransaction(
+        Effect.gen(function* () {
+          const handle = yield* Workflow.trigger(PlaceOrder, order, {
+            idempotencyKey: request.headers["idempotency-key"],
+          })
+          const row = { id: handle.workflowRunId, ...order }
+          if (!handle.existing) yield* sql`insert into orders ${sql.insert(row)}`
+          return handle
+        }),
+      )
       return yield* HttpServerResponse.json({ id: workflowRunId }, { status: 202 })
     }).pipe(
-      Effect.catchTag("SchemaError", () =>
-        Effect.succeed(HttpServerResponse.empty({ status: 400 })),
-      ),
-      Effect.catchTag("IdempotencyConflict", () =>
-        Effect.succeed(HttpServerResponse.empty({ status: 409 })),
-      ),
+      Effect.catchTags({
+        SchemaError: () => Effect.succeed(HttpServerResponse.empty({ status: 400 })),
+        IdempotencyConflict: () => Effect.succeed(HttpServerResponse.empty({ status: 409 })),
+        SqlError: () => Effect.succeed(HttpServerResponse.empty({ status: 422 })),
+      }),
     ),
   ),
   HttpRouter.route(
@@ -143,7 +153,11 @@ const Flowly = Layer.mergeAll(Worker.layer(), PlaceOrderLive).pipe(
 const Http = HttpRouter.serve(Routes, { disableLogger: true }).pipe(
   Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })),
 )
-const App = Http.pipe(Layer.provide(Flowly), Layer.provide(Inventory.layer), Layer.provide(Sql))
+const App = Http.pipe(
+  Layer.provide(Flowly),
+  Layer.provide(Inventory.layer),
+  Layer.provideMerge(Sql),
+)
 
 // --- A client of this server -------------------------------------------------------------------------
 
@@ -180,6 +194,12 @@ const useIt = Effect.gen(function* () {
   assert.deepEqual(yield* order(100, "key-2"), { status: "failed", outOfStock: "chair" })
   assert.equal((yield* post({ item: "chair", quantity: 5 }, "key-1")).status, 409)
   assert.equal((yield* post({ item: "chair" }, "key-3")).status, 400)
+
+  // The table refuses the row, and with it the run.
+  assert.equal((yield* post({ item: "chair", quantity: -1 }, "key-4")).status, 422)
+  const sql = yield* SqlClient.SqlClient
+  const runs = yield* sql`select idempotency_key as key from durable_workflow.workflow_runs`
+  assert.deepEqual(runs.map((run) => run["key"]).toSorted(), ["key-1", "key-2"])
   assert.equal((yield* request("/orders/no-such-id")).status, 404)
 })
 
