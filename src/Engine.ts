@@ -27,13 +27,15 @@ import {
   InvalidInput,
   RunNotFound,
   RunStateConflict,
-  type TriggerTimeout,
+  TriggerTimeout,
 } from "./FlowlyError.ts"
 import * as Journal from "./Journal.ts"
 import { type Encoded, sameValue } from "./Payload.ts"
 import {
+  type CallersTransaction,
   type ClaimedRun,
   type EventRow,
+  type InsertAnswer,
   type NewRun,
   type RunRow,
   type ScheduleRow,
@@ -319,6 +321,7 @@ export const make = Effect.fnUntraced(function* (
   const registered = new Set<() => void>()
   const lifecycleListeners = new Set<(event: LifecycleEvent) => void>()
   let local: LocalWorker | null = null
+  const tellWork = () => journal.hints.send("work")
 
   const start: Engine["Service"]["start"] = Effect.fn("Engine.start")(function* (
     workflow,
@@ -326,22 +329,23 @@ export const make = Effect.fnUntraced(function* (
     startOptions = {},
   ) {
     const run = yield* Effect.fromResult(checkStart(workflow, input, startOptions))
+    const deadlineMs = startOptions.deadlineMs ?? 30_000
+    const transaction = yield* store.callersTransaction
+    if (transaction !== null) {
+      return yield* started(run, yield* startWithin(store, transaction, run, deadlineMs, tellWork))
+    }
     const eager = run.scheduledFor === null && run.concurrencyKey === null
     const worker = eager ? local : null
     const claimFor = worker?.reserve(run.workflow) ?? null
     let executing = false
-    const answer = yield* starter({
-      run,
-      claimFor,
-      deadlineMs: startOptions.deadlineMs ?? 30_000,
-    }).pipe(
+    const answer = yield* starter({ run, claimFor, deadlineMs }).pipe(
       Effect.tap((inserted) =>
         Effect.sync(() => {
           if (inserted._tag !== "Inserted") return
           if (claimFor !== null && inserted.token !== null) {
             executing = true
             worker?.execute(claimedFrom(run, inserted.token, inserted))
-          } else journal.hints.send("work")
+          } else tellWork()
         }),
       ),
       Effect.ensuring(
@@ -350,26 +354,7 @@ export const make = Effect.fnUntraced(function* (
         }),
       ),
     )
-    switch (answer._tag) {
-      case "Inserted":
-        return { workflowRunId: answer.workflowRunId, existing: false }
-      case "Existing": {
-        if (!sameValue(answer.run.input, input)) {
-          return yield* new IdempotencyConflict({
-            workflow: run.workflow,
-            idempotencyKey: run.idempotencyKey ?? "",
-            workflowRunId: answer.run.workflowRunId,
-          })
-        }
-        return { workflowRunId: answer.run.workflowRunId, existing: true }
-      }
-      case "ConcurrencyHeld":
-        return yield* new ConcurrencyConflict({
-          workflow: run.workflow,
-          concurrencyKey: run.concurrencyKey ?? "",
-          workflowRunId: answer.workflowRunId,
-        })
-    }
+    return yield* started(run, answer)
   })
 
   return Engine.of({
@@ -479,6 +464,59 @@ export const make = Effect.fnUntraced(function* (
     },
   })
 })
+
+const started = (
+  run: NewRun,
+  answer: InsertAnswer,
+): Effect.Effect<Started, IdempotencyConflict | ConcurrencyConflict> => {
+  const { workflow } = run
+  switch (answer._tag) {
+    case "Inserted":
+      return Effect.succeed({ workflowRunId: answer.workflowRunId, existing: false })
+    case "Existing": {
+      const { workflowRunId, input } = answer.run
+      if (sameValue(input, run.input)) return Effect.succeed({ workflowRunId, existing: true })
+      const idempotencyKey = run.idempotencyKey ?? ""
+      return Effect.fail(new IdempotencyConflict({ workflow, idempotencyKey, workflowRunId }))
+    }
+    case "ConcurrencyHeld": {
+      const { workflowRunId } = answer
+      const concurrencyKey = run.concurrencyKey ?? ""
+      return Effect.fail(new ConcurrencyConflict({ workflow, concurrencyKey, workflowRunId }))
+    }
+  }
+}
+
+/**
+ * Inserts the run as a part of the caller's transaction, on the caller's fiber. Nobody sees it, and
+ * nobody is told, before the commit; so it is never claimed with the insert.
+ */
+const startWithin = (
+  store: WorkflowStore["Service"],
+  transaction: CallersTransaction,
+  run: NewRun,
+  deadlineMs: number,
+  then: () => void,
+): Effect.Effect<InsertAnswer, TriggerTimeout | StoreError> =>
+  store.insertRuns({ runs: [run], claimFor: null }).pipe(
+    Effect.map(([answer]) => answer as InsertAnswer),
+    Effect.timeoutOrElse({
+      duration: deadlineMs,
+      orElse: () =>
+        Effect.fail(
+          new TriggerTimeout({
+            workflow: run.workflow,
+            workflowRunId: run.workflowRunId,
+            timeoutMs: deadlineMs,
+            // it is the caller who commits
+            outcome: "not-applied",
+          }),
+        ),
+    }),
+    Effect.tap((answer) =>
+      answer._tag === "Inserted" ? transaction.afterCommit(then) : Effect.void,
+    ),
+  )
 
 /** What a claim would have answered for a run that was inserted as claimed. */
 const claimedFrom = (

@@ -109,6 +109,7 @@ const makeStore = (state: State.State): WorkflowStore["Service"] => {
     migrate: Effect.void,
     verify: () => Effect.void,
     now: Clock.currentTimeMillis,
+    callersTransaction: Effect.succeed(null),
 
     registerWorker: (worker) =>
       Effect.flatMap(

@@ -88,8 +88,9 @@ export const perform = (
   Effect.flatMap(WorkflowRun, ({ execution }) =>
     Effect.suspend(() => {
       if (execution.mode === "stopped" || execution.mode === "ending") {
-        execution.askedLate()
-        return Effect.interrupt
+        // not from a finalizer, whose fiber is interrupted: that is the end of the body, not more of it
+        const askedLate = Effect.interruptible(Effect.sync(execution.askedLate))
+        return Effect.andThen(askedLate, Effect.interrupt)
       }
       return Effect.callback<Encoded | null, OperationFailed>((resume) => {
         const issued = execution.issue(operation, ({ outcome, position }) =>

@@ -552,6 +552,11 @@ export class WorkflowStore extends Context.Service<
     }) => Effect.Effect<void, StoreError | SchemaNotMigrated | SchemaTooNew | PoolTooSmall>
     /** The store's clock. */
     readonly now: Effect.Effect<number, StoreError>
+    /**
+     * The transaction of this store's own database that the calling fiber is in, if any: what the
+     * fiber sends is then a part of it.
+     */
+    readonly callersTransaction: Effect.Effect<CallersTransaction | null>
 
     // --- workers and leases ----------------------------------------------------
 
@@ -762,6 +767,16 @@ export class WorkflowStore extends Context.Service<
     readonly listen: Effect.Effect<Queue.Dequeue<Hint>, StoreError, Scope.Scope>
   }
 >()("flowly/WorkflowStore") {}
+
+/**
+ * A transaction that the application opened. `afterCommit` is not called when it is rolled back.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CallersTransaction {
+  readonly afterCommit: (then: () => void) => Effect.Effect<void>
+}
 
 /**
  * What a hint is about.

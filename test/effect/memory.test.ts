@@ -1,0 +1,7 @@
+/** The Effect API on the memory store. */
+import { newMemoryStore } from "./place.ts"
+import { bodiesSuite } from "./suiteBodies.ts"
+import { valuesSuite } from "./suiteValues.ts"
+
+valuesSuite("in memory", newMemoryStore)
+bodiesSuite("in memory", newMemoryStore)
