@@ -31,7 +31,8 @@ export interface PgPoolLike {
   readonly connect: () => Promise<PgPoolClientLike>
   readonly options?: { readonly max?: number | undefined } | undefined
   on(event: "error", listener: (error: Error) => void): unknown
-  removeListener(event: "error", listener: (error: Error) => void): unknown
+  on(event: "connect" | "remove", listener: (client: any) => void): unknown
+  removeListener(event: string, listener: (value: any) => void): unknown
 }
 
 /** The part of `pg.PoolClient` that is used. */
@@ -63,6 +64,7 @@ export const makePoolClient = (
       Effect.sync(() => pool.on("error", ignore)),
       () => Effect.sync(() => pool.removeListener("error", ignore)),
     )
+    yield* guardNewClients(pool)
     const borrow = <A, E, R>(f: (connection: Connection) => Effect.Effect<A, E, R>) =>
       Effect.scoped(Effect.flatMap(checkout(pool), (client) => f(connectionOf(client))))
     const acquirer = Effect.map(checkout(pool), connectionOf)
@@ -84,6 +86,34 @@ export const makePoolClient = (
 
 const ignore = (): void => {}
 
+/**
+ * The pool takes its own `error` listener off a new client before the promise of `connect` can give
+ * us the client to put ours on. The end of the session may be in the very packet that completed the
+ * connection: without a listener in between, that `error` would end the process.
+ */
+const guardNewClients = (pool: PgPoolLike): Effect.Effect<void, never, Scope.Scope> => {
+  const guarded = new Set<PgPoolClientLike>()
+  const onConnect = (client: PgPoolClientLike): void => {
+    guarded.add(client)
+    client.on("error", ignore)
+  }
+  const onRemove = (client: PgPoolClientLike): void => {
+    guarded.delete(client)
+  }
+  return Effect.acquireRelease(
+    Effect.sync(() => {
+      pool.on("connect", onConnect)
+      pool.on("remove", onRemove)
+    }),
+    () =>
+      Effect.sync(() => {
+        pool.removeListener("connect", onConnect)
+        pool.removeListener("remove", onRemove)
+        for (const client of guarded) client.removeListener("error", ignore)
+      }),
+  )
+}
+
 /** A client of the pool, until the scope closes. Destroyed unless what it did ended well. */
 const checkout = (pool: PgPoolLike): Effect.Effect<PgPoolClientLike, SqlError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
@@ -94,6 +124,8 @@ const checkout = (pool: PgPoolLike): Effect.Effect<PgPoolClientLike, SqlError, S
         const onClient = (client: PgPoolClientLike): void => {
           if (!isWanted) return client.release()
           arrived = client
+          // A client that is in use and loses its session emits `error`, besides failing its query.
+          client.on("error", ignore)
           resume(Effect.succeed(client))
         }
         const onError = (error: unknown): void =>
@@ -106,19 +138,21 @@ const checkout = (pool: PgPoolLike): Effect.Effect<PgPoolClientLike, SqlError, S
         Effect.onExit((exit) =>
           Effect.sync(() => {
             isWanted = false
-            if (Exit.isFailure(exit)) arrived?.release()
+            if (arrived === undefined || Exit.isSuccess(exit)) return
+            arrived.removeListener("error", ignore)
+            arrived.release()
           }),
         ),
-        Effect.tap((client) => {
-          // A client that is in use and loses its session emits `error`, besides failing its query.
-          client.on("error", ignore)
-          return Effect.addFinalizer((exit) =>
+        Effect.tap((client) =>
+          Effect.addFinalizer((exit) =>
             Effect.sync(() => {
-              client.removeListener("error", ignore)
-              client.release(Exit.isFailure(exit) && !leavesSession(exit))
+              const destroy = Exit.isFailure(exit) && !leavesSession(exit)
+              // one that is destroyed may still hear of its end
+              if (!destroy) client.removeListener("error", ignore)
+              client.release(destroy)
             }),
-          )
-        }),
+          ),
+        ),
       )
     }),
   )

@@ -300,16 +300,30 @@ export class Place {
   }
 }
 
+type Mode = "pass" | "silent" | "closed" | "ending"
+
+const readyForQuery = Buffer.from([0x5a, 0, 0, 0, 5, 0x49])
+
+/** An ErrorResponse of the protocol. */
+const terminated = ((): Buffer => {
+  const text = "terminating connection due to administrator command"
+  const fields = Buffer.from(`SFATAL\0VFATAL\0C57P01\0M${text}\0\0`)
+  const head = Buffer.alloc(5, "E")
+  head.writeInt32BE(fields.length + 4, 1)
+  return Buffer.concat([head, fields])
+})()
+
 /**
- * A TCP proxy to a server, which may stop answering: "pass", "silent" (accepts and says nothing), or
- * "closed" (refuses, and has cut what was open).
+ * A TCP proxy to a server, which may stop answering: "pass", "silent" (accepts and says nothing),
+ * "closed" (refuses, and has cut what was open), or "ending" (as when an operator ends each session
+ * at once: the news is in the very packet that completes the connection).
  */
 export class Proxy {
   readonly url: string
   readonly #server: net.Server
   readonly #target: URL
   readonly #sockets = new Set<net.Socket>()
-  #mode: "pass" | "silent" | "closed" = "pass"
+  #mode: Mode = "pass"
 
   private constructor(server: net.Server, target: URL) {
     this.#server = server
@@ -345,15 +359,17 @@ export class Proxy {
       })
     }
     near.on("data", (chunk) => {
-      if (this.#mode === "pass") far.write(chunk)
+      if (this.#mode !== "silent") far.write(chunk)
     })
-    far.on("data", (chunk) => {
-      if (this.#mode === "pass") near.write(chunk)
+    far.on("data", (chunk: Buffer) => {
+      if (this.#mode === "ending" && chunk.subarray(-6).equals(readyForQuery)) {
+        near.end(Buffer.concat([chunk, terminated]))
+      } else if (this.#mode !== "silent") near.write(chunk)
     })
   }
 
   /** What was swallowed while silent is lost: connections of that time do not recover. */
-  be(mode: "pass" | "silent" | "closed"): void {
+  be(mode: Mode): void {
     const wasSilent = this.#mode === "silent"
     this.#mode = mode
     if (mode === "closed" || wasSilent) for (const socket of this.#sockets) socket.destroy()

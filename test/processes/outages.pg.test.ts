@@ -110,6 +110,23 @@ describe.concurrent("a database that does not answer", { timeout: 120_000 }, () 
     },
   )
 
+  // pg's pool has taken its listener off a new client before `connect` gives it to us
+  it.for(["url", "pool"] as const)(
+    "that ends each session as it begins does not end the process (%s)",
+    async (driver) => {
+      await using place = await Place.create()
+      await using proxy = await Proxy.to(place.url)
+      const worker = await place.spawn({ url: proxy.url, driver })
+      proxy.be("ending")
+      await expect(worker.call("start")).rejects.toMatchObject({ code: "StoreUnavailable" })
+      expect(worker.hasExited()).toBe(false)
+      proxy.be("pass")
+      await worker.call("start")
+      const handle = await place.engine.trigger(place.workflows.slow, { input: { ms: 0 } })
+      await handle.result()
+    },
+  )
+
   it("a silent database lets nothing run twice; the worker comes back by itself", async () => {
     await using place = await Place.create()
     await using proxy = await Proxy.to(place.url)
