@@ -9,6 +9,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -108,11 +109,23 @@ export type StartError =
  * @since 0.1.0
  */
 export interface LocalWorker {
-  /** Reserves a slot for an eager start: the worker's id, or `null` where it had better not. */
-  readonly reserve: (workflow: string) => string | null
-  readonly unreserve: () => void
-  /** Executes a run that was inserted as claimed, in the reserved slot. */
+  /** Reserves a slot for an eager start; `null` where it had better not. */
+  readonly reserve: (workflow: string) => Slot | null
+}
+
+/**
+ * A reserved slot of the local worker.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Slot {
+  /** Whom the run is to be inserted as claimed for. */
+  readonly workerId: string
+  /** Executes the run that was inserted as claimed, in this slot. */
   readonly execute: (run: ClaimedRun) => void
+  /** The slot was not used, or it is unknown whether the run was claimed. No effect after `execute`. */
+  readonly release: (outcome: "unused" | "unknown") => void
 }
 
 /**
@@ -321,6 +334,10 @@ export const make = Effect.fnUntraced(function* (
   const registered = new Set<() => void>()
   const lifecycleListeners = new Set<(event: LifecycleEvent) => void>()
   let local: LocalWorker | null = null
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  /** A listener that throws changes nothing for the run it was told of. */
+  const report = (error: unknown) =>
+    runFork(Effect.logError("flowly: a lifecycle listener failed", error))
   const tellWork = () => journal.hints.send("work")
 
   const start: Engine["Service"]["start"] = Effect.fn("Engine.start")(function* (
@@ -336,23 +353,18 @@ export const make = Effect.fnUntraced(function* (
     }
     const eager = run.scheduledFor === null && run.concurrencyKey === null
     const worker = eager ? local : null
-    const claimFor = worker?.reserve(run.workflow) ?? null
-    let executing = false
-    const answer = yield* starter({ run, claimFor, deadlineMs }).pipe(
-      Effect.tap((inserted) =>
-        Effect.sync(() => {
-          if (inserted._tag !== "Inserted") return
-          if (claimFor !== null && inserted.token !== null) {
-            executing = true
-            worker?.execute(claimedFrom(run, inserted.token, inserted))
-          } else tellWork()
+    const answer = yield* Effect.acquireUseRelease(
+      Effect.sync(() => worker?.reserve(run.workflow) ?? null),
+      (slot) =>
+        Effect.map(starter({ run, claimFor: slot?.workerId ?? null, deadlineMs }), (inserted) => {
+          if (inserted._tag === "Inserted") {
+            if (slot !== null && inserted.token !== null) {
+              slot.execute(claimedFrom(run, inserted.token, inserted))
+            } else tellWork()
+          }
+          return inserted
         }),
-      ),
-      Effect.ensuring(
-        Effect.sync(() => {
-          if (claimFor !== null && !executing) worker?.unreserve()
-        }),
-      ),
+      (slot, exit) => Effect.sync(() => slot?.release(Exit.isSuccess(exit) ? "unused" : "unknown")),
     )
     return yield* started(run, answer)
   })
@@ -460,7 +472,13 @@ export const make = Effect.fnUntraced(function* (
       return () => lifecycleListeners.delete(listener)
     },
     lifecycle: (event) => {
-      for (const listener of lifecycleListeners) listener(event)
+      for (const listener of lifecycleListeners) {
+        try {
+          listener(event)
+        } catch (error) {
+          report(error)
+        }
+      }
     },
   })
 })

@@ -33,7 +33,7 @@ import {
   type SchemaNotMigrated,
   type SchemaTooNew,
 } from "./FlowlyError.ts"
-import type { StoreError } from "./WorkflowStore.ts"
+import type { ClaimedRun, StoreError } from "./WorkflowStore.ts"
 import { makeLease } from "./worker/lease.ts"
 import { jittered, type LoopHealth, superviseLoop } from "./worker/loop.ts"
 import { makeRuns } from "./worker/runs.ts"
@@ -195,6 +195,7 @@ export const make = Effect.fnUntraced(function* (
   let turns = 0
   let sweeps = 0
 
+  const nudgeHeartbeat = yield* Latch.make()
   const nudgePoll = yield* Latch.make()
   const nudgeSignals = yield* Latch.make()
   const nudgeSources = yield* Latch.make()
@@ -223,6 +224,7 @@ export const make = Effect.fnUntraced(function* (
     lifecycle: engine.lifecycle,
     wantSignals: () => nudgeSignals.openUnsafe(),
     wantSources: () => nudgeSources.openUnsafe(),
+    wantReconcile: () => nudgeHeartbeat.openUnsafe(),
     onFreed: () => {
       if (backlog || stopping) nudgePoll.openUnsafe()
       freed.openUnsafe()
@@ -251,40 +253,77 @@ export const make = Effect.fnUntraced(function* (
       ? Effect.void
       : Effect.asVoid(Effect.raceFirst(latch.await, Effect.sleep(jittered(ms, random))))
 
+  const free = () => options.maxConcurrent - runs.size() - reserved
+
+  /** Slots that a claim or an eager insert may fill: its runs are executed, or given back. */
+  const reserve = (slots: number) => {
+    const claiming = lease.claiming()
+    let open = true
+    const end = () => {
+      if (!open) return false
+      open = false
+      reserved -= slots
+      claiming.end()
+      return true
+    }
+    reserved += slots
+    return {
+      workerId: claiming.workerId,
+      execute: (claimed: ReadonlyArray<ClaimedRun>) => {
+        end()
+        if (claiming.workerId === lease.workerId()) runs.execute(claimed)
+        else if (claimed.length > 0) {
+          // claimed by a former incarnation: its lease has lapsed
+          lease.disown(claimed)
+          nudgeHeartbeat.openUnsafe()
+        }
+        freed.openUnsafe()
+      },
+      release: (outcome: "unused" | "unknown") => {
+        if (!end()) return
+        // perhaps there is a claim that nothing here accounts for: ask what the store holds for us
+        if (outcome === "unknown") nudgeHeartbeat.openUnsafe()
+        if (backlog) nudgePoll.openUnsafe()
+        freed.openUnsafe()
+      },
+    }
+  }
+
   const claim = (limit: number, suspects: boolean) =>
-    Effect.suspend(() => {
-      const done = lease.claiming()
-      return store
-        .claimRuns({
-          workerId: lease.workerId(),
-          workflows: [...engine.workflows.keys()],
-          limit,
-          suspects,
-        })
-        .pipe(
-          Effect.tap((claimed) => Effect.sync(() => runs.execute(claimed))),
-          // never lose a claimed row between the answer and its execution
-          Effect.uninterruptible,
-          Effect.ensuring(Effect.sync(done)),
-        )
-    })
+    Effect.acquireUseRelease(
+      Effect.sync(() => reserve(limit)),
+      (slots) =>
+        Effect.map(
+          store.claimRuns({
+            workerId: slots.workerId,
+            workflows: [...engine.workflows.keys()],
+            limit,
+            suspects,
+          }),
+          (claimed) => {
+            slots.execute(claimed)
+            return claimed.length
+          },
+        ),
+      (slots) => Effect.sync(() => slots.release("unknown")),
+    )
 
   const poll = Effect.gen(function* () {
     nudgePoll.closeUnsafe()
-    const free = options.maxConcurrent - runs.size() - reserved
-    if (free <= 0 || stopping || !lease.trusted() || engine.workflows.size === 0) {
+    if (free() <= 0 || stopping || !lease.trusted() || engine.workflows.size === 0) {
       backlog = true
       return options.pollIntervalMs
     }
-    const claimed = yield* claim(free, false)
-    backlog = claimed.length >= free
-    if (backlog) return 0
-    // suspects are rare: an idle worker need not ask for them each time
-    if (!runs.suspect() && (suspected || turns++ % 3 === 0)) {
-      suspected = (yield* claim(1, true)).length > 0
-      if (suspected) return 0
+    let claimed = 0
+    // suspects are rare: they need not be asked for each time, but behind a backlog too
+    if (!runs.suspect() && (suspected || turns++ % (backlog ? 30 : 3) === 0)) {
+      claimed = yield* claim(1, true)
+      suspected = claimed > 0
     }
-    return claimed.length > 0 ? 0 : options.pollIntervalMs
+    const limit = free()
+    const more = limit > 0 && !stopping ? yield* claim(limit, false) : 0
+    backlog = more >= limit
+    return backlog || claimed + more > 0 ? 0 : options.pollIntervalMs
   })
 
   const signals = Effect.gen(function* () {
@@ -337,8 +376,16 @@ export const make = Effect.fnUntraced(function* (
     wait?: (ms: number) => Effect.Effect<void>,
   ) => superviseLoop({ name, health, monotonicMs, random, turn, ...(wait ? { wait } : {}) })
 
-  yield* Effect.addFinalizer(() => Effect.ignore(lease.retire))
-  yield* loop("heartbeat", Effect.as(lease.heartbeat, jittered(options.leaseMs / 3, random)))
+  const heartbeat = Effect.suspend(() => {
+    nudgeHeartbeat.closeUnsafe()
+    return Effect.as(lease.heartbeat, options.leaseMs / 3)
+  })
+
+  yield* Effect.addFinalizer(() =>
+    // a store that is down must not hold the process: the lease ends by itself
+    lease.retire.pipe(Effect.interruptible, Effect.timeoutOption("5 seconds"), Effect.exit),
+  )
+  yield* loop("heartbeat", heartbeat, pause(nudgeHeartbeat))
   yield* loop("trust deadline", trust)
   yield* loop("signals", signals, pause(nudgeSignals))
   yield* loop("sources", sources, pause(nudgeSources))
@@ -371,38 +418,20 @@ export const make = Effect.fnUntraced(function* (
 
   // --- eager starts ------------------------------------------------------------
 
-  const inserting = new Set<() => void>()
   engine.setLocalWorker({
     reserve: (workflow) => {
-      const free = options.maxConcurrent - runs.size() - reserved
-      const fit = !stopping && !backlog && free > 0 && lease.fresh()
+      const fit = !stopping && !backlog && free() > 0 && lease.fresh()
       if (!fit || !engine.workflows.has(workflow)) return null
-      reserved++
-      inserting.add(lease.claiming())
-      return lease.workerId()
-    },
-    unreserve: () => {
-      reserved--
-      settleInsert()
-      if (backlog) nudgePoll.openUnsafe()
-    },
-    execute: (run) => {
-      reserved--
-      settleInsert()
-      runs.execute([run])
+      const slot = reserve(1)
+      return { ...slot, execute: (run) => slot.execute([run]) }
     },
   })
-  const settleInsert = () => {
-    const [oldest] = inserting
-    if (oldest === undefined) return
-    inserting.delete(oldest)
-    oldest()
-  }
 
   // --- stopping ----------------------------------------------------------------
 
   const emptied: Effect.Effect<void> = Effect.gen(function* () {
-    while (runs.size() > 0) {
+    // claims and eager inserts under way bring runs that are to be handed back, too
+    while (runs.size() + reserved > 0) {
       freed.closeUnsafe()
       yield* freed.await
     }

@@ -4,7 +4,8 @@
  * The database decides who may take over; this process only bounds its own trust. The trust
  * deadline is the *start* of the last successful heartbeat + lease − margin, on the monotonic clock:
  * past it, runs are dropped before the database could give them away. A lapsed lease is never
- * renewed: everything is dropped and the worker registers anew, under a fresh incarnation id.
+ * renewed: everything is dropped and the worker registers anew, under a fresh incarnation id; what
+ * the former incarnation still held is given back, and so is what sweeping counted against its runs.
  *
  * With each heartbeat the claims that the database holds for us are compared with memory. What no
  * run here accounts for (a claim whose reply was lost, a run dropped just before a heartbeat
@@ -12,7 +13,17 @@
  */
 import * as Effect from "effect/Effect"
 import { v4 as uuidv4 } from "uuid"
+import { bounded } from "../engine/bounded.ts"
 import type { Claim, StoreError, WorkerRegistration, WorkflowStore } from "../WorkflowStore.ts"
+
+/**
+ * A claim or eager insert that is under way, by one incarnation of the worker.
+ */
+export interface Claiming {
+  readonly workerId: string
+  /** Its answer came, or never will. Idempotent. */
+  readonly end: () => void
+}
 
 /**
  * The lease of this process.
@@ -21,12 +32,14 @@ export interface Lease {
   readonly workerId: () => string
   /** The trust deadline has not passed. */
   readonly trusted: () => boolean
-  /** Half of the trust is left: fit for taking on more. */
+  /** Two thirds of the lease have not passed since a heartbeat: fit for taking on more. */
   readonly fresh: () => boolean
-  /** A claim or eager insert begins, whose reply may be lost; call the result when it has ended. */
-  readonly claiming: () => () => void
+  readonly claiming: () => Claiming
+  /** Claims that are not to be executed here: the next heartbeat gives them back. */
+  readonly disown: (claims: ReadonlyArray<Claim>) => void
   readonly register: Effect.Effect<void, StoreError>
   readonly heartbeat: Effect.Effect<void, StoreError>
+  /** Gives back whatever the store still holds for this worker, then ends the lease. */
   readonly retire: Effect.Effect<void, StoreError>
 }
 
@@ -45,34 +58,43 @@ export const makeLease = (options: {
 }): Lease => {
   const { store, leaseMs, monotonicMs } = options
   const marginMs = Math.min(leaseMs / 4, 5000)
+  // a hung call must not outlive the trust it was to renew
+  const patienceMs = Math.max(leaseMs / 3, 200)
   let workerId = uuidv4()
+  let registered = false
   let trustedUntil = -Infinity
-  let nextClaiming = 0
-  const claiming = new Map<number, number>()
+  const claiming = new Map<Claiming, number>()
   /** Claims seen without a run: since when. */
   const unaccounted = new Map<string, number>()
+  /** Former incarnations whose crash counts are to be given back, and claims to be released. */
+  const lapsed = new Set<string>()
+  let disowned: Array<Claim> = []
 
   const registration = (): WorkerRegistration => ({ ...options.registration(), workerId, leaseMs })
-  // a hung call must not outlive the trust it was to renew
-  const deadlineMs = Math.max(leaseMs / 3, 200)
 
-  const register = Effect.gen(function* () {
+  const register = Effect.fnUntraced(function* (withinMs: number | undefined) {
     workerId = uuidv4()
+    registered = false
     unaccounted.clear()
     const started = monotonicMs()
-    yield* store.registerWorker(registration())
+    yield* bounded("registerWorker", withinMs)(store.registerWorker(registration()))
+    registered = true
     trustedUntil = started + leaseMs - marginMs
   })
 
-  const reconcile = Effect.fnUntraced(function* (held: ReadonlyArray<Claim>, sentAt: number) {
+  const release = (claims: ReadonlyArray<Claim>) =>
+    bounded("releaseClaims")(store.releaseClaims(claims))
+
+  const reconcile = Effect.fnUntraced(function* (held: ReadonlyArray<Claim>) {
+    const now = monotonicMs()
     const seen = new Map<string, number>()
     const orphans: Array<Claim> = []
     const oldest = Math.min(Infinity, ...claiming.values())
     for (const claim of held) {
       if (options.accountsFor(claim)) continue
       const key = `${claim.workflowRunId}:${claim.token}`
-      const since = unaccounted.get(key) ?? sentAt
-      // a claim in flight since before we saw it may still bring it here
+      const since = unaccounted.get(key) ?? now
+      // a claim that was in flight when we first saw it may still bring it here
       if (oldest > since) orphans.push(claim)
       else seen.set(key, since)
     }
@@ -80,26 +102,42 @@ export const makeLease = (options: {
     for (const [key, since] of seen) unaccounted.set(key, since)
     if (orphans.length > 0) {
       yield* Effect.logInfo(`flowly: releasing ${orphans.length} claims that no run accounts for`)
-      yield* store.releaseClaims(orphans)
+      yield* release(orphans)
+    }
+  })
+
+  /** What a former incarnation left to be put right; tried again until it is. */
+  const makeAmends = Effect.gen(function* () {
+    const claims = disowned
+    if (claims.length > 0) {
+      yield* release(claims)
+      disowned = disowned.filter((claim) => !claims.includes(claim))
+    }
+    for (const former of lapsed) {
+      // merely frozen, not crashed: what sweeping counted against the runs is given back
+      yield* bounded("refundCrashes")(store.refundCrashes(former))
+      lapsed.delete(former)
     }
   })
 
   const heartbeat = Effect.gen(function* () {
-    const started = monotonicMs()
-    const answer = yield* store.renewLease(registration()).pipe(Effect.timeoutOption(deadlineMs))
-    if (answer._tag === "None") return
-    if (!answer.value.renewed) {
-      const lapsed = workerId
-      trustedUntil = -Infinity
-      options.onLapsed()
-      yield* Effect.logWarning("flowly: the worker's lease lapsed; registering anew")
-      yield* register
-      // merely frozen, not crashed: what sweeping counted against the runs is given back
-      yield* store.refundCrashes(lapsed)
-      return
+    if (registered) {
+      const started = monotonicMs()
+      const answer = yield* bounded("renewLease", patienceMs)(store.renewLease(registration()))
+      if (answer.renewed) {
+        trustedUntil = started + leaseMs - marginMs
+        yield* reconcile(answer.claims)
+      } else {
+        registered = false
+        trustedUntil = -Infinity
+        options.onLapsed()
+        lapsed.add(workerId)
+        disowned = [...disowned, ...answer.claims]
+        yield* Effect.logWarning("flowly: the worker's lease lapsed; registering anew")
+      }
     }
-    trustedUntil = started + leaseMs - marginMs
-    yield* reconcile(answer.value.claims, started)
+    if (!registered) yield* register(patienceMs)
+    yield* makeAmends
   })
 
   return {
@@ -107,12 +145,20 @@ export const makeLease = (options: {
     trusted: () => monotonicMs() < trustedUntil,
     fresh: () => monotonicMs() < trustedUntil - leaseMs / 3,
     claiming: () => {
-      const id = nextClaiming++
-      claiming.set(id, monotonicMs())
-      return () => claiming.delete(id)
+      const one: Claiming = { workerId, end: () => claiming.delete(one) }
+      claiming.set(one, monotonicMs())
+      return one
     },
-    register,
+    disown: (claims) => {
+      disowned = [...disowned, ...claims]
+    },
+    register: register(undefined),
     heartbeat,
-    retire: Effect.suspend(() => store.retireWorker(workerId)),
+    retire: Effect.gen(function* () {
+      const { claims } = yield* store.renewLease(registration())
+      const held = [...disowned, ...claims]
+      if (held.length > 0) yield* store.releaseClaims(held)
+      yield* store.retireWorker(workerId)
+    }),
   }
 }

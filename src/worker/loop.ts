@@ -1,10 +1,12 @@
 /**
- * A supervised loop: one duty, repeated, with jitter; restarted with a growing pause when it fails
- * or dies; its health visible.
+ * A supervised loop: one duty, repeated, with jitter; its health visible. A turn that fails, dies,
+ * ends in an interrupt of its own or never ends is given up, and the next comes after a growing
+ * pause. Only the end of its scope ends a loop.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { bounded } from "../engine/bounded.ts"
 
 /**
  * How a loop is doing. `lastOkMs` is on the monotonic clock.
@@ -43,6 +45,7 @@ export const superviseLoop = (options: {
     options.health.set(options.name, health)
     const wait = options.wait ?? Effect.sleep
     const turn = options.turn.pipe(
+      bounded(options.name),
       Effect.tap(() =>
         Effect.sync(() => {
           health.lastOkMs = options.monotonicMs()
@@ -51,7 +54,6 @@ export const superviseLoop = (options: {
         }),
       ),
       Effect.catchCause((cause) => {
-        if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
         health.failures++
         const error = Cause.squash(cause)
         health.lastError = error instanceof Error ? error.message : String(error)

@@ -4,11 +4,13 @@
  * A run stays here until the commit that ends its claim was answered, so that whatever the store
  * holds for this worker is accounted for by an entry here, or released by reconciliation.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import { v7 as uuidv7 } from "uuid"
 import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
+import { bounded } from "../engine/bounded.ts"
 import { bodyEnded, cancelled, replayed, timedOut } from "../engine/endings.ts"
 import {
   type ExecutionEnd,
@@ -20,6 +22,7 @@ import {
 } from "../engine/Execution.ts"
 import type { Outcomes } from "../engine/outcomes.ts"
 import { due, sourcesChanged, start } from "../engine/steps.ts"
+import { encodeError } from "../ErrorPayload.ts"
 import type { Journal } from "../Journal.ts"
 import type {
   Claim,
@@ -27,6 +30,7 @@ import type {
   RunHistory,
   RunSignals,
   RunSources,
+  Transition,
   WorkflowStore,
 } from "../WorkflowStore.ts"
 
@@ -73,6 +77,8 @@ interface Entry {
   /** The claim is over for us: an end must not be told twice. */
   ended: boolean
   handBack: boolean
+  /** Its claim is given up by a write of ours that is under way: it must not begin. */
+  leaving: boolean
   /** Asks for signals when the deadline comes. */
   deadline: Fiber.Fiber<void> | null
 }
@@ -95,6 +101,8 @@ export interface RunsOptions {
   readonly wantSignals: () => void
   /** Sources of runs should be read soon. */
   readonly wantSources: () => void
+  /** A claim may be left that no run accounts for. */
+  readonly wantReconcile: () => void
   /** A slot became free. */
   readonly onFreed: () => void
 }
@@ -137,20 +145,34 @@ export const makeRuns = (options: RunsOptions): Runs => {
         Effect.andThen(Effect.sync(() => journal.hints.send("work"))),
       )
 
+  /** Gives up a claim whose run does not execute. */
+  const leave = (entry: Entry, transition: Transition) => {
+    if (entry.ended || entry.leaving) return
+    entry.leaving = true
+    const gone = () => ended(entry, { _tag: "lost" })
+    journal.append(entry.claim, {
+      transition,
+      onCommitted: gone,
+      onLost: gone,
+      onRejected: gone,
+    })
+  }
+
+  /** What breaks before there is an execution would break again, on any worker: ask a person. */
   const begin = (entry: Entry, history: RunHistory | null) => {
+    try {
+      beginUnsafe(entry, history)
+    } catch (error) {
+      leave(entry, { _tag: "Pause", error: encodeError(error) })
+    }
+  }
+
+  const beginUnsafe = (entry: Entry, history: RunHistory | null) => {
     const { run, claim } = entry
     const workflow = options.workflow(run.workflow)
-    if (entry.ended) return
-    if (workflow === undefined) {
-      // unregistered since the claim: another worker may know it
-      journal.append(claim, {
-        transition: { _tag: "HandBack" },
-        onCommitted: () => remove(entry),
-        onLost: () => remove(entry),
-        onRejected: () => remove(entry),
-      })
-      return
-    }
+    if (entry.ended || entry.leaving) return
+    // unregistered since the claim: another worker may know it
+    if (workflow === undefined) return leave(entry, { _tag: "HandBack" })
     const info = {
       workflowRunId: run.workflowRunId,
       workflow: run.workflow,
@@ -216,9 +238,12 @@ export const makeRuns = (options: RunsOptions): Runs => {
     if (entry.ended) return
     entry.deadline = fork(
       Effect.gen(function* () {
+        let pauseMs = 50
         while (!entry.ended) {
           const left = deadlineAt - (entry.handle?.execution.storeNow() ?? deadlineAt)
-          yield* Effect.sleep(Math.max(left, 50))
+          yield* Effect.sleep(Math.max(left, pauseMs))
+          // late already: whoever acts on it, or cannot yet, was told
+          if (left <= 0) pauseMs = Math.min(pauseMs * 2, 5000)
           if (!entry.ended) options.wantSignals()
         }
       }),
@@ -237,14 +262,18 @@ export const makeRuns = (options: RunsOptions): Runs => {
         run: { ...run, compensating: true, error: end.error, hasHistory: true },
         handle: null,
         ended: false,
+        leaving: false,
         deadline: null,
       }
       entries.set(run.workflowRunId, next)
       readThenBegin([next])
       return
     }
-    tell(entry, end)
-    remove(entry)
+    try {
+      tell(entry, end)
+    } finally {
+      remove(entry)
+    }
   }
 
   const tell = ({ run }: Entry, end: ExecutionEnd) => {
@@ -280,34 +309,62 @@ export const makeRuns = (options: RunsOptions): Runs => {
   }
 
   const readThenBegin = (batch: ReadonlyArray<Entry>) => {
-    const ids = batch.map((entry) => entry.claim.workflowRunId)
-    fork(
-      store.loadHistory(ids).pipe(
-        Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
-        Effect.matchCause({
-          onSuccess: (histories) => {
-            const byId = new Map(histories.map((one) => [one.workflowRunId, one]))
-            for (const entry of batch) {
-              const history = byId.get(entry.claim.workflowRunId)
-              if (entry.ended) continue
-              // no row: the run was deleted
-              if (history === undefined) ended(entry, { _tag: "lost" })
-              else begin(entry, history)
-            }
-          },
-          // reconciliation releases them
-          onFailure: () => {
-            for (const entry of batch) ended(entry, { _tag: "lost" })
-          },
-        }),
-      ),
-    )
+    fork(read(batch, defectsForgiven))
   }
 
+  const read = (batch: ReadonlyArray<Entry>, patience: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const open = batch.filter((entry) => !entry.ended && !entry.leaving)
+      if (open.length === 0) return Effect.void
+      return store.loadHistory(open.map((entry) => entry.claim.workflowRunId)).pipe(
+        bounded("loadHistory"),
+        Effect.retry({
+          schedule: storeRetry,
+          while: (error) => error._tag === "StoreUnavailable" && options.leaseTrusted(),
+        }),
+        Effect.matchCauseEffect({
+          onSuccess: (histories) =>
+            Effect.sync(() => {
+              const byId = new Map(histories.map((one) => [one.workflowRunId, one]))
+              for (const entry of open) {
+                const history = byId.get(entry.claim.workflowRunId)
+                // no row: the run was deleted
+                if (history === undefined) ended(entry, { _tag: "lost" })
+                else begin(entry, history)
+              }
+            }),
+          onFailure: (cause) => {
+            const error = cause.reasons.find(Cause.isFailReason)?.error
+            if (error?._tag === "StoreUnavailable") {
+              return Effect.sync(() => {
+                for (const entry of open) ended(entry, { _tag: "lost" })
+                options.wantReconcile()
+              })
+            }
+            // a defect of the store or its driver: perhaps a passing one
+            if (error === undefined && patience > 0) {
+              return Effect.delay(read(open, patience - 1), "100 millis")
+            }
+            if (open.length > 1) {
+              return Effect.forEach(open, (entry) => read([entry], 0), { discard: true })
+            }
+            return Effect.sync(() => {
+              for (const entry of open) {
+                leave(entry, { _tag: "Pause", error: encodeError(Cause.squash(cause)) })
+              }
+            })
+          },
+        }),
+      )
+    })
+
   const drop = (entry: Entry) => {
-    if (entry.handle) entry.handle.stopLost()
-    // also what waits for an answer of the journal: the claim is not to be trusted
-    if (!entry.ended) ended(entry, { _tag: "lost" })
+    try {
+      entry.handle?.stopLost()
+    } finally {
+      // also what waits for an answer of the journal: the claim is not to be trusted
+      ended(entry, { _tag: "lost" })
+    }
   }
 
   return {
@@ -326,6 +383,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
           handle: null,
           ended: false,
           handBack: handingBack,
+          leaving: false,
           deadline: null,
         }
         const older = entries.get(run.workflowRunId)
@@ -367,7 +425,9 @@ export const makeRuns = (options: RunsOptions): Runs => {
     },
     forceHandBackAll: () => {
       for (const entry of entries.values()) {
-        entry.handle?.execution.finish({ _tag: "HandBack" }, { _tag: "handed-back" })
+        const { handle } = entry
+        if (handle === null) leave(entry, { _tag: "HandBack" })
+        else handle.execution.finish({ _tag: "HandBack" }, { _tag: "handed-back" })
       }
     },
   }
@@ -375,6 +435,9 @@ export const makeRuns = (options: RunsOptions): Runs => {
 
 /** Longer pure work beside an open wait is done again and again, until it happens to be faster. */
 const maxParkGraceMs = 60_000
+
+/** How often a read on which the store dies is tried again whole. */
+const defectsForgiven = 2
 
 const storeRetry = Schedule.min([
   Schedule.exponential("50 millis"),

@@ -29,13 +29,20 @@ export const fireDueTicks = Effect.fnUntraced(function* (
     const newest = Cron.latestAtOrBefore(rule.success, new Date(now), since)
     const tick = newest?.getTime() ?? schedule.nextTick
     const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick))).getTime()
-    const done = yield* store.fireTick({
-      key: schedule.key,
-      expectedNextTick: schedule.nextTick,
-      tick,
-      nextTick,
-      run: runOf(schedule),
-    })
+    const done = yield* store
+      .fireTick({
+        key: schedule.key,
+        expectedNextTick: schedule.nextTick,
+        tick,
+        nextTick,
+        run: runOf(schedule),
+      })
+      .pipe(
+        // one schedule that the database refuses must not stop those behind it
+        Effect.catchTag("StoreRejected", (error) =>
+          Effect.as(Effect.logError(`flowly: schedule "${schedule.key}": ${error.message}`), false),
+        ),
+      )
     if (done) fired++
   }
   return fired
