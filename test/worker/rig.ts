@@ -108,6 +108,7 @@ export const makeRig = Effect.fnUntraced(function* (
       const scope = yield* Scope.fork(outer)
       const worker = yield* Worker.make({
         useNotify: false,
+        shutdownTimeoutMs: 0,
         pollIntervalMs: pollMs,
         leaseMs,
         ...options,
