@@ -50,7 +50,7 @@ it("README.md starts a server out of npm", { timeout: 120_000 }, async () => {
   const block = programs.find(({ info }) => info === "embedded")
   if (block === undefined) throw new Error("there is no such program")
   const { code, output } = await runProgram(path.join(folder, fileOf(block)))
-  expect(output).toMatch(/^postgresql:\/\/postgres:\w+@127\.0\.0\.1:\d+\/postgres\n$/)
+  expect(output).toMatch(/^postgresql:\/\/postgres:[\w-]+@127\.0\.0\.1:\d+\/postgres\n$/)
   expect(code).toBe(0)
 })
 
