@@ -1,7 +1,12 @@
 /** What only a database can do to an engine: be down, silent, not migrated, too new, too small. */
 import pg from "pg"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
-import { defineWorkflow, DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
+import {
+  defineWorkflow,
+  DurableEngine,
+  type DurableEngineOptions,
+  type PoolLike,
+} from "../../src/index.ts"
 import { createDatabase, type TestDatabase, withClient } from "../support/database.ts"
 import { makeProxy, type Proxy } from "./proxy.ts"
 import { refusal, until } from "./rig.ts"
@@ -278,6 +283,47 @@ describe("a user's pool", () => {
     expect(await handle.result()).toBe("x")
     await until(() => heard.length === 1)
   })
+})
+
+it("a trigger waits until listeners are set up, however long that takes", async () => {
+  const schema = freshSchema()
+  const worker = make({ url: database.url, schema })
+  await worker.migrate()
+  await worker.start()
+  // the reading that fixes where a listener's present begins comes late
+  const inner = makePool(database.url)
+  const release = Promise.withResolvers<void>()
+  const slow: PoolLike = {
+    options: { max: 10 },
+    on: (event, listener) => inner.on(event, listener),
+    removeListener: (event, listener) => inner.removeListener(event, listener),
+    connect: async () => {
+      const client = await inner.connect()
+      const query: Awaited<ReturnType<PoolLike["connect"]>>["query"] = async (config) => {
+        if (config.text.includes("pg_current_snapshot()")) await release.promise
+        return client.query(config as pg.QueryConfig)
+      }
+      return {
+        query,
+        release: (destroy) => client.release(destroy),
+        on: (event, listener) => client.on(event as "error", listener),
+        removeListener: (event, listener) => client.removeListener(event, listener),
+      }
+    },
+  }
+  const engine = make({ pool: slow, schema })
+  const heard: Array<unknown> = []
+  engine.on("hello", (event) => heard.push(event.data))
+  const triggering = engine.trigger(workflow, { input: "heard" })
+  const early = await Promise.race([
+    triggering.then(() => "early"),
+    new Promise((resolve) => setTimeout(resolve, 200, "waits")),
+  ])
+  release.resolve()
+  expect(early).toBe("waits")
+  await (await triggering).result()
+  await until(() => heard.length === 1)
+  expect(heard).toEqual(["heard"])
 })
 
 describe("an engine's own connections", () => {
