@@ -168,6 +168,19 @@ export const bodyClock = (execution: Execution): Clock.Clock => {
 }
 
 /**
+ * The random numbers inside a body: seeded from its run, at the first use, for a seed costs 0.07 ms
+ * and most bodies draw nothing.
+ */
+const bodyRandom = (seed: string): Context.Service.Shape<typeof Random.Random> => {
+  let seeded: Context.Service.Shape<typeof Random.Random> | null = null
+  const get = () => (seeded ??= Effect.runSync(Random.withSeed(Random.Random, seed)))
+  return {
+    nextIntUnsafe: () => get().nextIntUnsafe(),
+    nextDoubleUnsafe: () => get().nextDoubleUnsafe(),
+  }
+}
+
+/**
  * Runs a body's effect with the clock, the random numbers and the scheduler of its run.
  *
  * @category services
@@ -189,8 +202,8 @@ export const runBody = (options: {
       services,
     }),
     Context.add(Clock.Clock, bodyClock(execution)),
+    Context.add(Random.Random, bodyRandom(`${run.workflowRunId}:${run.attempt}`)),
   )
-  const seeded = Random.withSeed(options.body, `${run.workflowRunId}:${run.attempt}`)
-  const fiber = Effect.runForkWith(context)(seeded, { scheduler: execution.rest.scheduler })
+  const fiber = Effect.runForkWith(context)(options.body, { scheduler: execution.rest.scheduler })
   return () => fiber.interruptUnsafe()
 }
