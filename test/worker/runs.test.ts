@@ -1,0 +1,312 @@
+/**
+ * The runs that a worker executes: histories, signals, deadlines, lost claims; and that what breaks
+ * in one run stays in one run.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
+import type { RegisteredWorkflow } from "../../src/Engine.ts"
+import type { WorkflowStore } from "../../src/WorkflowStore.ts"
+import { json, start } from "../store/conformanceFixture.ts"
+import { gated, leaseMs, makeRig, pass, pollMs, type Rig } from "./rig.ts"
+import { quiet, until } from "./scripted.ts"
+
+/** Makes a first claim of the runs read a history: something has woken them. */
+const wake = (rig: Rig, ids: ReadonlyArray<string>) =>
+  Effect.orDie(
+    rig.memory.store.sendEvents(
+      ids.map((workflowRunId) => ({ workflowRunId, name: "e", payload: json(1), id: null })),
+    ),
+  )
+
+describe("histories", () => {
+  it.effect("of the runs of one claim are read together", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const ids = yield* rig.insert(5)
+      yield* wake(rig, ids)
+      yield* rig.startWorker({ maxConcurrent: 10 })
+      yield* until("all are executing", () => w.begun.length === 5)
+      assert.strictEqual(rig.calls("loadHistory").length, 1)
+    }),
+  )
+
+  it.effect("of a run's first claim are not read", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.insert(5)
+      yield* rig.startWorker({ maxConcurrent: 10 })
+      yield* until("all are executing", () => w.begun.length === 5)
+      assert.strictEqual(rig.calls("loadHistory").length, 0)
+    }),
+  )
+
+  it.effect("that the store cannot give now are asked for again", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* wake(rig, yield* rig.insert(2))
+      rig.script("loadHistory", (nth) => (nth <= 3 ? "fail" : undefined))
+      yield* rig.startWorker()
+      yield* pass(3000)
+      assert.strictEqual(w.begun.length, 2)
+    }),
+  )
+
+  for (const fault of ["reject", "die"] as const) {
+    it.effect(`one that cannot be read ("${fault}") pauses its run, not the others`, () =>
+      Effect.gen(function* () {
+        const w = gated()
+        const rig = yield* makeRig(w.workflow)
+        const ids = yield* rig.insert(4)
+        yield* wake(rig, ids)
+        const [bad] = ids
+        rig.script("loadHistory", (_, asked) => (asked.includes(bad!) ? fault : undefined))
+        const { worker } = yield* rig.startWorker()
+        yield* pass(3000)
+        assert.strictEqual(w.begun.length, 3)
+        assert.strictEqual(rig.row(bad!).status, "paused")
+        assert.include(rig.row(bad!).pauseReason?.message, "on command")
+        assert.strictEqual(worker.health().running, 3)
+      }),
+    )
+  }
+
+  it.effect("a reading that never ends is made again", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* wake(rig, yield* rig.insert(1))
+      rig.script("loadHistory", (nth) => (nth === 1 ? "hang" : undefined))
+      yield* rig.startWorker()
+      yield* pass(70_000, 1000)
+      assert.strictEqual(w.begun.length, 1)
+    }),
+  )
+
+  it.effect("a run that is gone from the store frees its slot", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const [gone, other] = yield* rig.insert(2)
+      yield* wake(rig, [gone!, other!])
+      const { loadHistory } = rig.store
+      const store: { loadHistory: WorkflowStore["Service"]["loadHistory"] } = rig.store
+      store.loadHistory = (ids) => loadHistory(ids.filter((id) => id !== gone))
+      const { worker } = yield* rig.startWorker()
+      yield* until("the other is executing", () => w.begun.length === 1)
+      yield* quiet
+      assert.strictEqual(worker.health().running, 1)
+    }),
+  )
+})
+
+describe("signals", () => {
+  it.effect("a cancel reaches an executing step within two polls", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker()
+      yield* until("it is executing", () => w.begun.length === 1)
+      // by another process, without a hint
+      yield* rig.memory.store.requestCancel({
+        workflowRunId: run!,
+        compensate: null,
+        reason: "enough",
+      })
+      yield* pass(2 * pollMs)
+      assert.isTrue(w.begun[0]!.signal.aborted)
+      assert.strictEqual(rig.row(run!).status, "cancelled")
+    }),
+  )
+
+  it.effect("with a hint: at once", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker()
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* rig.engine.cancel(run!)
+      yield* until("it is cancelled", () => rig.row(run!).status === "cancelled")
+    }),
+  )
+
+  it.effect("one query asks for all runs", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.insert(5)
+      yield* rig.startWorker({ maxConcurrent: 10 })
+      yield* until("all are executing", () => w.begun.length === 5)
+      yield* pass(pollMs)
+      assert.strictEqual(rig.calls("readSignals").at(-1)?.[0].length, 5)
+      assert.isAtMost(rig.calls("readSignals").length, 3)
+    }),
+  )
+
+  it.effect("a claim that was lost is dropped: its step aborts, its slot is free", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const [lost] = yield* rig.insert(2)
+      const { worker } = yield* rig.startWorker()
+      yield* until("both are executing", () => w.begun.length === 2)
+      const { token } = rig.row(lost!)
+      rig.script("claimRuns", () => "fail")
+      yield* rig.memory.store.releaseClaims([{ workflowRunId: lost!, token }])
+      yield* pass(2 * pollMs)
+      const aborted = w.begun.filter(({ signal }) => signal.aborted)
+      assert.deepStrictEqual(
+        aborted.map(({ workflowRunId }) => workflowRunId),
+        [lost],
+      )
+      assert.strictEqual(worker.health().running, 1)
+    }),
+  )
+})
+
+describe("deadlines", () => {
+  it.effect("are asked about when they come, not at the next poll", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.startWorker({ pollIntervalMs: 60_000 })
+      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
+      yield* quiet
+      const { workflowRunId } = yield* rig.trigger({ timeoutMs: 5000 })
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* pass(4900)
+      assert.strictEqual(rig.row(workflowRunId).status, "running")
+      yield* pass(200)
+      assert.strictEqual(rig.row(workflowRunId).status, "failed")
+    }),
+  )
+
+  it.effect("in 30 days keep nobody busy", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.startWorker({ pollIntervalMs: 60_000 })
+      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
+      yield* quiet
+      yield* rig.trigger({ timeoutMs: 30 * 86_400_000 })
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* pass(10_000, 500)
+      assert.isAtMost(rig.calls("readSignals").length, 2)
+    }),
+  )
+
+  it.effect("that passed and cannot be acted on are not asked about without end", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.startWorker({ pollIntervalMs: 60_000 })
+      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
+      yield* quiet
+      yield* rig.trigger({ timeoutMs: 1000 })
+      yield* until("it is executing", () => w.begun.length === 1)
+      rig.script("commit", () => "fail")
+      yield* pass(20_000, 50)
+      assert.isAtMost(rig.calls("readSignals").length, 20)
+    }),
+  )
+})
+
+describe("what breaks in one run", () => {
+  it.effect("a body that cannot even be started pauses its run; the others go on", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const broken: RegisteredWorkflow = {
+        name: "broken",
+        version: null,
+        startBody: () => {
+          throw new Error("no body")
+        },
+      }
+      const rig = yield* makeRig(w.workflow, broken)
+      const [bad] = yield* rig.insert(1, "broken")
+      yield* rig.insert(2)
+      const { worker } = yield* rig.startWorker()
+      yield* pass(pollMs)
+      assert.strictEqual(w.begun.length, 2)
+      assert.strictEqual(rig.row(bad!).status, "paused")
+      assert.strictEqual(rig.row(bad!).pauseReason?.message, "no body")
+      assert.strictEqual(worker.health().running, 2)
+      assert.deepStrictEqual(worker.health().unhealthy, [])
+    }),
+  )
+
+  it.effect("a lifecycle listener that throws changes nothing", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const heard: Array<string> = []
+      rig.engine.onLifecycle(() => {
+        throw new Error("a listener's defect")
+      })
+      rig.engine.onLifecycle((event) => heard.push(event.type))
+      const [run] = yield* rig.insert(1)
+      const { worker } = yield* rig.startWorker()
+      yield* w.latch.open
+      yield* until("it completes", () => rig.row(run!).status === "completed")
+      yield* quiet
+      assert.deepStrictEqual(heard, ["workflow:started", "step", "step", "workflow:completed"])
+      assert.strictEqual(worker.health().running, 0)
+    }),
+  )
+
+  it.effect("a workflow that is no longer known is handed back", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig()
+      const [run] = yield* rig.insert(1)
+      yield* wake(rig, [run!])
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* rig.engine.register(w.workflow)
+          rig.script("loadHistory", (nth) => (nth === 1 ? "fail" : undefined))
+          yield* rig.startWorker()
+          yield* until("it is claimed", () => rig.row(run!).workerId !== null)
+        }),
+      )
+      yield* pass(pollMs)
+      assert.strictEqual(rig.row(run!).status, "pending")
+      assert.strictEqual(w.begun.length, 0)
+    }),
+  )
+})
+
+describe("a frozen process", () => {
+  it.effect("that wakes after its lease: no step of it is recorded, the run goes on once", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const [run] = yield* rig.insert(1)
+      const { worker } = yield* rig.startWorker()
+      yield* until("it is executing", () => w.begun.length === 1)
+      const former = worker.health().workerId
+      // nothing gets through in either direction; another worker's sweep takes the run
+      rig.script("renewLease", () => "fail")
+      rig.script("commit", () => "fail")
+      rig.script("claimRuns", () => "fail")
+      yield* TestClock.adjust(leaseMs)
+      yield* rig.memory.store.sweep({ limit: 10 })
+      assert.isAtMost(rig.row(run!).crashCount, 1)
+      yield* w.latch.open
+      yield* quiet
+      for (const verb of ["renewLease", "commit", "claimRuns"] as const) rig.script(verb, null)
+      yield* pass(10_000, 500)
+      assert.notStrictEqual(worker.health().workerId, former)
+      assert.strictEqual(rig.row(run!).status, "completed")
+      assert.strictEqual(w.begun.length, 2)
+      assert.strictEqual(rig.row(run!).crashCount, 0)
+      const steps = yield* rig.memory.store.getSteps(run!)
+      assert.strictEqual(steps.length, 1)
+      assert.isAbove(steps[0]!.completedAt ?? 0, start + leaseMs)
+    }),
+  )
+})
