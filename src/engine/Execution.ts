@@ -803,6 +803,11 @@ export const startExecution = (options: {
       return
     }
     // beside the wait, pure asynchronous work may be under way, with operations behind it
+    if (parkGraceMs > 0 && earliest !== null) {
+      // the wait may be over before the grace is
+      const first = waiting.find((issued) => issued.wakeAt === earliest)
+      if (first !== undefined && first.timer === null) armTimer(first)
+    }
     if (calm === null && calmOver !== parking) restingSince = realMonotonicMs()
     unlessIssued(parking, parkGraceMs, () => {
       parkedSince = restingSince

@@ -492,7 +492,7 @@ const all = bases.flatMap(({ base, code, when, result, edits }) =>
   edits.map((edit) => ({ name: `${base}: ${edit.edit}`, code, when, result, edit })),
 )
 
-describe("an edit that the history does not bear", () => {
+describe("an edit that the history does not bear", { timeout: 120_000 }, () => {
   it("is one of at least thirty", () => expect(all.length).toBeGreaterThanOrEqual(30))
 
   it.concurrent.each(all)("$name", async ({ code, when, result, edit }) => {
@@ -612,7 +612,7 @@ const compatible: ReadonlyArray<{
   },
 ]
 
-describe("an edit that the history bears does not pause", () => {
+describe("an edit that the history bears does not pause", { timeout: 120_000 }, () => {
   it.concurrent.each(compatible)("$name", async ({ code, result }) => {
     const { moment, workflowRunId } = await cutOf(steps, parked)
     const end = await goOn(moment, workflowRunId, program("edited", code).code, limits)

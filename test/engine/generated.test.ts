@@ -8,7 +8,7 @@ const first = given === undefined ? 1 : Number(given)
 const seeds = Array.from({ length: given === undefined ? count : 1 }, (_, i) => first + i)
 
 describe("bodies made by dice, cut after each commit", () => {
-  it(`${seeds.length} bodies finish with the same result`, { timeout: 180_000 }, async () => {
+  it(`${seeds.length} bodies finish with the same result`, { timeout: 600_000 }, async () => {
     const wrong: Array<string> = []
     const play = (seed: number) => async () => {
       const { program, text } = generated(seed)

@@ -92,7 +92,7 @@ const play = async (
   return [...faults, ...again.violations].map((one) => `commit ${k}, ${applied}: ${one}`)
 }
 
-describe("a worker that loses its runs at a commit, applied or not", () => {
+describe("a worker that loses its runs at a commit", { timeout: 120_000 }, () => {
   it.each([...bodies, ...effectBodies])("$name", async (given) => {
     const { moments } = await record(given)
     const faults: Array<string> = []

@@ -3,7 +3,7 @@ import { bodies } from "./bodies.ts"
 import { effectBodies } from "./effectBodies.ts"
 import { playPrefixes } from "./replay.ts"
 
-describe("cut after each commit, the same code finishes with the same result", () => {
+describe("cut after each commit, the same code ends the same", { timeout: 120_000 }, () => {
   it.each(bodies)("promise API: $name", async (given) => {
     const { faults } = await playPrefixes(given)
     expect(faults).toEqual([])

@@ -191,7 +191,7 @@ export const recordsOf = (
 export const settled = async (
   handle: MemoryStore.Handle,
   workflowRunId: string,
-  deadlineMs = 20_000,
+  deadlineMs = 60_000,
 ): Promise<End> => {
   const deadline = performance.now() + deadlineMs
   while (true) {
