@@ -315,15 +315,14 @@ it("a trigger waits until listeners are set up, however long that takes", async 
   const heard: Array<unknown> = []
   engine.on("hello", (event) => heard.push(event.data))
   const triggering = engine.trigger(workflow, { input: "heard" })
-  const early = await Promise.race([
-    triggering.then(() => "early"),
-    new Promise((resolve) => setTimeout(resolve, 200, "waits")),
-  ])
+  let early = "waits"
+  void triggering.then(() => (early = "early"))
+  // far more work than a trigger, whatever the machine's load
+  for (let i = 0; i < 10; i++) await (await worker.trigger(workflow, { input: "other" })).result()
   release.resolve()
   expect(early).toBe("waits")
   await (await triggering).result()
-  await until(() => heard.length === 1)
-  expect(heard).toEqual(["heard"])
+  await until(() => heard.includes("heard"))
 })
 
 describe("an engine's own connections", () => {
