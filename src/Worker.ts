@@ -345,8 +345,10 @@ export const make = Effect.fnUntraced(function* (
     const swept = yield* store.sweep({ limit: 200 })
     const { maxCrashes } = options
     // whoever counts the last crash dead-letters; the others look now and then
-    const look = swept > 0 || sweeps++ % 10 === 0
+    const look = swept > 0 || sweeps % 10 === 0
     const poisoned = look ? yield* store.deadLetterPoison({ maxCrashes, limit: 100 }) : []
+    // a look that failed is made again
+    sweeps++
     if (poisoned.length > 0) {
       yield* Effect.logError(
         `flowly: dead-lettered after ${maxCrashes} crashes: ${poisoned.join()}`,

@@ -11,6 +11,7 @@
  * run here accounts for (a claim whose reply was lost, a run dropped just before a heartbeat
  * succeeded) is released, fenced by its token.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { v4 as uuidv4 } from "uuid"
 import { bounded } from "../engine/bounded.ts"
@@ -59,7 +60,7 @@ export const makeLease = (options: {
   const { store, leaseMs, monotonicMs } = options
   const marginMs = Math.min(leaseMs / 4, 5000)
   // a hung call must not outlive the trust it was to renew
-  const patienceMs = Math.max(leaseMs / 3, 200)
+  const patience = Duration.millis(Math.max(leaseMs / 3, 200))
   let workerId = uuidv4()
   let registered = false
   let trustedUntil = -Infinity
@@ -72,12 +73,12 @@ export const makeLease = (options: {
 
   const registration = (): WorkerRegistration => ({ ...options.registration(), workerId, leaseMs })
 
-  const register = Effect.fnUntraced(function* (withinMs: number | undefined) {
+  const register = Effect.fnUntraced(function* (within: Duration.Duration | undefined) {
     workerId = uuidv4()
     registered = false
     unaccounted.clear()
     const started = monotonicMs()
-    yield* bounded("registerWorker", withinMs)(store.registerWorker(registration()))
+    yield* bounded("registerWorker", within)(store.registerWorker(registration()))
     registered = true
     trustedUntil = started + leaseMs - marginMs
   })
@@ -123,7 +124,7 @@ export const makeLease = (options: {
   const heartbeat = Effect.gen(function* () {
     if (registered) {
       const started = monotonicMs()
-      const answer = yield* bounded("renewLease", patienceMs)(store.renewLease(registration()))
+      const answer = yield* bounded("renewLease", patience)(store.renewLease(registration()))
       if (answer.renewed) {
         trustedUntil = started + leaseMs - marginMs
         yield* reconcile(answer.claims)
@@ -136,7 +137,7 @@ export const makeLease = (options: {
         yield* Effect.logWarning("flowly: the worker's lease lapsed; registering anew")
       }
     }
-    if (!registered) yield* register(patienceMs)
+    if (!registered) yield* register(patience)
     yield* makeAmends
   })
 

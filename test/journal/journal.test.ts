@@ -1,7 +1,7 @@
 /**
  * The journal between runs and store: batches, order, unknown outcomes, refusals, defects.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -26,7 +26,7 @@ import {
   settle,
   start,
 } from "../store/conformanceFixture.ts"
-import { makeScripted, quiet, type Scripted, until } from "../worker/scripted.ts"
+import { it, makeScripted, quiet, type Scripted, until } from "../worker/scripted.ts"
 
 interface Bench extends Scripted {
   readonly journal: Journal.Journal["Service"]

@@ -1,7 +1,7 @@
 /**
  * What a worker takes on: claims by free slots, suspects one at a time, eager starts.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -9,7 +9,7 @@ import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import { registration, start, workerId } from "../store/conformanceFixture.ts"
 import { gated, leaseMs, makeRig, pass, pollMs, type Rig } from "./rig.ts"
-import { quiet, until } from "./scripted.ts"
+import { it, quiet, until } from "./scripted.ts"
 
 const limits = (rig: Rig) => rig.calls("claimRuns").map(([options]) => options.limit)
 

@@ -2,7 +2,7 @@
  * The lease: how long it is trusted, how it ends, and what is released because nobody here
  * accounts for it.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -12,7 +12,7 @@ import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { Claim } from "../../src/WorkflowStore.ts"
 import { makeLease } from "../../src/worker/lease.ts"
 import { Fixture, id, newRun, start } from "../store/conformanceFixture.ts"
-import { makeScripted, quiet, until } from "./scripted.ts"
+import { it, makeScripted, quiet, until } from "./scripted.ts"
 
 const leaseMs = 30_000
 /** Lease less margin. */

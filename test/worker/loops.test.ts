@@ -2,14 +2,14 @@
  * Loops: each survives a failure, a defect, an interrupt and a hang of its store call, says so in
  * the worker's health within three intervals, and recovers (F20). Time bounds trust (F05).
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { json, schedule, start } from "../store/conformanceFixture.ts"
 import { type LoopHealth, superviseLoop } from "../../src/worker/loop.ts"
 import { gated, leaseMs, makeRig, pass, pollMs } from "./rig.ts"
-import { type Fault, quiet, until, type Verb } from "./scripted.ts"
+import { it, type Fault, quiet, until, type Verb } from "./scripted.ts"
 
 describe("a supervised loop", () => {
   const setUp = (turn: (nth: number) => Effect.Effect<number, unknown>) =>

@@ -1,7 +1,7 @@
 /**
  * Waiting for runs to settle, and following the events that they emit.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
@@ -12,7 +12,7 @@ import { makeOutcomes } from "../../src/engine/outcomes.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { Claim, EventRow } from "../../src/WorkflowStore.ts"
 import { Fixture, id, json, record, settle, start, write } from "../store/conformanceFixture.ts"
-import { makeScripted, quiet, until } from "./scripted.ts"
+import { it, makeScripted, quiet, until } from "./scripted.ts"
 
 const pollMs = 1000
 

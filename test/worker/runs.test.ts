@@ -2,14 +2,14 @@
  * The runs that a worker executes: histories, signals, deadlines, lost claims; and that what breaks
  * in one run stays in one run.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { json, start } from "../store/conformanceFixture.ts"
 import { gated, leaseMs, makeRig, pass, pollMs, type Rig } from "./rig.ts"
-import { quiet, until } from "./scripted.ts"
+import { it, quiet, until } from "./scripted.ts"
 
 /** Makes a first claim of the runs read a history: something has woken them. */
 const wake = (rig: Rig, ids: ReadonlyArray<string>) =>

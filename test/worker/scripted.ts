@@ -3,8 +3,12 @@
  * applies anything, after it applied everything, refuse, die, end in an interrupt, hang for ever,
  * or wait for a latch. Nothing else differs from the store behind.
  */
+import { it as vitest } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import { CallClock } from "../../src/engine/bounded.ts"
 import { StoreRejected, StoreUnavailable } from "../../src/FlowlyError.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 
@@ -138,3 +142,11 @@ export const until = (what: string, is: () => boolean): Effect.Effect<void> =>
     }
     return yield* Effect.die(new Error(`it did not come about that ${what}`))
   })
+
+/** Tests in which the deadlines of store calls, too, run on the TestClock. */
+export const it = {
+  effect: (name: string, body: () => Effect.Effect<void, unknown, Scope.Scope>) =>
+    vitest.effect(name, () =>
+      Effect.flatMap(Clock.Clock, (clock) => Effect.provideService(body(), CallClock, clock)),
+    ),
+}

@@ -1,7 +1,7 @@
 /**
  * Starting runs: one insert for many triggers, deadlines, unknown outcomes, refusals.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -12,7 +12,7 @@ import type { TriggerTimeout } from "../../src/FlowlyError.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { NewRun } from "../../src/WorkflowStore.ts"
 import { Fixture, id, newRun, start } from "../store/conformanceFixture.ts"
-import { makeScripted, quiet, until } from "./scripted.ts"
+import { it, makeScripted, quiet, until } from "./scripted.ts"
 
 const setUp = Effect.gen(function* () {
   yield* TestClock.setTime(start)

@@ -2,13 +2,13 @@
  * Stopping: nothing is claimed any more, runs are handed back at their next safe point or by force,
  * none is failed, no crash is counted, and nothing holds the process (F41).
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import { gated, makeRig, pass, pollMs, type Rig } from "./rig.ts"
-import { quiet, until } from "./scripted.ts"
+import { it, quiet, until } from "./scripted.ts"
 
 const shutdownTimeoutMs = 20_000
 
