@@ -81,7 +81,7 @@ describe("pure asynchronous work", () => {
           ctx.step("quick", () => "quick"),
           ctx.sleep("limit", "30 days").then(() => "late"),
         ])
-        await delay(120)
+        await delay(1500)
         return [winner, await ctx.step("behind", () => "behind")]
       }),
       { parkGraceMs: 5 },
