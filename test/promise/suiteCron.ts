@@ -49,20 +49,24 @@ export const cronSuite = (backend: Backend): void => {
     })
     const engines = await Promise.all([1, 2, 3, 4].map(() => rig.started([workflow])))
     const [engine] = engines as [DurableEngine]
-    const before = performance.now()
     await withSchedule(engine, "each second", async () => {
       await engine.schedule(workflow, { cron: everySecond, input: "tick", key: "each second" })
       await until(() => runs.size >= 3)
     })
-    const elapsedMs = performance.now() - before
-    for (const input of runs.values()) expect(input).toBe("tick")
-    // what was fired before is executed; nothing more is
-    await sleep(1000)
+    const seconds = new Set<number>()
+    for (const [id, input] of runs) {
+      expect(input).toBe("tick")
+      const status = await engine.getStatus(id)
+      seconds.add(Math.floor((status?.createdAt.getTime() ?? 0) / 1000))
+    }
+    // two ticks may be late into one second only when the machine stalls: the runs are far fewer
+    // than the twelve that four engines without agreement would have started
+    expect(seconds.size).toBeGreaterThanOrEqual(runs.size - 1)
+    await sleep(50)
     const after = runs.size
-    await sleep(1000)
-    expect(runs.size).toBe(after)
-    // four engines without agreement would have started four times as many
-    expect(after).toBeLessThanOrEqual(Math.ceil(elapsedMs / 1000) + 1)
+    await sleep(1100)
+    expect(runs.size).toBeLessThanOrEqual(after + 1)
+    expect(runs.size).toBeLessThanOrEqual(seconds.size + 2)
   })
 
   it("schedule replaces the one with its key", async () => {

@@ -200,7 +200,7 @@ export const endingsSuite = (backend: Backend): void => {
         }),
       )
       const engine = await rig.started([workflow])
-      const handle = await engine.trigger(workflow, { timeoutMs: 1000 })
+      const handle = await engine.trigger(workflow, { timeoutMs: 150 })
       expect(await refusal(handle.result())).toMatchObject({
         code: "RunFailed",
         details: { status: "failed" },
@@ -212,7 +212,7 @@ export const endingsSuite = (backend: Backend): void => {
     it("ends a sleeping run, and undoes its steps", async () => {
       const { saga, undone } = makeSaga("sleep")
       const engine = await rig.started([saga])
-      const handle = await engine.trigger(saga, { timeoutMs: 2000 })
+      const handle = await engine.trigger(saga, { timeoutMs: 300 })
       const error = await refusal(handle.result())
       expect(error).toMatchObject({
         details: { status: "compensated" },
@@ -224,9 +224,9 @@ export const endingsSuite = (backend: Backend): void => {
     it("does not undo a run that ended in time, nor end it twice", async () => {
       const workflow = defineWorkflow(rig.name("in time"), async (ctx) => ctx.step("a", () => 1))
       const engine = await rig.started([workflow])
-      const handle = await engine.trigger(workflow, { timeoutMs: 2000 })
+      const handle = await engine.trigger(workflow, { timeoutMs: 80 })
       expect(await handle.result()).toBe(1)
-      await new Promise((resolve) => setTimeout(resolve, 2100))
+      await new Promise((resolve) => setTimeout(resolve, 150))
       expect(await handle.status()).toMatchObject({ status: "completed", result: 1 })
     })
 
@@ -244,7 +244,7 @@ export const endingsSuite = (backend: Backend): void => {
         return "completed"
       })
       const engine = await rig.started([workflow])
-      const handle = await engine.trigger(workflow, { timeoutMs: 1000 })
+      const handle = await engine.trigger(workflow, { timeoutMs: 100 })
       await started.promise
       expect((await refusal(handle.result())).details["status"]).toBe("failed")
       release.resolve()
