@@ -79,7 +79,9 @@ function requireIt(consumer: Consumer) {
   node(consumer, "--input-type=commonjs", "-e", code)
 }
 
-const isEffect = (specifier: string) => /^@?effect(\/|$)/.test(specifier)
+function isEffect(specifier: string) {
+  return /^@?effect(\/|$)/.test(specifier)
+}
 
 function hasNoEffectTypes({ installed }: Consumer) {
   const trails = foreignTypes(path.join(installed, "dist/index.d.ts"), isEffect)
