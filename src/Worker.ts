@@ -65,7 +65,7 @@ export interface WorkerOptions {
 
 const defaultLimits: ExecutionLimits = {
   divergenceGraceMs: 1000,
-  parkGraceMs: 100,
+  parkGraceMs: 20,
   shortWaitMs: 1000,
   maxRecords: 50_000,
   maxFanOut: 10_000,

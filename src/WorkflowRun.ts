@@ -89,8 +89,8 @@ export const perform = (
     Effect.suspend(() => {
       if (execution.mode === "stopped" || execution.mode === "ending") {
         // not from a finalizer, whose fiber is interrupted: that is the end of the body, not more of it
-        const askedLate = Effect.interruptible(Effect.sync(execution.askedLate))
-        return Effect.andThen(askedLate, Effect.interrupt)
+        const wentOn = Effect.interruptible(Effect.sync(execution.wentOn))
+        return Effect.andThen(wentOn, Effect.interrupt)
       }
       return Effect.callback<Encoded | null, OperationFailed>((resume) => {
         const issued = execution.issue(operation, ({ outcome, position }) =>

@@ -109,9 +109,9 @@ export interface ExecutionEnv {
   /** Asks the store for this run's sources; they come through `onSources`. */
   readonly refreshSources: () => void
   readonly cancelChildren: (workflowRunIds: ReadonlyArray<string>) => Effect.Effect<void>
-  /** The trust deadline has not passed: asked synchronously before each step body. */
-  /** The run has parked, and its body asked for more after so long at rest: it was too soon. */
+  /** The run has parked, and its body went on after so long at rest: it was too soon. */
   readonly parkedTooSoon: (restedMs: number) => void
+  /** The trust deadline has not passed: asked synchronously before each step body. */
   readonly leaseTrusted: () => boolean
   readonly monotonicMs: () => number
   readonly random: () => number
@@ -227,8 +227,8 @@ export interface Execution {
   /** Something changed: look again what can be delivered, started, parked or concluded. */
   readonly progress: () => void
   readonly stop: (end: ExecutionEnd) => void
-  /** The body asked for an operation after its execution had stopped. */
-  readonly askedLate: () => void
+  /** The body asked for an operation, or ended, after its execution had stopped. */
+  readonly wentOn: () => void
   readonly noteAnswer: (answer: RunSignals & { readonly now?: number }) => void
 }
 
@@ -472,7 +472,8 @@ export const startExecution = (options: {
     finish: (transition, end, with_) => {
       if (execution.mode === "stopped") return
       execution.mode = "stopped"
-      shutDown()
+      if (parkedSince === null) shutDown()
+      else shutDownLater()
       env.append({
         ...with_,
         transition,
@@ -504,7 +505,7 @@ export const startExecution = (options: {
       options.onEnd(end)
     },
 
-    askedLate: () => {
+    wentOn: () => {
       if (parkedSince === null) return
       env.parkedTooSoon(realMonotonicMs() - parkedSince)
       parkedSince = null
@@ -526,13 +527,25 @@ export const startExecution = (options: {
 
   /** Ends everything that belongs to this execution in memory. */
   const shutDown = () => {
+    stopOperations()
+    abandonBody?.()
+  }
+
+  /** A parked body may still be at pure asynchronous work: it is heard for a while. */
+  const shutDownLater = () => {
+    stopOperations()
+    if (abandonBody === null) return
+    const abandon = Effect.sync(abandonBody)
+    env.fork(Effect.ensuring(inRealTime(divergenceGraceMs, turnsToDiverge), abandon))
+  }
+
+  const stopOperations = () => {
     calm?.interruptUnsafe()
     for (const issued of issuedByKey.values()) {
       issued.timer?.interruptUnsafe()
       issued.abort?.(new Error(`run ${run.workflowRunId} went on without this step`))
       issued.fiber?.interruptUnsafe()
     }
-    abandonBody?.()
   }
 
   const armTimer = (issued: Issued): void => {
@@ -907,6 +920,7 @@ export const startExecution = (options: {
   onSignals(execution.signals)
   if (execution.mode === "forward" || execution.mode === "compensating") {
     abandonBody = options.startBody(execution, (end) => {
+      if (execution.mode === "stopped") return execution.wentOn()
       execution.bodyEnd = end
       pump()
     })

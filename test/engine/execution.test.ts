@@ -90,6 +90,29 @@ describe("pure asynchronous work", () => {
     expect(performance.now() - before).toBeLessThan(15_000)
   })
 
+  it("may be the end of a body whose run has parked", async () => {
+    const { end } = await record(
+      program("ends late", async ({ ctx }) => {
+        await Promise.race([delay(5), ctx.sleep("limit", "30 days")])
+        await delay(500)
+        return "end"
+      }),
+      { parkGraceMs: 5 },
+    )
+    expect([end.status, end.result]).toEqual(["completed", "end"])
+  })
+
+  it("of an Effect is heard too after its run has parked", async () => {
+    const pure = Effect.promise(() => delay(300, "pure"))
+    const { end } = await runEffect(
+      Effect.gen(function* () {
+        const winner = yield* Effect.race(pure, Effect.as(Sleep.make("limit", "30 days"), "late"))
+        return [winner, yield* Step.make("behind", { run: Effect.succeed(1) })]
+      }),
+    )
+    expect([end.status, end.result]).toEqual(["completed", ["pure", 1]])
+  })
+
   it("that has won a race wins it again, though the loser was recorded meanwhile", async () => {
     const given = program("won behind work", async ({ ctx, note }) => {
       const winner = await Promise.race([
