@@ -343,3 +343,15 @@ export const current: Effect.Effect<
   never,
   WorkflowRun
 > = Effect.map(WorkflowRun, ({ workflowRunId, attempt }) => ({ workflowRunId, attempt }))
+
+/**
+ * A UUID that is the same on every replay: of the run, and of how many were asked for before. For
+ * the time and for random numbers a body uses `Clock` and `Random`, which are the run's own there.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const uuid: Effect.Effect<string, never, WorkflowRun> = Effect.map(
+  WorkflowRun,
+  ({ values }) => values.uuid(),
+)

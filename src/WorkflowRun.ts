@@ -12,6 +12,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import { type BodyValues, makeBodyValues } from "./engine/bodyValues.ts"
 import type { Execution } from "./engine/Execution.ts"
 import type { Operation } from "./engine/Operation.ts"
 import { encodeError, type StoredError } from "./ErrorPayload.ts"
@@ -33,6 +34,8 @@ export class WorkflowRun extends Context.Service<
     readonly attempt: number
     /** The machine that answers operations. */
     readonly execution: Execution
+    /** Time and chance, the same on every replay. */
+    readonly values: BodyValues
     /** The services that steps were promised. */
     readonly services: Context.Context<never>
   }
@@ -145,18 +148,12 @@ export const noteFailure = (
 const sleepInBody =
   "a body must not sleep on the clock, which forgets: use Sleep.make(name, duration), which is durable"
 
-/**
- * The clock inside a body: the store's time of the last completion that the body saw.
- *
- * @category services
- * @since 0.1.0
- */
-export const bodyClock = (execution: Execution): Clock.Clock => {
-  const millis = () => execution.nowForBody
-  const nanos = () => BigInt(Math.round(execution.nowForBody)) * 1_000_000n
+/** The clock inside a body: the store's time of the last completion that the body saw. */
+const bodyClock = ({ now }: BodyValues): Clock.Clock => {
+  const nanos = () => BigInt(Math.round(now())) * 1_000_000n
   return {
-    currentTimeMillisUnsafe: millis,
-    currentTimeMillis: Effect.sync(millis),
+    currentTimeMillisUnsafe: now,
+    currentTimeMillis: Effect.sync(now),
     currentTimeNanosUnsafe: nanos,
     currentTimeNanos: Effect.sync(nanos),
     monotonicTimeNanosUnsafe: nanos,
@@ -164,19 +161,6 @@ export const bodyClock = (execution: Execution): Clock.Clock => {
     // no time passes: what Effect.retry and its like do without a delay
     sleep: (duration) =>
       Duration.toMillis(duration) <= 0 ? Effect.yieldNow : Effect.die(new Error(sleepInBody)),
-  }
-}
-
-/**
- * The random numbers inside a body: seeded from its run, at the first use, for a seed costs 0.07 ms
- * and most bodies draw nothing.
- */
-const bodyRandom = (seed: string): Context.Service.Shape<typeof Random.Random> => {
-  let seeded: Context.Service.Shape<typeof Random.Random> | null = null
-  const get = () => (seeded ??= Effect.runSync(Random.withSeed(Random.Random, seed)))
-  return {
-    nextIntUnsafe: () => get().nextIntUnsafe(),
-    nextDoubleUnsafe: () => get().nextDoubleUnsafe(),
   }
 }
 
@@ -193,16 +177,21 @@ export const runBody = (options: {
 }): (() => void) => {
   const { execution, services } = options
   const { run } = execution
+  const values = makeBodyValues(execution)
   const context = services.pipe(
     Context.add(WorkflowRun, {
       workflowRunId: run.workflowRunId,
       workflow: run.workflow,
       attempt: run.attempt,
       execution,
+      values,
       services,
     }),
-    Context.add(Clock.Clock, bodyClock(execution)),
-    Context.add(Random.Random, bodyRandom(`${run.workflowRunId}:${run.attempt}`)),
+    Context.add(Clock.Clock, bodyClock(values)),
+    Context.add(Random.Random, {
+      nextIntUnsafe: values.randomInteger,
+      nextDoubleUnsafe: values.random,
+    }),
   )
   const fiber = Effect.runForkWith(context)(options.body, { scheduler: execution.rest.scheduler })
   return () => fiber.interruptUnsafe()

@@ -90,6 +90,15 @@ export interface WorkflowContext {
   readonly workflowRunId: string
   /** Attempt of the whole run, from 1. */
   readonly attempt: number
+  /**
+   * The time, the same on every replay: the database's at the last step, sleep or other completion
+   * that this function was given; at first, when the run began. It stands still between them.
+   */
+  readonly now: () => Date
+  /** A random number from 0 inclusive to 1 exclusive, the same on every replay. */
+  readonly random: () => number
+  /** A UUID, the same on every replay. */
+  readonly uuid: () => string
   /** Runs a step, or gives its remembered outcome. */
   readonly step: <T>(
     name: string,
@@ -99,7 +108,7 @@ export interface WorkflowContext {
   readonly sleep: (name: string, duration: DurationInput) => Promise<void>
   /** Sleeps durably until an instant. */
   readonly sleepUntil: (name: string, date: Date) => Promise<void>
-  /** A value that must be the same on replay: an id, a random number, the time. Not retried. */
+  /** A value from outside that must be the same on replay: a setting, a file. Not retried. */
   readonly sideEffect: <T>(name: string, fn: () => Promise<T> | T) => Promise<T>
   /** Tells the engine's listeners something, once. */
   readonly emit: (event: string, data?: unknown) => Promise<void>
@@ -158,6 +167,9 @@ export const makeContext = (
   const ctx: WorkflowContext = {
     workflowRunId: run.workflowRunId,
     attempt: run.attempt,
+    now: () => new Date(run.values.now()),
+    random: run.values.random,
+    uuid: run.values.uuid,
     step: <T>(name: string, options: StepOptions<T> | StepOptions<T>["run"]) =>
       promise(() => step("step", name, typeof options === "function" ? { run: options } : options)),
     sideEffect: (name, fn) => promise(() => step("side_effect", name, { run: fn })),

@@ -311,6 +311,33 @@ export const effectBodies: ReadonlyArray<Program> = [
   ),
 
   program(
+    "UUIDs in branches, and a branch that the dice chose before a failure that is retried",
+    ({ step, note, world }) =>
+      Effect.gen(function* () {
+        const dice = yield* Random.nextIntBetween(0, 1_000_000)
+        yield* Effect.all(
+          ["x", "y"].map((name, i) =>
+            Effect.gen(function* () {
+              yield* step(`${name} ${dice}`, after(10 * (2 - i), i))
+              const id = yield* Workflow.uuid
+              note(name, id)
+              yield* step(`${name} ${id}`, Effect.void)
+            }),
+          ),
+          { concurrency: "unbounded" },
+        )
+        yield* step(
+          "shaky",
+          Effect.suspend(() =>
+            world.count("shaky") < 3 ? Effect.fail(new Refused({ by: "luck" })) : Effect.void,
+          ),
+        )
+        return "done"
+      }),
+    { attempts: 3, maxAttempts: 4, result: "done" },
+  ),
+
+  program(
     "a finalizer with a step",
     ({ step }) =>
       Effect.gen(function* () {

@@ -3,6 +3,7 @@ import { describe } from "vitest"
 import type { Backend } from "./rig.ts"
 import { bodySuite } from "./suiteBody.ts"
 import { childrenSuite } from "./suiteChildren.ts"
+import { determinismSuite } from "./suiteDeterminism.ts"
 import { endingsSuite } from "./suiteEndings.ts"
 import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
@@ -13,6 +14,7 @@ import { valuesSuite } from "./suiteValues.ts"
 export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: bodies`, () => bodySuite(backend))
   describe(`${backend.name}: children`, () => childrenSuite(backend))
+  describe(`${backend.name}: determinism`, () => determinismSuite(backend))
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
