@@ -42,6 +42,7 @@ import type {
   Transition,
   WriteAnswer,
 } from "../WorkflowStore.ts"
+import type { RunningAttempt } from "./attempt.ts"
 import type { Operation, Outcome } from "./Operation.ts"
 import { makeRest, type Rest } from "./rest.ts"
 
@@ -156,9 +157,8 @@ export interface Issued {
   /** While `waiting`: by the store's clock; `null` waits for a child or an event. */
   wakeAt: number | null
   timer: Fiber.Fiber<void> | null
-  /** The running try. */
-  abort: ((reason: unknown) => void) | null
-  fiber: Fiber.Fiber<void> | null
+  /** The try under way, of the step or of its undo. */
+  running: RunningAttempt | null
   startedAtMs: number
   /** Deliveries that the body had seen when it asked. */
   readonly afterDeliveries: number
@@ -362,8 +362,7 @@ export const startExecution = (options: {
         attempts: 0,
         wakeAt: null,
         timer: null,
-        abort: null,
-        fiber: null,
+        running: null,
         startedAtMs: 0,
         afterDeliveries: deliveries,
       }
@@ -377,7 +376,7 @@ export const startExecution = (options: {
 
     abandon: (issued) => {
       issued.abandoned = true
-      issued.abort?.(new Error(`step "${issued.key}" was interrupted`))
+      issued.running?.abort(new Error(`step "${issued.key}" was interrupted`))
       if (issued.phase === "waiting" || issued.phase === "unstarted") {
         execution.forget(issued)
         pump()
@@ -543,8 +542,7 @@ export const startExecution = (options: {
     calm?.interruptUnsafe()
     for (const issued of issuedByKey.values()) {
       issued.timer?.interruptUnsafe()
-      issued.abort?.(new Error(`run ${run.workflowRunId} went on without this step`))
-      issued.fiber?.interruptUnsafe()
+      issued.running?.abort(new Error(`run ${run.workflowRunId} went on without this step`))
     }
   }
 

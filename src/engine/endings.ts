@@ -6,7 +6,6 @@
  * is the change of status committed. Undoing is a replay of its own, so that a crash at any point
  * takes the same path (promise 10).
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError } from "../ErrorPayload.ts"
@@ -14,6 +13,7 @@ import { CompensationMissing, RunCancelled, RunTimedOut, StepTimeout } from "../
 import { delayAfter, make as makePolicy } from "../RetryPolicy.ts"
 import { isTerminal, type TerminalStatus } from "../Run.ts"
 import type { StepRecord } from "../WorkflowStore.ts"
+import { type AttemptEnd, startAttempt } from "./attempt.ts"
 import type { BodyEnd, Execution, Issued } from "./Execution.ts"
 import type { StepOperation } from "./Operation.ts"
 import { start } from "./steps.ts"
@@ -175,7 +175,7 @@ const drain = (execution: Execution, steps: "abort" | "none", then: () => void):
   execution.mode = "ending"
   if (steps === "none") return then()
   for (const issued of execution.open) {
-    issued.abort?.(new Error(`run ${execution.run.workflowRunId} is ending`))
+    issued.running?.abort(new Error(`run ${execution.run.workflowRunId} is ending`))
   }
   let patience = true
   const check = () => {
@@ -290,13 +290,9 @@ const undoStep = (
   if (found === null) return
   const { issued, undo } = found
   const attempts = attemptsBefore + 1
-  const controller = new AbortController()
-  let ended = false
   const end = (error: StoredError | null) => {
-    if (ended || execution.mode === "stopped") return
-    ended = true
-    timer?.interruptUnsafe()
-    issued.abort = null
+    issued.running = null
+    if (execution.mode === "stopped") return
     if (error !== null && attempts < undo.retry.maxAttempts) return again(error)
     env.hook({ _tag: "compensated", stepKey: record.stepKey, failed: error !== null })
     execution.write({
@@ -343,41 +339,36 @@ const undoStep = (
     )
   }
   const { timeoutMs } = undo
-  let timer =
-    timeoutMs === null
-      ? null
-      : env.fork(
-          Effect.andThen(
-            Effect.sleep(timeoutMs),
-            Effect.sync(() => {
-              timer = null
-              const timeout = new StepTimeout({ stepKey: record.stepKey, timeoutMs })
-              end(encodeError(timeout))
-              controller.abort(timeout)
-              issued.fiber?.interruptUnsafe()
-            }),
-          ),
-        )
-  issued.abort = (reason) => {
-    controller.abort(reason)
-    issued.fiber?.interruptUnsafe()
-  }
-  const body = undo.run(record.result, {
-    workflowRunId: run.workflowRunId,
-    attempt: attempts,
-    idempotencyKey: `${run.workflowRunId}:${record.stepKey}:compensate`,
-    signal: controller.signal,
-  })
-  issued.fiber = env.fork(
-    Effect.uninterruptible(
-      Effect.matchCause(body, {
-        onSuccess: () => end(null),
-        onFailure: (cause) => {
-          if (Cause.hasInterruptsOnly(cause)) return
-          const failure = cause.reasons.find(Cause.isFailReason)
-          end(failure ? failure.error : encodeError(Cause.squash(cause)))
-        },
+  issued.running = startAttempt({
+    fork: env.fork,
+    body: (signal) =>
+      undo.run(record.result, {
+        workflowRunId: run.workflowRunId,
+        attempt: attempts,
+        idempotencyKey: `${run.workflowRunId}:${record.stepKey}:compensate`,
+        signal,
       }),
-    ),
-  )
+    limits:
+      timeoutMs === null
+        ? []
+        : [
+            {
+              afterMs: timeoutMs,
+              error: () => new StepTimeout({ stepKey: record.stepKey, timeoutMs }),
+            },
+          ],
+    onEnd: (result: AttemptEnd<void, StoredError>) => {
+      switch (result._tag) {
+        case "Success":
+          return end(null)
+        case "Failure":
+          return end(result.failure)
+        case "Interrupted":
+          // whoever told it to stop goes on without it
+          return
+        default:
+          return end(encodeError(result.error))
+      }
+    },
+  })
 }

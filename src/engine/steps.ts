@@ -6,20 +6,19 @@
  * interruption has an unknown outcome: nothing is recorded for it. A long backoff is stored with
  * the count of tries and lets the run park; a short one stays in memory.
  */
-import * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError, summarize } from "../ErrorPayload.ts"
 import { ChildFailed, StepTimeout } from "../FlowlyError.ts"
 import { delayAfter } from "../RetryPolicy.ts"
 import { isTerminal } from "../Run.ts"
 import type { ChildRow, NewRun } from "../WorkflowStore.ts"
+import type { Encoded } from "../Payload.ts"
+import { type AttemptEnd, startAttempt } from "./attempt.ts"
 import type { Execution, Issued } from "./Execution.ts"
 import type {
   AttemptFailure,
   ChildOperation,
   EventOperation,
-  Outcome,
   SleepOperation,
   StepOperation,
 } from "./Operation.ts"
@@ -92,9 +91,7 @@ const startStep = (execution: Execution, issued: Issued, operation: StepOperatio
   attempt(execution, issued, operation)
 }
 
-type AttemptResult =
-  | { readonly _tag: "Done"; readonly outcome: Outcome; readonly retryable: boolean }
-  | { readonly _tag: "Unknown" }
+type StepAttemptEnd = AttemptEnd<Encoded, AttemptFailure>
 
 const attempt = (execution: Execution, issued: Issued, operation: StepOperation): void => {
   const { env, run } = execution
@@ -107,89 +104,53 @@ const attempt = (execution: Execution, issued: Issued, operation: StepOperation)
   execution.executing++
   env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
 
-  const controller = new AbortController()
-  let ended = false
-  const end = (result: AttemptResult) => {
-    if (ended) return
-    ended = true
-    timer?.interruptUnsafe()
-    issued.abort = null
-    execution.executing--
-    if (execution.mode === "stopped") return
-    afterAttempt(execution, issued, operation, result)
-    execution.progress()
-  }
   const { timeoutMs } = operation
-  let timer =
-    timeoutMs === null
-      ? null
-      : env.fork(
-          Effect.andThen(
-            Effect.sleep(timeoutMs),
-            Effect.sync(() => {
-              timer = null
-              const timeout = new StepTimeout({ stepKey: issued.key, timeoutMs })
-              const outcome: Outcome = { _tag: "Failure", error: encodeError(timeout) }
-              const body = issued.fiber
-              end({ _tag: "Done", outcome, retryable: true })
-              controller.abort(timeout)
-              body?.interruptUnsafe()
-            }),
-          ),
-        )
-  issued.abort = (reason) => {
-    controller.abort(reason)
-    issued.fiber?.interruptUnsafe()
-  }
-  const body = operation.run({
-    workflowRunId: run.workflowRunId,
-    attempt: issued.attempts,
-    idempotencyKey: `${run.workflowRunId}:${issued.key}`,
-    signal: controller.signal,
-  })
-  // uninterruptible around, so that a body which ended in spite of an abort still tells how
-  issued.fiber = env.fork(
-    Effect.uninterruptible(
-      Effect.matchCause(body, {
-        onSuccess: (result) =>
-          end({ _tag: "Done", outcome: { _tag: "Success", result }, retryable: false }),
-        onFailure: (cause) => end(classify(cause, controller.signal.aborted)),
+  issued.running = startAttempt({
+    fork: env.fork,
+    body: (signal) =>
+      operation.run({
+        workflowRunId: run.workflowRunId,
+        attempt: issued.attempts,
+        idempotencyKey: `${run.workflowRunId}:${issued.key}`,
+        signal,
       }),
-    ),
-  )
-}
-
-const classify = (cause: Cause.Cause<AttemptFailure>, aborted: boolean): AttemptResult => {
-  for (const reason of cause.reasons) {
-    if (Cause.isFailReason(reason)) {
-      const { error, retryable } = reason.error
-      return { _tag: "Done", outcome: { _tag: "Failure", error }, retryable }
-    }
-  }
-  // a body that interrupts itself, unasked, has failed: nothing else would ever end it
-  if (Cause.hasInterruptsOnly(cause) && aborted) return { _tag: "Unknown" }
-  const error = encodeError(Cause.squash(cause))
-  return { _tag: "Done", outcome: { _tag: "Failure", error }, retryable: true }
+    limits:
+      timeoutMs === null
+        ? []
+        : [
+            {
+              afterMs: timeoutMs,
+              error: () => new StepTimeout({ stepKey: issued.key, timeoutMs }),
+            },
+          ],
+    onEnd: (end: StepAttemptEnd) => {
+      issued.running = null
+      execution.executing--
+      if (execution.mode === "stopped") return
+      afterAttempt(execution, issued, operation, end)
+      execution.progress()
+    },
+  })
 }
 
 const afterAttempt = (
   execution: Execution,
   issued: Issued,
   operation: StepOperation,
-  result: AttemptResult,
+  end: StepAttemptEnd,
 ): void => {
   const { env } = execution
-  if (result._tag === "Unknown") {
+  if (end._tag === "Interrupted") {
     if (issued.abandoned) execution.forget(issued)
     return
   }
-  const { outcome } = result
-  if (outcome._tag === "Success") {
+  if (end._tag === "Success") {
     env.hook({ _tag: "step:completed", stepKey: issued.key, attempts: issued.attempts })
-    return execution.record(issued, outcome)
+    return execution.record(issued, { _tag: "Success", result: end.value })
   }
+  const { error, retryable } = failureOf(end)
   const again =
-    result.retryable &&
+    retryable &&
     issued.attempts < operation.retry.maxAttempts &&
     execution.mode === "forward" &&
     !issued.abandoned
@@ -197,12 +158,17 @@ const afterAttempt = (
     _tag: "step:failed",
     stepKey: issued.key,
     attempts: issued.attempts,
-    error: outcome.error,
+    error,
     willRetry: again,
   })
-  if (!again) return execution.record(issued, outcome)
-  backOff(execution, issued, operation, outcome.error)
+  if (!again) return execution.record(issued, { _tag: "Failure", error })
+  backOff(execution, issued, operation, error)
 }
+
+const failureOf = (
+  end: Exclude<StepAttemptEnd, { _tag: "Success" | "Interrupted" }>,
+): AttemptFailure =>
+  end._tag === "Failure" ? end.failure : { error: encodeError(end.error), retryable: true }
 
 const backOff = (
   execution: Execution,

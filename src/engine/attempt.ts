@@ -1,0 +1,96 @@
+/**
+ * One try of a function that touches the world: a step's body, or its undo.
+ *
+ * A try ends once: with its function's own end, or at a time limit. At a limit it is told to stop (its
+ * signal aborts, its fiber is interrupted) and not waited for. A function that was told to stop and
+ * ended in nothing but an interruption has an unknown outcome; one that interrupts itself, unasked,
+ * has failed: nothing else would ever end it.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+
+/**
+ * How a try ended.
+ */
+export type AttemptEnd<A, E> =
+  | { readonly _tag: "Success"; readonly value: A }
+  | { readonly _tag: "Failure"; readonly failure: E }
+  | { readonly _tag: "Defect"; readonly error: unknown }
+  | { readonly _tag: "TimedOut"; readonly error: unknown }
+  | { readonly _tag: "Interrupted" }
+
+/**
+ * A time limit of a try, and the error that says so.
+ */
+export interface TimeLimit {
+  readonly afterMs: number
+  readonly error: () => unknown
+}
+
+/**
+ * A try under way.
+ */
+export interface RunningAttempt {
+  /** Aborts the signal and interrupts the function, whose end is still told. Nothing, once it ended. */
+  readonly abort: (reason: unknown) => void
+}
+
+/**
+ * Starts a try. `onEnd` is called once; a function that ends at once calls it before this returns.
+ */
+export const startAttempt = <A, E>(options: {
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly body: (signal: AbortSignal) => Effect.Effect<A, E>
+  readonly limits: ReadonlyArray<TimeLimit>
+  readonly onEnd: (end: AttemptEnd<A, E>) => void
+}): RunningAttempt => {
+  const { fork } = options
+  const controller = new AbortController()
+  const timers: Array<Fiber.Fiber<void>> = []
+  let ended = false
+  const end = (result: AttemptEnd<A, E>) => {
+    if (ended) return
+    ended = true
+    for (const timer of timers) timer.interruptUnsafe()
+    options.onEnd(result)
+  }
+  // uninterruptible around, so that a function which ended in spite of an abort still tells how
+  const fiber = fork(
+    Effect.uninterruptible(
+      Effect.matchCause(
+        Effect.suspend(() => options.body(controller.signal)),
+        {
+          onSuccess: (value) => end({ _tag: "Success", value }),
+          onFailure: (cause) => end(endOf(cause, controller.signal.aborted)),
+        },
+      ),
+    ),
+  )
+  const abort = (reason: unknown) => {
+    controller.abort(reason)
+    fiber.interruptUnsafe()
+  }
+  for (const { afterMs, error } of options.limits) {
+    if (ended) break
+    const over = Effect.sync(() => {
+      if (ended) return
+      const reason = error()
+      end({ _tag: "TimedOut", error: reason })
+      abort(reason)
+    })
+    timers.push(fork(Effect.andThen(Effect.sleep(afterMs), over)))
+  }
+  return {
+    abort: (reason) => {
+      if (!ended) abort(reason)
+    },
+  }
+}
+
+const endOf = <E>(cause: Cause.Cause<E>, aborted: boolean): AttemptEnd<never, E> => {
+  const failure = cause.reasons.find(Cause.isFailReason)
+  if (failure !== undefined) return { _tag: "Failure", failure: failure.error }
+  if (aborted && Cause.hasInterruptsOnly(cause)) return { _tag: "Interrupted" }
+  return { _tag: "Defect", error: Cause.squash(cause) }
+}
