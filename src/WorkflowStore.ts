@@ -230,7 +230,13 @@ export interface StepRecord {
   readonly kind: OperationKind
   /** Place in the order of completion, from 1; `null` while `retrying`. Gaps are legal. */
   readonly position: number | null
+  /**
+   * The highest position that the body had seen when it asked (0: none): what later positions decide,
+   * they decide only after this was asked for again.
+   */
+  readonly issuedAfter: number
   readonly status: "completed" | "failed" | "retrying"
+  /** Ended tries. 0 with `retrying`: begun, nothing else. */
   readonly attempts: number
   readonly result: Encoded | null
   readonly error: StoredError | null
@@ -337,6 +343,7 @@ export interface RecordWrite {
   readonly name: string
   readonly kind: OperationKind
   readonly position: number | null
+  readonly issuedAfter: number
   readonly status: "completed" | "failed" | "retrying"
   readonly attempts: number
   readonly result: Encoded | null

@@ -162,6 +162,10 @@ export interface Issued {
   startedAtMs: number
   /** Deliveries that the body had seen when it asked. */
   readonly afterDeliveries: number
+  /** The highest position among them. */
+  readonly issuedAfter: number
+  /** Asked for by pure asynchronous work, not in the wake of a delivery. */
+  readonly spontaneous: boolean
 }
 
 /** A record, or what an operation left behind that had begun: timer, child, stored backoff. */
@@ -293,10 +297,13 @@ export const startExecution = (options: {
   const carried: Array<Queued> = []
   /** Operations without a record that an earlier execution of this attempt had begun. */
   const begun: Array<Known> = []
-  /** Strict records by the time at which their operation had begun at the latest. */
-  const starts: Array<{ readonly key: string; readonly startedAt: number }> = []
+  /** What earlier executions had begun, by when they had asked for it. */
+  const starts: Array<Pick<StepRecord, "stepKey" | "issuedAfter">> = []
   let nextStart = 0
   let deliveries = 0
+  let lastDelivered = 0
+  /** The body runs because of a delivery, or has just begun. */
+  let woken = true
   let nextPosition = 1
   let historyBytes = 0
   const open = new Set<Issued>()
@@ -365,6 +372,8 @@ export const startExecution = (options: {
         running: null,
         startedAtMs: 0,
         afterDeliveries: deliveries,
+        issuedAfter: lastDelivered,
+        spontaneous: !woken,
       }
       calmOver = null
       issuedByKey.set(key, issued)
@@ -399,6 +408,7 @@ export const startExecution = (options: {
         name: operation.name,
         kind: operation.kind,
         position,
+        issuedAfter: issued.issuedAfter,
         status: completed ? "completed" : "failed",
         attempts: Math.max(issued.attempts, 1),
         result: completed ? outcome.result : null,
@@ -573,6 +583,7 @@ export const startExecution = (options: {
     pumping = true
     rest.whenAtRest(() => {
       pumping = false
+      woken = false
       if (execution.mode !== "stopped") step()
     })
   }
@@ -636,6 +647,8 @@ export const startExecution = (options: {
     issued.phase = "delivered"
     open.delete(issued)
     deliveries++
+    lastDelivered = Math.max(lastDelivered, record.position)
+    woken = true
     calmOver = null
     if (record.at !== null) execution.nowForBody = Math.max(execution.nowForBody, record.at)
     if (record.outcome._tag === "Failure") execution.lastFailure = record.position
@@ -647,14 +660,12 @@ export const startExecution = (options: {
    * asynchronous work may stand between, and a race behind it would be lost to a late record.
    */
   const awaitEarlierStarts = (record: Queued): boolean => {
-    if (record.at === null) return false
     for (; nextStart < starts.length; nextStart++) {
-      const start = starts[nextStart] as (typeof starts)[number]
-      // a millisecond for rounding
-      if (start.startedAt >= record.at - 1) return false
-      if (issuedByKey.has(start.key) || calmOver === start.key) continue
-      // clocks can step, so this is a hint: in vain, the record is delivered all the same
-      unlessIssued(start.key, divergenceGraceMs, pump)
+      const { stepKey, issuedAfter } = starts[nextStart] as (typeof starts)[number]
+      if (issuedAfter >= record.position) return false
+      if (issuedByKey.has(stepKey) || calmOver === stepKey) continue
+      // in vain, this record is delivered all the same: that one's own turn tells of changed code
+      unlessIssued(stepKey, divergenceGraceMs, pump)
       return true
     }
     return false
@@ -781,8 +792,46 @@ export const startExecution = (options: {
     }
     for (const issued of batch) {
       if (execution.mode !== "forward") return
-      if (!issued.abandoned) parts.start(execution, issued)
+      if (issued.abandoned) continue
+      if (issued.spontaneous && !isMarked(issued)) markThenStart(issued)
+      else parts.start(execution, issued)
     }
+  }
+
+  /** What needs no mark: an emit begins and ends with its record. */
+  const isMarked = ({ key, operation }: Issued): boolean =>
+    operation.kind === "emit" || execution.retrying.has(key)
+
+  /**
+   * What pure asynchronous work led to is remembered before it begins, with the deliveries that the
+   * body had seen by then. A race between that work and a record is decided on replay as it was.
+   */
+  const markThenStart = (issued: Issued): void => {
+    const { key, operation, issuedAfter } = issued
+    issued.phase = "active"
+    execution.write({
+      records: [
+        {
+          stepKey: key,
+          name: operation.name,
+          kind: operation.kind,
+          position: null,
+          issuedAfter,
+          status: "retrying",
+          attempts: 0,
+          result: null,
+          error: null,
+          hasCompensate: "undo" in operation && operation.undo !== null,
+          retryDelayMs: null,
+          elapsedMs: 0,
+          eventId: null,
+        },
+      ],
+      onCommitted: () => {
+        if (execution.mode === "forward" && !issued.abandoned) parts.start(execution, issued)
+        else execution.forget(issued)
+      },
+    })
   }
 
   // ---------------------------------------------------------------------------
@@ -897,6 +946,7 @@ export const startExecution = (options: {
     takeSources(history)
     for (const timer of history.timers) execution.timers.set(timer.stepKey, timer.wakeAt)
     for (const record of history.records) {
+      if (!record.carried) starts.push(record)
       if (record.status === "retrying") {
         execution.retrying.set(record.stepKey, record)
         continue
@@ -905,13 +955,10 @@ export const startExecution = (options: {
       nextPosition = Math.max(nextPosition, (record.position ?? 0) + 1)
       historyBytes += record.result?.json.length ?? 0
       ;(record.carried ? carried : queue).push(toQueued(record))
-      if (!record.carried && record.startedAt !== null) {
-        starts.push({ key: record.stepKey, startedAt: record.startedAt })
-      }
     }
     queue.sort((a, b) => a.position - b.position)
     carried.sort((a, b) => a.position - b.position)
-    starts.sort((a, b) => a.startedAt - b.startedAt)
+    starts.sort((a, b) => a.issuedAfter - b.issuedAfter)
     if (!run.compensating) begun.push(...begunBefore(execution, history, nextPosition))
   }
   // a request that was there at the claim is honoured before the body does anything new

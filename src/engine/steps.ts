@@ -188,6 +188,7 @@ const backOff = (
         name: operation.name,
         kind: operation.kind,
         position: null,
+        issuedAfter: issued.issuedAfter,
         status: "retrying",
         attempts: issued.attempts,
         result: null,

@@ -64,8 +64,9 @@ const assertBatch = (state: State, writes: ReadonlyArray<RunWrite>): void => {
 const assertWrite = (run: Run, write: RunWrite): void => {
   const timers = new Set(write.timers.map((timer) => timer.stepKey))
   const records = new Set(write.records.map((record) => record.stepKey))
-  for (const { kind, stepKey } of write.records) {
-    if (kind === "sleep" && !run.timers.has(stepKey) && !timers.has(stepKey)) {
+  for (const { kind, stepKey, status } of write.records) {
+    if (kind !== "sleep" || status === "retrying") continue
+    if (!run.timers.has(stepKey) && !timers.has(stepKey)) {
       throw new Error(`commit: the sleep "${stepKey}" has no timer`)
     }
   }
@@ -130,12 +131,13 @@ const putRecord = (run: Run, write: RecordWrite, now: number): boolean => {
   const isFinal = write.status !== "retrying"
   // A delayed copy of an older backoff must not undo a newer one.
   if (standing !== undefined && !isFinal && write.attempts <= standing.attempts) return false
-  if (write.kind === "sleep" && run.timers.get(write.stepKey)!.wakeAt > now) return false
+  if (write.kind === "sleep" && isFinal && run.timers.get(write.stepKey)!.wakeAt > now) return false
   const record: StepRecord = Object.freeze({
     stepKey: write.stepKey,
     name: write.name,
     kind: write.kind,
     position: isFinal ? write.position : null,
+    issuedAfter: write.issuedAfter,
     status: write.status,
     attempts: write.attempts,
     result: write.result === null ? null : freezeEncoded(write.result),
@@ -260,7 +262,8 @@ const commitTime = (run: Run, write: RunWrite, now: number): number => {
 }
 
 const refusedSleep = (run: Run, write: RecordWrite): ReadonlyArray<TimerRow> => {
-  if (write.kind !== "sleep" || run.records.has(write.stepKey)) return []
+  if (write.kind !== "sleep" || write.status === "retrying") return []
+  if (run.records.get(write.stepKey)?.record.completedAt != null) return []
   const timer = run.timers.get(write.stepKey)
   return timer === undefined ? [] : [timer]
 }

@@ -232,6 +232,7 @@ const recordFields = ({
   name: item.name,
   kind: item.kind,
   position: item.status === "retrying" ? null : item.position,
+  issued_after: item.issuedAfter,
   status: item.status,
   attempts: item.attempts,
   codec: item.result?.codec,

@@ -141,7 +141,7 @@ const recordsPart = (n: Names, p: Positions, shape: Shape): string => `
 records as materialized (
   select h.run, h.token, h.kind as transition, x.*,
     -- the end of a sleep counts only when it has come, by this clock
-    case when x.kind = 'sleep' then coalesce(
+    case when x.kind = 'sleep' and x.status <> 'retrying' then coalesce(
       (select t.wake_at from ${n.timers} t where t.workflow_run_id = h.run and t.step_key = x.key),
       ${
         shape.extras
@@ -151,7 +151,8 @@ records as materialized (
       'infinity'
     ) end as wake_at
   from json_to_recordset(${p.records}::json) as x(
-    ord int, key text, name text, kind text, position int, status text, attempts int,
+    ord int, key text, name text, kind text, position int, issued_after int, status text,
+    attempts int,
     codec text, result jsonb, error jsonb, has_compensate boolean, retry float8, elapsed float8,
     event bigint, undo_status text, undo_attempts int, undo_error jsonb
   )
@@ -165,7 +166,7 @@ due_records as materialized (
   } as carried
   from records x
   cross join clock c${shape.retry ? "\n  left join cut k on k.ord = x.ord" : ""}
-  where (x.kind <> 'sleep' or x.wake_at <= c.at)${
+  where (x.wake_at is null or x.wake_at <= c.at)${
     shape.retry
       ? `
     -- what this very transition would remove is not written first: one statement sees one snapshot
@@ -176,12 +177,13 @@ due_records as materialized (
 ),
 written as (
   insert into ${n.steps} as s (
-    workflow_run_id, step_key, name, kind, position, status, attempts, has_compensate, carried,
+    workflow_run_id, step_key, name, kind, position, issued_after, status, attempts,
+    has_compensate, carried,
     claim_token, event_id, result_codec, result, error, started_at, completed_at, retry_at,
     compensation_status, compensation_attempts, compensation_error, compensation_token
   )
-  select x.run, x.key, x.name, x.kind, x.position, x.status, x.attempts, x.has_compensate,
-    x.carried, x.token, x.event, x.codec, ${payload("x.codec", "x.result")}, x.error,
+  select x.run, x.key, x.name, x.kind, x.position, x.issued_after, x.status, x.attempts,
+    x.has_compensate, x.carried, x.token, x.event, x.codec, ${payload("x.codec", "x.result")}, x.error,
     c.at - ${interval("x.elapsed")},
     case when x.status <> 'retrying' then c.at end,
     case when x.status = 'retrying' then c.at + ${interval("x.retry")} end,
@@ -192,7 +194,7 @@ written as (
   -- to a final outcome, or to a later backoff.
   on conflict (workflow_run_id, step_key) do update set
     name = excluded.name, kind = excluded.kind, position = excluded.position,
-    status = excluded.status, attempts = excluded.attempts,
+    issued_after = excluded.issued_after, status = excluded.status, attempts = excluded.attempts,
     has_compensate = excluded.has_compensate, carried = excluded.carried,
     claim_token = excluded.claim_token, event_id = excluded.event_id,
     result_codec = excluded.result_codec, result = excluded.result, error = excluded.error,
@@ -274,7 +276,7 @@ cross join clock c${shape.transitions ? "\nleft join folded f on f.workflow_run_
         "early",
         "h.key",
         `case when isfinite(h.wake_at) then ${msUp("h.wake_at")} end::text`,
-        "records h cross join clock c where h.kind = 'sleep' and h.wake_at > c.at",
+        "records h cross join clock c where h.wake_at > c.at",
       ),
     )
   }

@@ -140,7 +140,7 @@ const recordArm = (
 ): string => `
     select 'record' as tag, s.workflow_run_id::text as run, s.step_key as key, s.place,
       (select row_to_json(x)::text from (
-        select s.page_size, s.name, s.kind, s.position, s.status, s.attempts, s.has_compensate,
+        select s.page_size, s.name, s.kind, s.position, s.issued_after, s.status, s.attempts, s.has_compensate,
           s.carried, ${ms("s.started_at")} as started_at, ${ms("s.completed_at")} as completed_at,
           ${msUp("s.retry_at")} as retry_at, s.compensation_status, s.compensation_attempts,
           s.compensation_error

@@ -155,8 +155,8 @@ export const toRunRow = (row: Row): RunRow => ({
 /** Everything of a record, for `toStepRecord`. */
 export const stepColumns = (s: string): string =>
   `${s}.workflow_run_id::text as workflow_run_id,
-    ${s}.step_key, ${s}.name, ${s}.kind, ${s}.position, ${s}.status, ${s}.attempts,
-    ${s}.result_codec, ${s}.result::text as result, ${s}.error::text as error,
+    ${s}.step_key, ${s}.name, ${s}.kind, ${s}.position, ${s}.issued_after, ${s}.status,
+    ${s}.attempts, ${s}.result_codec, ${s}.result::text as result, ${s}.error::text as error,
     ${s}.has_compensate, ${s}.carried,
     ${ms(`${s}.started_at`)} as started_at, ${ms(`${s}.completed_at`)} as completed_at,
     ${msUp(`${s}.retry_at`)} as retry_at,
@@ -168,6 +168,7 @@ export const toStepRecord = (row: Row): StepRecord => ({
   name: text(row["name"]),
   kind: text(row["kind"]) as OperationKind,
   position: intOrNull(row["position"]),
+  issuedAfter: int(row["issued_after"]),
   status: text(row["status"]) as StepRecord["status"],
   attempts: int(row["attempts"]),
   result: encodedOrNull(row["result_codec"], row["result"]),

@@ -152,11 +152,7 @@ const releases = ({ transition }: Write): boolean =>
 /** Whether something of this write is in the store that only an earlier sending can have put there. */
 const standsByRecords = (write: Write, found: Standing): boolean => {
   // A sleep that came too early is not written, and proves nothing either way.
-  const records = write.records.filter(({ kind }) => kind !== "sleep")
-  const sleeps = write.records.filter(
-    ({ kind, stepKey }) => kind === "sleep" && found.records.has(stepKey),
-  )
-  const proofs = [...records, ...sleeps]
+  const proofs = write.records.filter((record) => !isRefused(record, found))
   if (proofs.length + write.compensations.length === 0) return false
   return (
     proofs.every(({ stepKey, attempts }) => {
@@ -169,6 +165,10 @@ const standsByRecords = (write: Write, found: Standing): boolean => {
   )
 }
 
+/** The end of a sleep that has not been recorded. A mark that it began may stand. */
+const isRefused = ({ kind, status, stepKey }: Write["records"][number], found: Standing): boolean =>
+  kind === "sleep" && status !== "retrying" && found.records.get(stepKey)?.completedAt == null
+
 const committed = (write: Write, found: Standing): WriteAnswer => ({
   _tag: "committed",
   workflowRunId: write.workflowRunId,
@@ -177,7 +177,7 @@ const committed = (write: Write, found: Standing): WriteAnswer => ({
   timers: timersOf(found, write.timers),
   refusedSleeps: timersOf(
     found,
-    write.records.filter(({ kind, stepKey }) => kind === "sleep" && !found.records.has(stepKey)),
+    write.records.filter((record) => isRefused(record, found)),
   ),
   children: write.children.flatMap(({ parent }) => {
     const workflowRunId = found.children.get(parent?.stepKey ?? "")

@@ -126,9 +126,9 @@ describe("pure asynchronous work", () => {
     const first = await record(given)
     expect(first.end.result).toEqual(["a", "end"])
     const keys = (index: number) =>
-      recordsOf(first.moments[index]?.handle ?? MemoryStore.makeUnsafe(), first.workflowRunId).map(
-        (one) => one.stepKey,
-      )
+      recordsOf(first.moments[index]?.handle ?? MemoryStore.makeUnsafe(), first.workflowRunId)
+        .filter((one) => one.status === "completed")
+        .map((one) => one.stepKey)
     const index = first.moments.findIndex((_, at) => keys(at).length === 3)
     expect(keys(index)).toEqual(["a", "b", "behind a"])
     const moment = first.moments[index]
@@ -136,6 +136,31 @@ describe("pure asynchronous work", () => {
     const end = await goOn(moment, first.workflowRunId, given.code)
     expect([end.status, end.result]).toEqual(["completed", ["a", "end"]])
     expect(moment.world.ran).toEqual(["end"])
+  })
+
+  it("that has won a race wins it again, though what it led to was not recorded", async () => {
+    const given = program("won by work", async ({ ctx, note }) => {
+      const winner = await Promise.race([ctx.step("a", () => delay(150, "a")), delay(20, "work")])
+      note("race", winner)
+      await ctx.step(`behind ${winner}`, () => delay(400))
+      return winner
+    })
+    const first = await record(given)
+    expect(first.end.result).toBe("work")
+    const moment = first.moments.find(({ handle }) =>
+      recordsOf(handle, first.workflowRunId).some((one) => one.stepKey === "a"),
+    )
+    if (moment === undefined) throw new Error("there is no such moment")
+    const [a, begun, ...others] = recordsOf(moment.handle, first.workflowRunId)
+    expect([a?.stepKey, begun?.stepKey, begun?.attempts, others]).toEqual([
+      "a",
+      "behind work",
+      0,
+      [],
+    ])
+    const end = await goOn(moment, first.workflowRunId, given.code)
+    expect([end.status, end.result]).toEqual(["completed", "work"])
+    expect(moment.world.ran).toEqual(["behind work"])
   })
 
   it("is not taken for changed code because the event loop was blocked", async () => {

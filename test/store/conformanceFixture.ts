@@ -82,6 +82,7 @@ export const record = (
   name: stepKey,
   kind: "step",
   position,
+  issuedAfter: 0,
   status: "completed",
   attempts: 1,
   result: json(stepKey),

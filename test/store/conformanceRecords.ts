@@ -16,7 +16,12 @@ export const recordTests = (test: Test) => {
     test("carry the store's time of their commit, and when they began", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* s.advance(100)
-      const written = record("a", 1, { name: "charge", attempts: 3, hasCompensate: true })
+      const written = record("a", 1, {
+        name: "charge",
+        issuedAfter: 7,
+        attempts: 3,
+        hasCompensate: true,
+      })
       const answer = yield* s.committed(claim, { records: [{ ...written, elapsedMs: 40 }] })
       assert.strictEqual(answer.now, start + 100)
       const [{ result, ...step }, ...others] = yield* s.store.getSteps(id(1)) as any
@@ -27,6 +32,7 @@ export const recordTests = (test: Test) => {
         name: "charge",
         kind: "step",
         position: 1,
+        issuedAfter: 7,
         status: "completed",
         attempts: 3,
         error: null,
@@ -37,6 +43,21 @@ export const recordTests = (test: Test) => {
         retryAt: null,
         compensation: null,
       })
+    })
+
+    test("mark that a sleep has begun before it has a timer, and end with it", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      const begun = record("nap", null, { kind: "sleep", status: "retrying", attempts: 0 })
+      yield* s.committed(claim, { records: [begun] })
+      const timers = [{ stepKey: "nap", delayMs: 50 }]
+      const end = record("nap", 1, { kind: "sleep", result: null })
+      const early = yield* s.committed(claim, { timers, records: [end] })
+      assert.deepStrictEqual(early.refusedSleeps, [{ stepKey: "nap", wakeAt: start + 50 }])
+      yield* s.advance(50)
+      const late = yield* s.committed(claim, { records: [end] })
+      assert.deepStrictEqual(late.refusedSleeps, [])
+      const [step] = yield* s.store.getSteps(id(1))
+      assert.deepStrictEqual([step?.status, step?.position], ["completed", 1])
     })
 
     test("are given in order of position, backoffs last; gaps are legal", function* (s) {

@@ -104,6 +104,8 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     name text not null,
     kind text not null,
     position integer,
+    -- the highest position that the body had seen when it asked
+    issued_after integer not null,
     status text not null,
     attempts integer not null,
     has_compensate boolean not null,
