@@ -303,7 +303,7 @@ export const startExecution = (options: {
   let deliveries = 0
   let lastDelivered = 0
   /** The body runs because of a delivery, or has just begun. */
-  let woken = true
+  let stirred = true
   let nextPosition = 1
   let historyBytes = 0
   const open = new Set<Issued>()
@@ -373,7 +373,7 @@ export const startExecution = (options: {
         startedAtMs: 0,
         afterDeliveries: deliveries,
         issuedAfter: lastDelivered,
-        spontaneous: !woken,
+        spontaneous: !stirred,
       }
       calmOver = null
       issuedByKey.set(key, issued)
@@ -583,7 +583,7 @@ export const startExecution = (options: {
     pumping = true
     rest.whenAtRest(() => {
       pumping = false
-      woken = false
+      stirred = false
       if (execution.mode !== "stopped") step()
     })
   }
@@ -648,7 +648,7 @@ export const startExecution = (options: {
     open.delete(issued)
     deliveries++
     lastDelivered = Math.max(lastDelivered, record.position)
-    woken = true
+    stirred = true
     calmOver = null
     if (record.at !== null) execution.nowForBody = Math.max(execution.nowForBody, record.at)
     if (record.outcome._tag === "Failure") execution.lastFailure = record.position
