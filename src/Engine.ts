@@ -20,6 +20,7 @@ import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, Execution, ExecutionHook } from "./engine/Execution.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
 import { makeStarter } from "./engine/starter.ts"
+import { eventOfToken, reservedPrefix, runOfToken } from "./engine/tokens.ts"
 import type { StoredError } from "./ErrorPayload.ts"
 import {
   ConcurrencyConflict,
@@ -28,6 +29,7 @@ import {
   InvalidInput,
   RunNotFound,
   RunStateConflict,
+  TokenNotFound,
   TriggerTimeout,
 } from "./FlowlyError.ts"
 import * as Journal from "./Journal.ts"
@@ -202,7 +204,18 @@ export class Engine extends Context.Service<
       name: string,
       payload: Encoded,
       options?: { readonly id?: string | undefined },
-    ) => Effect.Effect<"sent" | "duplicate", RunNotFound | RunStateConflict | StoreError>
+    ) => Effect.Effect<
+      "sent" | "duplicate",
+      InvalidInput | RunNotFound | RunStateConflict | StoreError
+    >
+    /** Resolves the wait that a token stands for; the first one wins. */
+    readonly resolveToken: (
+      token: string,
+      payload: Encoded,
+    ) => Effect.Effect<
+      "resolved" | "already-resolved",
+      TokenNotFound | RunStateConflict | StoreError
+    >
     readonly deadLetters: (options: {
       readonly workflow: string | null
       readonly before: string | null
@@ -260,6 +273,22 @@ export const checkName = (value: unknown, field: string): Result.Result<string, 
   }
   return Result.succeed(value)
 }
+
+/**
+ * The name of an event that users send and wait for, or the id of a sending.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const checkEventName = (
+  value: unknown,
+  field = "event name",
+): Result.Result<string, InvalidInput> =>
+  Result.flatMap(checkName(value, field), (name) =>
+    name.startsWith(reservedPrefix)
+      ? Result.fail(new InvalidInput({ field, reason: `must not begin with "${reservedPrefix}"` }))
+      : Result.succeed(name),
+  )
 
 const invalid = (field: string, reason: string) => Result.fail(new InvalidInput({ field, reason }))
 
@@ -369,6 +398,23 @@ export const make = Effect.fnUntraced(function* (
     return yield* started(run, answer)
   })
 
+  const send = Effect.fnUntraced(function* (event: {
+    readonly workflowRunId: string
+    readonly name: string
+    readonly payload: Encoded
+    readonly id: string | null
+  }) {
+    const { workflowRunId } = event
+    const [answer] = yield* ifUuid(workflowRunId, store.sendEvents([event]))
+    if (answer === undefined || answer === "unknown") return yield* unknown(workflowRunId)
+    if (answer === "terminal") {
+      return yield* conflict(workflowRunId, "take an event", "it has ended")
+    }
+    journal.hints.send("work")
+    journal.hints.send("signal")
+    return answer
+  })
+
   return Engine.of({
     store,
     journal,
@@ -442,13 +488,22 @@ export const make = Effect.fnUntraced(function* (
       journal.hints.send("work")
     }),
     sendEvent: Effect.fn("Engine.sendEvent")(function* (id, name, payload, sendOptions) {
-      const event = { workflowRunId: id, name, payload, id: sendOptions?.id ?? null }
-      const [answer] = yield* ifUuid(id, store.sendEvents([event]))
-      if (answer === undefined || answer === "unknown") return yield* unknown(id)
-      if (answer === "terminal") return yield* conflict(id, "take an event", "it has ended")
-      journal.hints.send("work")
-      journal.hints.send("signal")
-      return answer
+      yield* Effect.fromResult(checkEventName(name))
+      const senderId = sendOptions?.id ?? null
+      if (senderId !== null) yield* Effect.fromResult(checkEventName(senderId, "id of the event"))
+      return yield* send({ workflowRunId: id, name, payload, id: senderId })
+    }),
+    resolveToken: Effect.fn("Engine.resolveToken")(function* (token, payload) {
+      const workflowRunId = runOfToken(token)
+      if (workflowRunId === null) return yield* new TokenNotFound({})
+      const stepKey = yield* store.findToken({ workflowRunId, token })
+      if (stepKey === null) return yield* new TokenNotFound({})
+      const event = eventOfToken(stepKey)
+      const answer = yield* send({ workflowRunId, name: event, payload, id: event }).pipe(
+        // a run whose record was there, and is deleted by now
+        Effect.catchTag("RunNotFound", () => Effect.fail(new TokenNotFound({}))),
+      )
+      return answer === "sent" ? "resolved" : "already-resolved"
     }),
     deadLetters: (page) =>
       store.listRuns({ ...page, statuses: ["dead_letter"], parentRunId: null }),

@@ -342,6 +342,24 @@ export class RunNotFound extends Schema.TaggedError<RunNotFound>("flowly/RunNotF
 }
 
 /**
+ * No run has issued this token: it is mistyped, forged, or of another database.
+ *
+ * The token is not shown.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TokenNotFound extends Schema.TaggedError<TokenNotFound>("flowly/TokenNotFound")(
+  "TokenNotFound",
+  {},
+) {
+  readonly retryable = false
+  override get message() {
+    return "no run has issued this token: nothing was stored"
+  }
+}
+
+/**
  * The idempotency key belongs to a run that was started with a different input.
  *
  * The other input is not shown.

@@ -135,6 +135,7 @@ const makeStore = (state: State.State): WorkflowStore["Service"] => {
     resumeRun: (id) => at((now) => Requests.resumeRun(state, now, id)),
     retryRun: (id) => at((now) => Requests.retryRun(state, now, id)),
     sendEvents: (events) => at((now) => Requests.sendEvents(state, now, events)),
+    findToken: (options) => Effect.sync(() => Reads.findToken(state, options)),
 
     getRuns: (ids) => Effect.sync(() => Reads.getRuns(state, ids)),
     listRuns: (options) => Effect.sync(() => Reads.listRuns(state, options)),

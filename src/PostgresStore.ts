@@ -45,6 +45,7 @@ import {
   removeSchedule,
   upsertSchedule,
 } from "./postgres/schedules.ts"
+import { findToken } from "./postgres/tokens.ts"
 import { deadLetterPoison, refundCrashes, sweep } from "./postgres/sweep.ts"
 import { registerWorker, renewLease, retireWorker } from "./postgres/workers.ts"
 import { WorkflowStore } from "./WorkflowStore.ts"
@@ -203,6 +204,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     resumeRun: resumeRun(database),
     retryRun: retryRun(database),
     sendEvents: sendEvents(database),
+    findToken: findToken(database),
     getRuns: getRuns(database),
     listRuns: listRuns(database),
     getSteps: getSteps(database),

@@ -216,7 +216,7 @@ export interface RunRow {
  * @category models
  * @since 0.1.0
  */
-export type OperationKind = "step" | "sleep" | "child" | "event" | "side_effect" | "emit"
+export type OperationKind = "step" | "sleep" | "child" | "event" | "side_effect" | "emit" | "token"
 
 /**
  * One remembered outcome (or, with status `retrying`, a stored backoff).
@@ -332,8 +332,9 @@ export interface RunHistory extends RunSources {
 
 /**
  * An outcome to record. Final outcomes never change; a `retrying` record is replaced by a final
- * one, or by one with more attempts. A `sleep` record is accepted only where its timer (earlier, or
- * of this write) has `wakeAt` <= now by the store's clock; a refused one holds nothing else back.
+ * one, or by one with more attempts. What the passing of time ends (`endsByTimer`: a sleep, the
+ * timeout of a wait for an event) is accepted only where its timer (earlier, or of this write) has
+ * `wakeAt` <= now by the store's clock; a refused one holds nothing else back.
  *
  * @category models
  * @since 0.1.0
@@ -353,9 +354,19 @@ export interface RecordWrite {
   readonly retryDelayMs: number | null
   /** How long the operation took, by the worker's monotonic clock: `startedAt = now - this`. */
   readonly elapsedMs: number
-  /** With kind `event`: the event this record consumes. */
+  /** With kind `event`: the event this record consumes; `null` when its time was up. */
   readonly eventId: number | null
 }
+
+/**
+ * Whether a record says that a time has come: the end of a sleep, or of a wait in vain.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const endsByTimer = (record: RecordWrite): boolean =>
+  (record.kind === "sleep" && record.status !== "retrying") ||
+  (record.kind === "event" && record.eventId === null && record.status === "completed")
 
 /**
  * A timer to fix: from the store's now, or absolute. An existing timer of the key wins.
@@ -477,7 +488,7 @@ export type WriteAnswer =
       readonly now: number
       /** The timers of this write as they are fixed. */
       readonly timers: ReadonlyArray<TimerRow>
-      /** Sleep ends that came too early: not recorded; wait until `wakeAt` and send again. */
+      /** Ends by timer that came too early: not recorded; wait until `wakeAt` and send again. */
       readonly refusedSleeps: ReadonlyArray<TimerRow>
       /** The children of this write, with the ids that stand in the store. */
       readonly children: ReadonlyArray<{ readonly stepKey: string; readonly workflowRunId: string }>
@@ -694,6 +705,14 @@ export class WorkflowStore extends Context.Service<
         readonly id: string | null
       }>,
     ) => Effect.Effect<ReadonlyArray<"sent" | "duplicate" | "terminal" | "unknown">, StoreError>
+
+    /**
+     * The step key of the token that this run has recorded; `null`: the run has no such token.
+     */
+    readonly findToken: (options: {
+      readonly workflowRunId: string
+      readonly token: string
+    }) => Effect.Effect<string | null, StoreError>
 
     // --- reading ---------------------------------------------------------------
 

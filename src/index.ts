@@ -11,10 +11,12 @@ export type {
   StepOptions,
   WorkflowContext,
 } from "./promise/context.ts"
+export type { EventReceived, EventTimedOut, WaitFor, WaitOptions } from "./promise/events.ts"
 export {
   DurableEngine,
   type Health,
   type RunHandle,
+  type SendOptions,
   type TriggerOptions,
 } from "./promise/DurableEngine.ts"
 export { FlowlyError } from "./promise/FlowlyError.ts"

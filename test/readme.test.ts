@@ -34,7 +34,7 @@ describe("README.md", () => {
   const expected: Readonly<Record<string, RegExp>> = {
     "context=body": /^\{"rate":1,"total":4,"answer":"no answer"\}\npriced\n$/,
     "context=engine": /was cancelled: changed my mind[\s\S]*IdempotencyConflict\n$/,
-    memory: /a trial ends after thirty days/,
+    memory: /a trial ends after thirty days|^40 paid: R-7$/m,
   }
   for (const block of programs.filter(({ info }) => !needsServer.test(info))) {
     it(`runs its program of line ${block.line} (${block.info})`, { timeout: 60_000 }, async () => {

@@ -428,7 +428,11 @@ export const startExecution = (options: {
             issued.phase = "waiting"
             issued.wakeAt = refused.wakeAt
             if (issued.abandoned) execution.forget(issued)
-            else armTimer(issued)
+            else {
+              armTimer(issued)
+              // an event may have come while the end in vain was on its way
+              parts.sourcesChanged(execution)
+            }
             return
           }
           execution.records.set(issued.key, {

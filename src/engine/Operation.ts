@@ -39,7 +39,7 @@ export type Undo = (result: Encoded | null, attempt: Attempt) => Effect.Effect<v
  * A step: its body is run and its outcome remembered.
  */
 export interface StepOperation {
-  readonly kind: "step" | "side_effect"
+  readonly kind: "step" | "side_effect" | "token"
   readonly name: string
   readonly run: (attempt: Attempt) => Effect.Effect<Encoded, AttemptFailure>
   readonly retry: RetryPolicy

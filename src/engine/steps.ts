@@ -32,6 +32,7 @@ export const start = (execution: Execution, issued: Issued): void => {
   switch (operation.kind) {
     case "step":
     case "side_effect":
+    case "token":
       return startStep(execution, issued, operation)
     case "sleep":
       return startSleep(execution, issued, operation)
@@ -53,7 +54,7 @@ export const start = (execution: Execution, issued: Issued): void => {
  */
 export const due = (execution: Execution, issued: Issued): void => {
   const { operation } = issued
-  if (operation.kind === "step" || operation.kind === "side_effect") {
+  if (operation.kind !== "sleep" && operation.kind !== "event" && "run" in operation) {
     return attempt(execution, issued, operation)
   }
   // the store accepts the end of a sleep, or the timeout of an event, only when it has passed

@@ -5,15 +5,16 @@
  * again: records, timers and children by step key, emitted events by the record beside them. The
  * transition needs no key: a run that we still hold has not made it.
  */
-import type {
-  CompensationWrite,
-  RecordWrite,
-  RunWrite,
-  StepRecord,
-  TimerRow,
-  TimerWrite,
-  Transition,
-  WriteAnswer,
+import {
+  type CompensationWrite,
+  endsByTimer,
+  type RecordWrite,
+  type RunWrite,
+  type StepRecord,
+  type TimerRow,
+  type TimerWrite,
+  type Transition,
+  type WriteAnswer,
 } from "../WorkflowStore.ts"
 import { findChild, insertChild } from "./inserts.ts"
 import {
@@ -64,10 +65,10 @@ const assertBatch = (state: State, writes: ReadonlyArray<RunWrite>): void => {
 const assertWrite = (run: Run, write: RunWrite): void => {
   const timers = new Set(write.timers.map((timer) => timer.stepKey))
   const records = new Set(write.records.map((record) => record.stepKey))
-  for (const { kind, stepKey, status } of write.records) {
-    if (kind !== "sleep" || status === "retrying") continue
-    if (!run.timers.has(stepKey) && !timers.has(stepKey)) {
-      throw new Error(`commit: the sleep "${stepKey}" has no timer`)
+  for (const record of write.records) {
+    const { kind, stepKey } = record
+    if (endsByTimer(record) && !run.timers.has(stepKey) && !timers.has(stepKey)) {
+      throw new Error(`commit: the ${kind} "${stepKey}" has no timer`)
     }
   }
   for (const { stepKey } of write.compensations) {
@@ -131,7 +132,7 @@ const putRecord = (run: Run, write: RecordWrite, now: number): boolean => {
   const isFinal = write.status !== "retrying"
   // A delayed copy of an older backoff must not undo a newer one.
   if (standing !== undefined && !isFinal && write.attempts <= standing.attempts) return false
-  if (write.kind === "sleep" && isFinal && run.timers.get(write.stepKey)!.wakeAt > now) return false
+  if (endsByTimer(write) && run.timers.get(write.stepKey)!.wakeAt > now) return false
   const record: StepRecord = Object.freeze({
     stepKey: write.stepKey,
     name: write.name,
@@ -262,7 +263,7 @@ const commitTime = (run: Run, write: RunWrite, now: number): number => {
 }
 
 const refusedSleep = (run: Run, write: RecordWrite): ReadonlyArray<TimerRow> => {
-  if (write.kind !== "sleep" || write.status === "retrying") return []
+  if (!endsByTimer(write)) return []
   if (run.records.get(write.stepKey)?.record.completedAt != null) return []
   const timer = run.timers.get(write.stepKey)
   return timer === undefined ? [] : [timer]

@@ -98,6 +98,20 @@ export const listRuns = (
 export const getSteps = (state: State, workflowRunId: string): ReadonlyArray<StepRecord> =>
   known(state, [workflowRunId]).flatMap(recordsOf)
 
+/** Values in JSON are compared as their text: a token is written by one encoder. */
+export const findToken = (
+  state: State,
+  options: { readonly workflowRunId: string; readonly token: string },
+): string | null => {
+  const token = JSON.stringify(options.token)
+  const run = state.runs.get(options.workflowRunId)
+  for (const { record } of run?.records.values() ?? []) {
+    const { kind, status, result, stepKey } = record
+    if (kind === "token" && status === "completed" && result?.json === token) return stepKey
+  }
+  return null
+}
+
 export const getEvents = (state: State, workflowRunId: string): ReadonlyArray<EventRow> =>
   known(state, [workflowRunId]).flatMap((run) =>
     run.events.filter((event) => event.direction === "emitted"),

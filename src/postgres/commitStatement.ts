@@ -140,8 +140,10 @@ fixed as (
 const recordsPart = (n: Names, p: Positions, shape: Shape): string => `
 records as materialized (
   select h.run, h.token, h.kind as transition, x.*,
-    -- the end of a sleep counts only when it has come, by this clock
-    case when x.kind = 'sleep' and x.status <> 'retrying' then coalesce(
+    -- the end of a sleep, or of a wait for an event in vain, counts only when it has come, by this
+    -- clock: what the contract calls endsByTimer
+    case when (x.kind = 'sleep' and x.status <> 'retrying')
+      or (x.kind = 'event' and x.event is null and x.status = 'completed') then coalesce(
       (select t.wake_at from ${n.timers} t where t.workflow_run_id = h.run and t.step_key = x.key),
       ${
         shape.extras

@@ -9,7 +9,14 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { RunSignals, StoreError, TimerRow, WriteAnswer } from "../WorkflowStore.ts"
+import {
+  endsByTimer,
+  type RecordWrite,
+  type RunSignals,
+  type StoreError,
+  type TimerRow,
+  type WriteAnswer,
+} from "../WorkflowStore.ts"
 import { batch } from "./batch.ts"
 import type { Write } from "./commit.ts"
 import type { Database } from "./database.ts"
@@ -151,7 +158,7 @@ const releases = ({ transition }: Write): boolean =>
 
 /** Whether something of this write is in the store that only an earlier sending can have put there. */
 const standsByRecords = (write: Write, found: Standing): boolean => {
-  // A sleep that came too early is not written, and proves nothing either way.
+  // An end that came too early is not written, and proves nothing either way.
   const proofs = write.records.filter((record) => !isRefused(record, found))
   if (proofs.length + write.compensations.length === 0) return false
   return (
@@ -165,9 +172,9 @@ const standsByRecords = (write: Write, found: Standing): boolean => {
   )
 }
 
-/** The end of a sleep that has not been recorded. A mark that it began may stand. */
-const isRefused = ({ kind, status, stepKey }: Write["records"][number], found: Standing): boolean =>
-  kind === "sleep" && status !== "retrying" && found.records.get(stepKey)?.completedAt == null
+/** An end by timer that has not been recorded. A mark that it began may stand. */
+const isRefused = (record: RecordWrite, found: Standing): boolean =>
+  endsByTimer(record) && found.records.get(record.stepKey)?.completedAt == null
 
 const committed = (write: Write, found: Standing): WriteAnswer => ({
   _tag: "committed",

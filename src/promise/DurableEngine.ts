@@ -28,6 +28,8 @@ import {
   TriggerTimeout,
   UnknownWorkflow,
 } from "../FlowlyError.ts"
+import { send } from "../Event.ts"
+import { resolve } from "../Token.ts"
 import { type EngineClock, layerStore } from "../EngineClock.ts"
 import type { Encoded } from "../Payload.ts"
 import * as PostgresStore from "../PostgresStore.ts"
@@ -85,6 +87,20 @@ export interface RunHandle<O> {
   /** The result, or a rejection: `FlowlyError` with code "RunFailed" and the error as its cause. */
   readonly result: () => Promise<O>
   readonly status: () => Promise<WorkflowStatus | null>
+  /** As `engine.sendEvent`. */
+  readonly sendEvent: (
+    name: string,
+    payload?: unknown,
+    options?: SendOptions,
+  ) => Promise<"sent" | "duplicate">
+}
+
+/**
+ * How an event is sent.
+ */
+export interface SendOptions {
+  /** Makes sending idempotent: a second event with this id changes nothing. */
+  readonly id?: string | undefined
 }
 
 /**
@@ -245,6 +261,7 @@ export class DurableEngine {
       existing,
       result: () => this.#run(resultOf<O>(workflow, workflowRunId)),
       status: () => this.getStatus(workflowRunId),
+      sendEvent: (name, payload, options) => this.sendEvent(workflowRunId, name, payload, options),
     }
   }
 
@@ -305,6 +322,27 @@ export class DurableEngine {
     options?: { readonly compensate?: boolean; readonly reason?: string },
   ): Promise<"cancelled" | "requested"> {
     return this.#run(Effect.flatMap(Engine, (engine) => engine.cancel(workflowRunId, options)))
+  }
+
+  /**
+   * Sends an event to a run, which takes it with `ctx.waitForEvent`, now or later. "duplicate": an
+   * event with this `id` was sent to the run before.
+   */
+  sendEvent(
+    workflowRunId: string,
+    name: string,
+    payload?: unknown,
+    options?: SendOptions,
+  ): Promise<"sent" | "duplicate"> {
+    return this.#run(send(workflowRunId, name, payload, { id: options?.id }))
+  }
+
+  /**
+   * Resolves the wait that a token of `ctx.token` stands for. The first one wins: to resolve it again
+   * changes nothing. Rejects with code "TokenNotFound" for one that no run has issued.
+   */
+  resolveToken(token: string, payload?: unknown): Promise<"resolved" | "already-resolved"> {
+    return this.#run(resolve(token, payload))
   }
 
   /** Lets a paused run go on. */

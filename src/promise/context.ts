@@ -19,7 +19,9 @@ import { InvalidInput, SerializationError } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodeResult } from "../Step.ts"
+import * as Token from "../Token.ts"
 import { noteFailure, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
+import { waitForEvent, waitForToken, type WaitFor, type WaitOptions } from "./events.ts"
 import { errorOf, FlowlyError, orThrow, toFlowlyError } from "./FlowlyError.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 import { checkWorkflow } from "./options.ts"
@@ -112,6 +114,18 @@ export interface WorkflowContext {
   readonly sideEffect: <T>(name: string, fn: () => Promise<T> | T) => Promise<T>
   /** Tells the engine's listeners something, once. */
   readonly emit: (event: string, data?: unknown) => Promise<void>
+  /**
+   * Waits for an event that `engine.sendEvent` sends to this run, or has sent. A timeout is an answer
+   * to branch on: `{ timedOut: true }`, else `{ timedOut: false, payload }`.
+   */
+  readonly waitForEvent: WaitFor
+  /**
+   * A string that nobody can guess, to be handed to a person or a webhook: `engine.resolveToken`
+   * resolves the one `waitForToken` that waits for it.
+   */
+  readonly token: (name: string) => Promise<string>
+  /** Waits until a token of this run is resolved; answers like `waitForEvent`. */
+  readonly waitForToken: WaitFor
   /** Runs another workflow as a part of this one, and waits for its result. */
   readonly workflow: <I, O>(
     definition: WorkflowDefinition<I, O>,
@@ -198,6 +212,11 @@ export const makeContext = (
           Effect.asVoid(ask({ kind: "emit", name: event, payload })),
         )
       }),
+    waitForEvent: (name: string, options?: WaitOptions<any>) =>
+      promise(() => waitForEvent(name, options, ask, stored)),
+    token: (name) => promise(() => Token.make(name)),
+    waitForToken: (token: string, options?: WaitOptions<any>) =>
+      promise(() => waitForToken(token, options, ask, stored)),
     workflow: (definition, ...[input, options]) =>
       promise(() => {
         checkWorkflow(definition, `child of "${run.workflow}"`)

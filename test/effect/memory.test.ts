@@ -1,7 +1,9 @@
 /** The Effect API on the memory store. */
 import { newMemoryStore } from "./place.ts"
 import { bodiesSuite } from "./suiteBodies.ts"
+import { eventsSuite } from "./suiteEvents.ts"
 import { valuesSuite } from "./suiteValues.ts"
 
 valuesSuite("in memory", newMemoryStore)
 bodiesSuite("in memory", newMemoryStore)
+eventsSuite("in memory", newMemoryStore)

@@ -12,6 +12,7 @@ import { afterAll, beforeAll } from "vitest"
 import { createDatabase, type TestDatabase, withClient } from "../support/database.ts"
 import { bodiesSuite } from "./suiteBodies.ts"
 import type { NewStore } from "./place.ts"
+import { eventsSuite } from "./suiteEvents.ts"
 import { valuesSuite } from "./suiteValues.ts"
 
 let database: TestDatabase
@@ -34,6 +35,7 @@ const newStore: NewStore = () => {
 
 valuesSuite("on Postgres", newStore)
 bodiesSuite("on Postgres", newStore)
+eventsSuite("on Postgres", newStore)
 
 // -----------------------------------------------------------------------------
 // The caller's transaction

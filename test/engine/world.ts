@@ -155,6 +155,11 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
       sleep: (name, duration) => see(name, ctx.sleep(name, duration)),
       sleepUntil: (name, date) => see(name, ctx.sleepUntil(name, date)),
       emit: (event, data) => see(event, ctx.emit(event, data)),
+      waitForEvent: (name: string, options?: any) =>
+        see(name, ctx.waitForEvent<any>(name, options)) as Promise<any>,
+      waitForToken: (token: string, options?: any) =>
+        see("answer", ctx.waitForToken<any>(token, options)) as Promise<any>,
+      token: (name) => see(name, ctx.token(name)),
       workflow: (definition, ...rest) =>
         see(rest[1]?.name ?? definition.name, ctx.workflow(definition, ...rest)),
     },

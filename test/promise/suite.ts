@@ -7,6 +7,7 @@ import { determinismSuite } from "./suiteDeterminism.ts"
 import { endingsSuite } from "./suiteEndings.ts"
 import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
+import { eventsSuite } from "./suiteEvents.ts"
 import { observeSuite } from "./suiteObserve.ts"
 import { triggerSuite } from "./suiteTrigger.ts"
 import { valuesSuite } from "./suiteValues.ts"
@@ -17,6 +18,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: determinism`, () => determinismSuite(backend))
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
+  describe(`${backend.name}: events`, () => eventsSuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
   describe(`${backend.name}: cron`, () => cronSuite(backend))
   describe(`${backend.name}: engine`, () => engineSuite(backend))

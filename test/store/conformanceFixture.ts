@@ -114,6 +114,10 @@ export const retrying = (stepKey: string, attempts: number, retryDelayMs = 1000)
 export const sleepEnd = (stepKey: string, position: number) =>
   record(stepKey, position, { kind: "sleep", result: null })
 
+/** A wait for an event that was in vain. */
+export const waitEnd = (stepKey: string, position: number) =>
+  record(stepKey, position, { kind: "event", result: null })
+
 export const write = (claim: Claim, parts: Partial<RunWrite> = {}): RunWrite => ({
   workflowRunId: claim.workflowRunId,
   token: claim.token,

@@ -15,6 +15,7 @@ import {
   sleepEnd,
   start,
   type Test,
+  waitEnd,
   write,
 } from "./conformanceFixture.ts"
 
@@ -93,6 +94,39 @@ export const journalTests = (test: Test) => {
       const late = yield* s.committed(claim, { records: [sleepEnd("nap", 1)] })
       assert.deepStrictEqual(late.refusedSleeps, [])
       assert.strictEqual((yield* s.store.getSteps(id(1)))[0]?.completedAt, start + 100)
+    })
+
+    test("end no wait for an event early; the event, when it comes, does", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      const timers = ["a", "b"].map((stepKey) => ({ stepKey, delayMs: 100 }))
+      yield* s.committed(claim, { timers })
+      yield* s.advance(99)
+      const early = yield* s.committed(claim, { records: [waitEnd("a", 1), waitEnd("b", 2)] })
+      const wakeAt = start + 100
+      assert.deepStrictEqual(early.refusedSleeps, [
+        { stepKey: "a", wakeAt },
+        { stepKey: "b", wakeAt },
+      ])
+      assert.deepStrictEqual(yield* s.store.getSteps(id(1)), [])
+      yield* s.sendEvent(1, "a")
+      const [event] = (yield* s.history(1)).events
+      const received = record("a", 1, { kind: "event", eventId: event!.eventId })
+      const took = yield* s.committed(claim, {
+        records: [received, failed("c", 2, { kind: "event" })],
+      })
+      assert.deepStrictEqual(took.refusedSleeps, [])
+      yield* s.advance(1)
+      const late = yield* s.committed(claim, { records: [waitEnd("b", 3)] })
+      assert.deepStrictEqual(late.refusedSleeps, [])
+      const steps = yield* s.store.getSteps(id(1))
+      assert.deepStrictEqual(
+        steps.map((step) => [step.stepKey, step.completedAt]),
+        [
+          ["a", start + 99],
+          ["c", start + 99],
+          ["b", start + 100],
+        ],
+      )
     })
 
     test("of a sleep that is refused hold nothing else back", function* (s) {

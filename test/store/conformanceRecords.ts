@@ -117,8 +117,11 @@ export const recordTests = (test: Test) => {
 
     test("keep their kind", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
-      const kinds = ["step", "child", "event", "side_effect", "emit"] as const
-      yield* s.committed(claim, { records: kinds.map((kind, n) => record(kind, n + 1, { kind })) })
+      const kinds = ["step", "child", "event", "side_effect", "emit", "token"] as const
+      yield* s.committed(claim, {
+        timers: [{ stepKey: "event", delayMs: 0 }],
+        records: kinds.map((kind, n) => record(kind, n + 1, { kind })),
+      })
       const steps = yield* s.store.getSteps(id(1))
       assert.deepStrictEqual(
         steps.map((step) => step.kind),

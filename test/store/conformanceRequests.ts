@@ -294,6 +294,39 @@ export const requestTests = (test: Test) => {
       assert.strictEqual(yield* s.sendEvent(2, "go", "k"), "sent")
     })
 
+    test("for a token: only a token that this very run has recorded is found", function* (s) {
+      const a = yield* s.worker(1)
+      const claim = yield* s.hold(a, 1)
+      yield* s.hold(a, 2)
+      const find = (n: number, token: string) => s.store.findToken({ workflowRunId: id(n), token })
+      assert.strictEqual(yield* find(1, "secret"), null)
+      yield* s.committed(claim, {
+        records: [
+          record("step", 1, { result: json("said by a step") }),
+          record("approval", 2, { kind: "token", result: json("secret") }),
+          record("approval#2", 3, { kind: "token", result: json("other") }),
+        ],
+      })
+      assert.strictEqual(yield* find(1, "secret"), "approval")
+      assert.strictEqual(yield* find(1, "other"), "approval#2")
+      for (const [n, token] of [
+        [2, "secret"],
+        [9, "secret"],
+        [1, "said by a step"],
+        [1, "Secret"],
+        [1, "secret "],
+        [1, "sec\0ret"],
+        [1, '"secret"'],
+        [1, ""],
+      ] as const) {
+        assert.strictEqual(yield* find(n, token), null, `${n} ${token}`)
+      }
+      assert.strictEqual(
+        yield* s.store.findToken({ workflowRunId: "no id", token: "secret" }),
+        null,
+      )
+    })
+
     test("are not among the events that a run emitted", function* (s) {
       yield* s.insert(newRun(1))
       yield* s.sendEvent(1)

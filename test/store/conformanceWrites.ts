@@ -18,6 +18,7 @@ import {
   retrying,
   settle,
   sleepEnd,
+  waitEnd,
   write,
 } from "./conformanceFixture.ts"
 
@@ -42,6 +43,11 @@ export const kindsOfWrite: ReadonlyArray<KindOfWrite> = [
     what: "end a sleep",
     releases: false,
     parts: { timers: [{ stepKey: "nap", delayMs: 0 }], records: [sleepEnd("nap", 3)] },
+  },
+  {
+    what: "end a wait in vain",
+    releases: false,
+    parts: { timers: [{ stepKey: "go", delayMs: 0 }], records: [waitEnd("go", 3)] },
   },
   {
     what: "start a child",

@@ -49,6 +49,17 @@ defineWorkflow("wrong", async (_, input: { id: string }) => input.id, {
   input: z.object({ count: z.number() }),
 })
 
+// --- waits: a timeout is in the type where one was asked for ---------------------
+
+export const waits = defineWorkflow("waits", async (ctx) => {
+  const forever = await ctx.waitForEvent<number>("a")
+  same<typeof forever.payload, number>(true)
+  const timed = await ctx.waitForEvent("b", { timeout: "1 day", schema: z.string() })
+  // @ts-expect-error there may have been none
+  void timed.payload.length
+  return timed.timedOut ? 0 : timed.payload.length
+})
+
 // @ts-expect-error a name is text
 defineWorkflow(5, () => 1)
 
