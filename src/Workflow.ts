@@ -47,7 +47,13 @@ import {
   type SerializationError,
   UnreadableValue,
 } from "./FlowlyError.ts"
-import { type Requires, runBody, type Unlift, WorkflowRun } from "./WorkflowRun.ts"
+import {
+  patched as askPatched,
+  type Requires,
+  runBody,
+  type Unlift,
+  WorkflowRun,
+} from "./WorkflowRun.ts"
 import type { ScheduleRow, StoreError } from "./WorkflowStore.ts"
 
 /**
@@ -355,3 +361,15 @@ export const uuid: Effect.Effect<string, never, WorkflowRun> = Effect.map(
   WorkflowRun,
   ({ values }) => values.uuid(),
 )
+
+/**
+ * Where the code of a body has changed: true in a run that comes here for the first time, and takes
+ * the new code; false in one that had gone past this point with the old code, which it must keep.
+ * One run and id, one answer, for ever. When no run from before the patch is left, remove the old
+ * code and the question; runs that have the answer in their history go on without it.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const patched = (id: string): Effect.Effect<boolean, never, WorkflowRun> =>
+  Effect.orDie(askPatched(id))

@@ -12,11 +12,13 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import { checkName } from "./Engine.ts"
 import { type BodyValues, makeBodyValues } from "./engine/bodyValues.ts"
 import type { Execution } from "./engine/Execution.ts"
 import type { Operation } from "./engine/Operation.ts"
+import { makePatches, type Patches } from "./engine/patches.ts"
 import { encodeError, type StoredError } from "./ErrorPayload.ts"
-import { UnreadableValue } from "./FlowlyError.ts"
+import { type InvalidInput, UnreadableValue } from "./FlowlyError.ts"
 import type { Encoded } from "./Payload.ts"
 
 /**
@@ -36,6 +38,7 @@ export class WorkflowRun extends Context.Service<
     readonly execution: Execution
     /** Time and chance, the same on every replay. */
     readonly values: BodyValues
+    readonly patches: Patches
     /** The services that steps were promised. */
     readonly services: Context.Context<never>
   }
@@ -89,13 +92,9 @@ export const perform = (
   operation: Operation,
 ): Effect.Effect<Encoded | null, OperationFailed, WorkflowRun> =>
   Effect.flatMap(WorkflowRun, ({ execution }) =>
-    Effect.suspend(() => {
-      if (execution.mode === "stopped" || execution.mode === "ending") {
-        // not from a finalizer, whose fiber is interrupted: that is the end of the body, not more of it
-        const wentOn = Effect.interruptible(Effect.sync(execution.wentOn))
-        return Effect.andThen(wentOn, Effect.interrupt)
-      }
-      return Effect.callback<Encoded | null, OperationFailed>((resume) => {
+    whileItRuns(
+      execution,
+      Effect.callback<Encoded | null, OperationFailed>((resume) => {
         const issued = execution.issue(operation, ({ outcome, position }) =>
           resume(
             outcome._tag === "Success"
@@ -106,8 +105,30 @@ export const perform = (
         return Effect.sync(() => {
           if (issued !== null) execution.abandon(issued)
         })
-      })
-    }),
+      }),
+    ),
+  )
+
+const whileItRuns = <A, E>(execution: Execution, ask: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    if (execution.mode !== "stopped" && execution.mode !== "ending") return ask
+    // not from a finalizer, whose fiber is interrupted: that is the end of the body, not more of it
+    const wentOn = Effect.interruptible(Effect.sync(execution.wentOn))
+    return Effect.andThen(wentOn, Effect.interrupt)
+  })
+
+/**
+ * Whether the run takes the new code of a patch.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const patched = (id: string): Effect.Effect<boolean, InvalidInput, WorkflowRun> =>
+  Effect.andThen(
+    Effect.fromResult(checkName(id, "patch id")),
+    Effect.flatMap(WorkflowRun, ({ execution, patches }) =>
+      whileItRuns(execution, patches.ask(id)),
+    ),
   )
 
 /**
@@ -185,6 +206,7 @@ export const runBody = (options: {
       attempt: run.attempt,
       execution,
       values,
+      patches: makePatches(execution),
       services,
     }),
     Context.add(Clock.Clock, bodyClock(values)),

@@ -216,7 +216,16 @@ export interface RunRow {
  * @category models
  * @since 0.1.0
  */
-export type OperationKind = "step" | "sleep" | "child" | "event" | "side_effect" | "emit" | "token"
+export type OperationKind =
+  | "step"
+  | "sleep"
+  | "child"
+  | "event"
+  | "side_effect"
+  | "emit"
+  | "token"
+  /** The run has taken the new code of a patch. */
+  | "patch"
 
 /**
  * One remembered outcome (or, with status `retrying`, a stored backoff).

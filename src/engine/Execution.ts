@@ -44,6 +44,7 @@ import type {
 } from "../WorkflowStore.ts"
 import type { RunningAttempt } from "./attempt.ts"
 import type { Operation, Outcome } from "./Operation.ts"
+import { takesPatch, undecidedPatch } from "./patches.ts"
 import { makeRest, type Rest } from "./rest.ts"
 
 /**
@@ -289,6 +290,7 @@ export const startExecution = (options: {
 }): ExecutionHandle => {
   const { run, history, env, parts } = options
   const { divergenceGraceMs, parkGraceMs } = env.limits
+  const patchGraceMs = Math.min(divergenceGraceMs, mostPatchGraceMs)
   const rest = makeRest()
   const issuedByKey = new Map<string, Issued>()
   const uses = new Map<string, number>()
@@ -603,7 +605,8 @@ export const startExecution = (options: {
     if (next !== undefined) {
       const issued = issuedByKey.get(next.key)
       if (issued === undefined) {
-        return unlessIssued(next.key, divergenceGraceMs, () => divergeUnissued(next))
+        if (next.kind !== "patch") return awaitIssue(next.key, () => divergeUnissued(next))
+        return unlessIssued(next.key, patchGraceMs, () => passOver(next))
       }
       if (issued.operation.kind !== next.kind) return diverge(next, issued)
       if (awaitEarlierStarts(next)) return
@@ -669,7 +672,7 @@ export const startExecution = (options: {
       if (issuedAfter >= record.position) return false
       if (issuedByKey.has(stepKey) || calmOver === stepKey) continue
       // in vain, this record is delivered all the same: that one's own turn tells of changed code
-      unlessIssued(stepKey, divergenceGraceMs, pump)
+      awaitIssue(stepKey, pump)
       return true
     }
     return false
@@ -681,7 +684,7 @@ export const startExecution = (options: {
       const missing = one
       const issued = issuedByKey.get(missing.key)
       if (issued === undefined) {
-        unlessIssued(missing.key, divergenceGraceMs, () => diverge(missing, calledInstead(missing)))
+        awaitIssue(missing.key, () => diverge(missing, calledInstead(missing)))
         return true
       }
       if (!isSameKind(missing, issued.operation)) {
@@ -713,6 +716,33 @@ export const startExecution = (options: {
         }),
       ),
     )
+  }
+
+  /**
+   * Waits for what the history has. A body that stands at a patch meanwhile has gone past it before,
+   * with the old code: it is told so, unrecorded, because what tells it remains.
+   */
+  const awaitIssue = (key: string, otherwise: () => void): void => {
+    const patch = undecidedPatch(execution)
+    if (patch === null) return unlessIssued(key, divergenceGraceMs, otherwise)
+    unlessIssued(`${atPatch}${key}`, patchGraceMs, () => {
+      patch.phase = "delivered"
+      open.delete(patch)
+      calmOver = null
+      stirred = true
+      patch.resume({ outcome: takesPatch(false), position: lastDelivered })
+      pump()
+    })
+  }
+
+  /** A patch that the code no longer asks for has done its duty; one that asks late gets its answer. */
+  const passOver = (record: Queued): void => {
+    advance()
+    lastDelivered = Math.max(lastDelivered, record.position)
+    if (record.at !== null) execution.nowForBody = Math.max(execution.nowForBody, record.at)
+    carried.push(record)
+    carried.sort((a, b) => a.position - b.position)
+    pump()
   }
 
   const divergeUnissued = (record: Queued): void => {
@@ -763,6 +793,7 @@ export const startExecution = (options: {
     for (const record of [...queue.slice(head), ...begun]) {
       const issued = issuedByKey.get(record.key)
       if (issued === undefined) {
+        if (record.kind === "patch") continue
         if (execution.mode === "compensating" && !execution.records.get(record.key)?.hasCompensate)
           continue
         return diverge(record, calledInstead(record))
@@ -802,9 +833,9 @@ export const startExecution = (options: {
     }
   }
 
-  /** What needs no mark: an emit begins and ends with its record. */
+  /** What needs no mark: an emit, or a patch, begins and ends with its record. */
   const isMarked = ({ key, operation }: Issued): boolean =>
-    operation.kind === "emit" || execution.retrying.has(key)
+    operation.kind === "emit" || operation.kind === "patch" || execution.retrying.has(key)
 
   /**
    * What pure asynchronous work led to is remembered before it begins, with the deliveries that the
@@ -950,7 +981,7 @@ export const startExecution = (options: {
     takeSources(history)
     for (const timer of history.timers) execution.timers.set(timer.stepKey, timer.wakeAt)
     for (const record of history.records) {
-      if (!record.carried) starts.push(record)
+      if (!record.carried && record.kind !== "patch") starts.push(record)
       if (record.status === "retrying") {
         execution.retrying.set(record.stepKey, record)
         continue
@@ -995,10 +1026,15 @@ const inRealTime = (millis: number, turns: number): Effect.Effect<void> =>
  */
 const graceSlices = 5
 const turnsToDiverge = 250
+/** What hangs on it is which code a run takes, both of which are right: it need not be long. */
+const mostPatchGraceMs = 100
 const turnsToPark = 50
 
 /** No step key: keys are not empty. */
 const parking = ""
+
+/** Before the key of what is awaited while a patch is undecided; no key has a NUL. */
+const atPatch = "\0"
 
 /**
  * What executions before this one had begun and not recorded, in this attempt: the same code asks

@@ -93,6 +93,14 @@ export interface EventOperation {
 }
 
 /**
+ * Whether the run takes the new code of a patch; the result is `true` or `false`.
+ */
+export interface PatchOperation {
+  readonly kind: "patch"
+  readonly name: string
+}
+
+/**
  * Any operation.
  */
 export type Operation =
@@ -101,6 +109,7 @@ export type Operation =
   | ChildOperation
   | EmitOperation
   | EventOperation
+  | PatchOperation
 
 /**
  * How an operation ended, in stored form, as it is delivered to the body.

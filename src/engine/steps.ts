@@ -22,6 +22,7 @@ import type {
   SleepOperation,
   StepOperation,
 } from "./Operation.ts"
+import { takesPatch } from "./patches.ts"
 
 /**
  * Starts an operation that has no record.
@@ -46,6 +47,8 @@ export const start = (execution: Execution, issued: Issued): void => {
         { _tag: "Success", result: null },
         { emitted: [{ stepKey: issued.key, name: operation.name, payload: operation.payload }] },
       )
+    case "patch":
+      return execution.record(issued, takesPatch(true))
   }
 }
 

@@ -20,7 +20,7 @@ import type { Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodeResult } from "../Step.ts"
 import * as Token from "../Token.ts"
-import { noteFailure, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
+import { noteFailure, patched, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
 import { waitForEvent, waitForToken, type WaitFor, type WaitOptions } from "./events.ts"
 import { errorOf, FlowlyError, orThrow, toFlowlyError } from "./FlowlyError.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
@@ -101,6 +101,12 @@ export interface WorkflowContext {
   readonly random: () => number
   /** A UUID, the same on every replay. */
   readonly uuid: () => string
+  /**
+   * Where this function's code has changed: true in a run that comes here for the first time, and
+   * takes the new code; false in one that had gone past this point with the old code, which it must
+   * keep. One run and id, one answer.
+   */
+  readonly patched: (id: string) => Promise<boolean>
   /** Runs a step, or gives its remembered outcome. */
   readonly step: <T>(
     name: string,
@@ -184,6 +190,7 @@ export const makeContext = (
     now: () => new Date(run.values.now()),
     random: run.values.random,
     uuid: run.values.uuid,
+    patched: (id) => promise(() => patched(id)),
     step: <T>(name: string, options: StepOptions<T> | StepOptions<T>["run"]) =>
       promise(() => step("step", name, typeof options === "function" ? { run: options } : options)),
     sideEffect: (name, fn) => promise(() => step("side_effect", name, { run: fn })),

@@ -18,7 +18,7 @@ export interface HistoryEntry {
   /** The name; from its second use in a run, `name#2` … */
   readonly key: string
   readonly name: string
-  readonly kind: "step" | "sleep" | "child" | "event" | "side_effect" | "emit" | "token"
+  readonly kind: "step" | "sleep" | "child" | "event" | "side_effect" | "emit" | "token" | "patch"
   /** `retrying`: it failed, and another try is due. */
   readonly status: "completed" | "failed" | "retrying"
   /** Tries so far. */

@@ -338,6 +338,25 @@ export const effectBodies: ReadonlyArray<Program> = [
   ),
 
   program(
+    "patches, also of a branch that lost its race",
+    ({ step, note }) =>
+      Effect.gen(function* () {
+        const winner = yield* Effect.raceFirst(
+          step("fast", after(5, "fast")),
+          Effect.andThen(Workflow.patched("one"), Sleep.make("never", "1 day")),
+        )
+        const answers = yield* Effect.all(
+          ["one", "two", "one"].map((id) => Workflow.patched(id)),
+          { concurrency: "unbounded" },
+        )
+        note("answers", answers)
+        yield* step(`after ${answers.join()}`, Effect.void)
+        return [winner, ...answers]
+      }),
+    { result: ["fast", true, true, true] },
+  ),
+
+  program(
     "a finalizer with a step",
     ({ step }) =>
       Effect.gen(function* () {

@@ -265,6 +265,18 @@ const recording = (
   }
 }
 
+/** Watches a store: remembers each moment in `moments`. */
+const remembering = (handle: MemoryStore.Handle, world: World, moments: Array<Moment>) =>
+  recording(handle, () => {
+    const copy = handle.copy()
+    moments.push({
+      handle: copy,
+      world: world.copy(copy),
+      executions: world.executions.map(copyExecution),
+      undone: [...world.undone],
+    })
+  })
+
 /** Runs a program to its end, and remembers each moment. */
 export const record = async (
   given: Program,
@@ -273,18 +285,27 @@ export const record = async (
   const handle = MemoryStore.makeUnsafe()
   const world = new World(handle)
   const moments: Array<Moment> = []
-  const remember = () => {
-    const copy = handle.copy()
-    moments.push({
-      handle: copy,
-      world: world.copy(copy),
-      executions: world.executions.map(copyExecution),
-      undone: [...world.undone],
-    })
-  }
-  const engine = await startEngine(recording(handle, remember), given.code(world), limits)
+  const engine = await startEngine(remembering(handle, world, moments), given.code(world), limits)
   try {
     const workflowRunId = await start(engine, given)
+    const end = await settled(handle, workflowRunId)
+    return { workflowRunId, end, moments, world }
+  } finally {
+    await engine.stop()
+  }
+}
+
+/** Goes on from a moment with this code, to the end, and remembers each moment on the way. */
+export const goOnRecording = async (
+  { handle, world }: Moment,
+  workflowRunId: string,
+  code: Program["code"],
+  limits: Partial<ExecutionLimits> = {},
+): Promise<Recording> => {
+  releaseAll(handle)
+  const moments: Array<Moment> = []
+  const engine = await startEngine(remembering(handle, world, moments), code(world), limits)
+  try {
     const end = await settled(handle, workflowRunId)
     return { workflowRunId, end, moments, world }
   } finally {

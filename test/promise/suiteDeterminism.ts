@@ -61,4 +61,40 @@ export const determinismSuite = (backend: Backend): void => {
       expect(new Set(all).size).toBe(200)
     })
   })
+  describe("ctx.patched", () => {
+    it("keeps the old code for a run that had begun with it; a new run takes the new code", async () => {
+      const name = rig.name("changed")
+      const gate = makeGate()
+      const old = defineWorkflow(name, async (ctx) => {
+        const a = await ctx.step("a", () => "A")
+        const b = await ctx.step("b", () => "B")
+        await ctx.step("gate", gate.step)
+        return [a, b]
+      })
+      const changed = defineWorkflow(name, async (ctx) => {
+        const a = await ctx.step("a", () => "A")
+        const isNew = await ctx.patched("b-twice")
+        const b = isNew ? await ctx.step("b twice", () => "BB") : await ctx.step("b", () => "B")
+        await ctx.step("gate", gate.step)
+        return [a, b, isNew, await ctx.patched("b-twice")]
+      })
+      const first = await rig.started([old], { worker: { shutdownTimeoutMs: 20 } })
+      const begun = await first.trigger(old)
+      await gate.reached
+      await first.stop()
+      const second = await rig.started([changed])
+      const result = await second.handle(changed, begun.workflowRunId).result()
+      expect(result).toEqual(["A", "B", false, false])
+      const fresh = await second.trigger(changed)
+      expect(await fresh.result()).toEqual(["A", "BB", true, true])
+    })
+
+    it("refuses an id that is no name", async () => {
+      const workflow = defineWorkflow(rig.name("bad"), (ctx) =>
+        ctx.patched("").catch((e) => e.code),
+      )
+      const engine = await rig.started([workflow])
+      expect(await (await engine.trigger(workflow)).result()).toBe("InvalidInput")
+    })
+  })
 }
