@@ -70,6 +70,22 @@ console.log(JSON.stringify(await handle.result()))
 console.log((await engine.getEvents(handle.workflowRunId)).map((one) => one.event).join())
 await engine.stop()
 `,
+  changes: `
+import { defineWorkflow, DurableEngine, MemoryWorkflowStore } from "flowly"
+
+const service = {
+  insure: async (orderId: string) => console.log(orderId, "insured"),
+  ship: async (orderId: string) => console.log(orderId, "shipped"),
+}
+const workflow = defineWorkflow("block", async (ctx, input: { orderId: string }) => {
+THE BLOCK
+})
+const engine = new DurableEngine({ workflows: [workflow] })
+engine.setStore(new MemoryWorkflowStore())
+await engine.start()
+await (await engine.trigger(workflow, { input: { orderId: "4711" } })).result()
+await engine.stop()
+`,
   engine: `
 import { defineWorkflow, DurableEngine, FlowlyError, MemoryWorkflowStore } from "flowly"
 
