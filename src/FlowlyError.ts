@@ -250,6 +250,47 @@ export class StepTimeout extends Schema.TaggedError<StepTimeout>("flowly/StepTim
 }
 
 /**
+ * A try of a step gave no heartbeat for its `heartbeatTimeoutMs`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StepHeartbeatTimeout extends Schema.TaggedError<StepHeartbeatTimeout>(
+  "flowly/StepHeartbeatTimeout",
+)("StepHeartbeatTimeout", { stepKey: Schema.String, timeoutMs: Schema.Number }) {
+  readonly retryable = true
+  override get message() {
+    return `step "${this.stepKey}" gave no heartbeat for ${this.timeoutMs} ms`
+  }
+}
+
+/**
+ * A step did not complete within its deadline, which counts over all its tries.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StepDeadlineExceeded extends Schema.TaggedError<StepDeadlineExceeded>(
+  "flowly/StepDeadlineExceeded",
+)("StepDeadlineExceeded", {
+  stepKey: Schema.String,
+  deadlineMs: Schema.Number,
+  /** Tries that had begun. */
+  attempts: Schema.Number,
+  /** What the newest failed try failed with. */
+  lastFailure: Schema.NullOr(Schema.String),
+}) {
+  readonly retryable = false
+  override get message() {
+    const last = this.lastFailure === null ? "" : `; the last one failed with: ${this.lastFailure}`
+    return (
+      `step "${this.stepKey}" did not complete within its deadline of ${this.deadlineMs} ms ` +
+      `(${this.attempts} tries${last})`
+    )
+  }
+}
+
+/**
  * The run was cancelled.
  *
  * @category errors

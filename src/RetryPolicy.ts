@@ -42,7 +42,7 @@ export const none: RetryPolicy = {
 
 /**
  * A policy from its parts; what is not given is the default (`maxAttempts` 1, exponential from
- * 1 s by a factor of 2, at most 30 s, no jitter).
+ * 1 s by a factor of 2, at most 30 s or the first delay if that is longer, no jitter).
  *
  * @category constructors
  * @since 0.1.0
@@ -53,7 +53,9 @@ export const make = (options: {
   maxAttempts: options.maxAttempts ?? none.maxAttempts,
   backoff: options.backoff ?? none.backoff,
   initialDelayMs: options.initialDelayMs ?? none.initialDelayMs,
-  maxDelayMs: options.maxDelayMs ?? none.maxDelayMs,
+  // a longer first delay is meant
+  maxDelayMs:
+    options.maxDelayMs ?? Math.max(none.maxDelayMs, options.initialDelayMs ?? none.initialDelayMs),
   factor: options.factor ?? none.factor,
   jitter: options.jitter ?? none.jitter,
 })

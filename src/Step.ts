@@ -23,10 +23,18 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import type { Compensation } from "./Compensation.ts"
 import { defaultRetry } from "./Compensation.ts"
 import { checkName } from "./Engine.ts"
-import type { Attempt, AttemptFailure, StepOperation } from "./engine/Operation.ts"
+import type {
+  Attempt,
+  AttemptFailure,
+  RetryAfter,
+  StepAttempt,
+  StepOperation,
+} from "./engine/Operation.ts"
 import {
   type AnyCodec,
   anyValue,
@@ -36,8 +44,9 @@ import {
   type ValueCodec,
 } from "./engine/values.ts"
 import { encodeError, type StoredError } from "./ErrorPayload.ts"
-import { StepTimeout } from "./FlowlyError.ts"
+import { StepDeadlineExceeded, StepHeartbeatTimeout, StepTimeout } from "./FlowlyError.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
+import { markNonRetryable, markRetryAfter, verdictOf } from "./StepError.ts"
 import {
   type Lift,
   noteFailure,
@@ -54,13 +63,23 @@ import {
  * @category models
  * @since 0.1.0
  */
-export type Info = Attempt
+export interface Info extends Attempt {
+  /** What an earlier try last told with `heartbeat`; `undefined`: nothing. */
+  readonly lastHeartbeat: unknown
+  /**
+   * Tells that the step is alive, and how far it has come: the next try reads the details, also after
+   * a crash. Cheap to call often: one write is under way at a time, and the latest details count.
+   */
+  readonly heartbeat: (details?: unknown) => Effect.Effect<void>
+}
+
+type Limit = Duration.Input | undefined
 
 /**
  * @category models
  * @since 0.1.0
  */
-export type Options<A, E, R, RC, T extends Duration.Input | undefined> = {
+export type Options<A, E, R, RC, T extends Limit, D extends Limit, H extends Limit> = {
   readonly success?: AnyCodec<A> | undefined
   readonly run: Effect.Effect<A, E, R> | ((info: Info) => Effect.Effect<A, E, R>)
   readonly retry?: Partial<RetryPolicy.RetryPolicy> | undefined
@@ -68,14 +87,18 @@ export type Options<A, E, R, RC, T extends Duration.Input | undefined> = {
   readonly retryIf?: ((error: E) => boolean) | undefined
   /** Of one try. A timed-out try fails with `StepTimeout`. */
   readonly timeout?: T
+  /** Of all tries, counted from the first one, over crashes too: `StepDeadlineExceeded`. */
+  readonly deadline?: D
+  /** A try that gives no heartbeat for so long is given up: `StepHeartbeatTimeout`. */
+  readonly heartbeatTimeout?: H
   readonly compensate?:
-    | ((result: A, info: Info) => Effect.Effect<unknown, unknown, RC>)
+    | ((result: A, info: Attempt) => Effect.Effect<unknown, unknown, RC>)
     | Compensation<A, unknown, RC>
     | undefined
 } & ([E] extends [never] ? { readonly error?: AnyCodec<E> } : { readonly error: AnyCodec<E> })
 
 /**
- * A step. Fails with the typed error of `run`, and with `StepTimeout` if it has a timeout.
+ * A step. Fails with the typed error of `run`, and with those of the limits that it has.
  *
  * @category constructors
  * @since 0.1.0
@@ -85,11 +108,13 @@ export const make = <
   E = never,
   R = never,
   RC = never,
-  T extends Duration.Input | undefined = undefined,
+  T extends Limit = undefined,
+  D extends Limit = undefined,
+  H extends Limit = undefined,
 >(
   name: string,
-  options: Options<A, E, R, RC, T>,
-): Effect.Effect<A, E | (T extends undefined ? never : StepTimeout), WorkflowRun | Lift<R | RC>> =>
+  options: Options<A, E, R, RC, T, D, H>,
+): Effect.Effect<A, E | LimitErrors<T, D, H>, WorkflowRun | Lift<R | RC>> =>
   Effect.gen(function* () {
     yield* Effect.orDie(Effect.fromResult(checkName(name, "step name")))
     const { services } = yield* WorkflowRun
@@ -102,18 +127,23 @@ export const make = <
       kind: "step",
       name,
       retry: options.retry === undefined ? RetryPolicy.none : RetryPolicy.make(options.retry),
-      timeoutMs: options.timeout === undefined ? null : Duration.toMillis(options.timeout),
-      run: (info) =>
+      timeoutMs: millisOf(options.timeout),
+      deadlineMs: millisOf(options.deadline),
+      heartbeatTimeoutMs: millisOf(options.heartbeatTimeout),
+      run: (attempt) =>
         provide(
-          Effect.suspend(() =>
-            typeof options.run === "function" ? options.run(info) : options.run,
-          ),
+          typeof options.run === "function"
+            ? Effect.flatMap(infoOf(attempt, name), options.run)
+            : options.run,
         ).pipe(
           Effect.catch((failure) =>
             Effect.flatMap(encodeFailure(error, failure), (stored) =>
               Effect.fail<AttemptFailure>({
                 error: stored,
-                retryable: options.retryIf === undefined || options.retryIf(failure),
+                ...triesAfter(
+                  failure,
+                  options.retryIf as ((error: unknown) => boolean) | undefined,
+                ),
               }),
             ),
           ),
@@ -133,6 +163,75 @@ export const make = <
       }),
     )
   }) as any
+
+/**
+ * The error, marked: the step that fails with it is not tried again, whatever its policy says. The
+ * marked object itself is what must be failed with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const nonRetryable: <E extends object>(error: E) => E = markNonRetryable
+
+/**
+ * The error, marked: the next try of the step that fails with it begins after the delay, or at the
+ * date, in place of the policy's delay and not shortened by `maxDelayMs`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const retryAfter = <E extends object>(error: E, after: Duration.Input | Date): E =>
+  markRetryAfter(error, after instanceof Date ? after : Duration.toMillis(after))
+
+type LimitErrors<T, D, H> =
+  | (T extends undefined ? never : StepTimeout)
+  | (D extends undefined ? never : StepDeadlineExceeded)
+  | (H extends undefined ? never : StepHeartbeatTimeout)
+
+const millisOf = (limit: Limit): number | null =>
+  limit === undefined ? null : Duration.toMillis(limit)
+
+const infoOf = (attempt: StepAttempt, name: string): Effect.Effect<Info> =>
+  Effect.map(readHeartbeat(attempt), (lastHeartbeat) => ({
+    ...attempt,
+    lastHeartbeat,
+    heartbeat: (details) =>
+      Effect.orDie(
+        Effect.map(
+          anyValue.encode(details, `heartbeat details of step "${name}"`),
+          attempt.heartbeat,
+        ),
+      ),
+  }))
+
+/**
+ * What the try before told; nothing, where this code cannot read it.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const readHeartbeat = ({ lastHeartbeat }: StepAttempt): Effect.Effect<unknown> =>
+  lastHeartbeat === null
+    ? Effect.undefined
+    : Effect.catch(anyValue.decode(lastHeartbeat), () => Effect.undefined)
+
+/**
+ * Whether and when a step is tried again that failed with this: what the error itself says goes
+ * before what `retryIf` says of it.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const triesAfter = (
+  error: unknown,
+  retryIf: ((error: unknown) => boolean) | undefined,
+): { readonly retryable: boolean; readonly retryAfter: RetryAfter | undefined } => {
+  const verdict = verdictOf(error)
+  return {
+    retryable: verdict?._tag !== "NonRetryable" && (retryIf === undefined || retryIf(error)),
+    retryAfter: verdict?._tag === "RetryAfter" ? verdict : undefined,
+  }
+}
 
 /**
  * The stored form of a step's result. What cannot be stored fails the step, and is not retried.
@@ -157,26 +256,29 @@ const deliverFailure = (
   decodeFailure(schema, failed.error).pipe(
     Effect.catch((reason) => pauseUnreadable(`error of step "${name}"`, reason)),
     Effect.flatMap((decoded) => {
-      const timeout = decoded._tag === "Untyped" ? asTimeout(failed.error) : null
-      const error = timeout ?? decoded.error
+      const limit = decoded._tag === "Untyped" ? asLimitError(failed.error) : null
+      const error = limit ?? decoded.error
       return Effect.andThen(
         noteFailure(error, failed.position),
-        timeout !== null || decoded._tag === "Typed" ? Effect.fail(error) : Effect.die(error),
+        limit !== null || decoded._tag === "Typed" ? Effect.fail(error) : Effect.die(error),
       )
     }),
   )
 
-const asTimeout = (stored: StoredError): StepTimeout | null => {
-  const { stepKey, timeoutMs } = stored.props ?? {}
-  return stored.tag === "StepTimeout" &&
-    typeof stepKey === "string" &&
-    typeof timeoutMs === "number"
-    ? new StepTimeout({ stepKey, timeoutMs })
-    : null
+const limitErrors = [StepTimeout, StepDeadlineExceeded, StepHeartbeatTimeout]
+
+/** The typed error of a limit, from its stored form; `null`: it is none. */
+const asLimitError = (stored: StoredError) => {
+  for (const error of limitErrors) {
+    if (stored.tag !== error.identifier.replace("flowly/", "")) continue
+    const decoded = Schema.decodeUnknownOption(error)({ _tag: stored.tag, ...stored.props })
+    if (Option.isSome(decoded)) return decoded.value
+  }
+  return null
 }
 
 const undoOf = <A, RC>(
-  compensate: Options<A, never, never, RC, undefined>["compensate"],
+  compensate: Options<A, never, never, RC, undefined, undefined, undefined>["compensate"],
   codec: ValueCodec<A>,
   provide: <B, F>(effect: Effect.Effect<B, F, RC>) => Effect.Effect<B, F>,
 ): StepOperation["undo"] => {

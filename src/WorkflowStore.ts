@@ -257,6 +257,10 @@ export interface StepRecord {
   readonly completedAt: number | null
   /** With `retrying`: the next try is due then. */
   readonly retryAt: number | null
+  /** With `retrying`: the number of the newest note that was written during a try. */
+  readonly revision: number
+  /** What the body last told of its progress. */
+  readonly heartbeat: Encoded | null
   readonly compensation: {
     readonly status: "completed" | "failed" | "retrying"
     readonly attempts: number
@@ -341,7 +345,7 @@ export interface RunHistory extends RunSources {
 
 /**
  * An outcome to record. Final outcomes never change; a `retrying` record is replaced by a final
- * one, or by one with more attempts. What the passing of time ends (`endsByTimer`: a sleep, the
+ * one, by one with more attempts, or by one with as many and a higher revision. What time ends (`endsByTimer`: a sleep, the
  * timeout of a wait for an event) is accepted only where its timer (earlier, or of this write) has
  * `wakeAt` <= now by the store's clock; a refused one holds nothing else back.
  *
@@ -365,6 +369,13 @@ export interface RecordWrite {
   readonly elapsedMs: number
   /** With kind `event`: the event this record consumes; `null` when its time was up. */
   readonly eventId: number | null
+  /**
+   * With `retrying`: orders the notes that are written between two ends of tries (a try begins, a
+   * heartbeat), so that a delayed copy of an older one changes nothing. Default 0.
+   */
+  readonly revision?: number | undefined
+  /** The step's latest heartbeat; without one, what stands is kept. */
+  readonly heartbeat?: Encoded | null | undefined
 }
 
 /**

@@ -4,13 +4,9 @@
  * @since 0.1.0
  */
 export type { DurationInput } from "./DurationInput.ts"
-export type {
-  ChildOptions,
-  RetryOptions,
-  StepInfo,
-  StepOptions,
-  WorkflowContext,
-} from "./promise/context.ts"
+export type { ChildOptions, WorkflowContext } from "./promise/context.ts"
+export type { RetryOptions, StepInfo, StepOptions, TryInfo } from "./promise/step.ts"
+export { NonRetryableError, RetryAfterError } from "./StepError.ts"
 export type { EventReceived, EventTimedOut, WaitFor, WaitOptions } from "./promise/events.ts"
 export {
   DurableEngine,

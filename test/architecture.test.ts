@@ -23,7 +23,8 @@ const code = (file: string): string =>
 /** From the ground up. A file may import its own layer and those in `below`. */
 const layers: Record<string, { readonly holds: RegExp; readonly below: ReadonlyArray<string> }> = {
   model: {
-    holds: /^(Run|RetryPolicy|DurationInput|Payload|ErrorPayload|FlowlyError|Cron)\.ts$|^payload\//,
+    holds:
+      /^(Run|RetryPolicy|DurationInput|Payload|ErrorPayload|FlowlyError|StepError|Cron)\.ts$|^payload\//,
     below: [],
   },
   contract: { holds: /^(WorkflowStore|EngineClock)\.ts$/, below: ["model"] },

@@ -34,6 +34,7 @@ describe("README.md", () => {
   const expected: Readonly<Record<string, RegExp>> = {
     "context=body": /^\{"rate":1,"total":4,"answer":"no answer"\}\npriced\n$/,
     "context=changes": /^4711 insured\n4711 shipped\n$/,
+    "context=steps": /^ended\n$/,
     "context=engine": /was cancelled: changed my mind[\s\S]*IdempotencyConflict\n$/,
     memory: /a trial ends after thirty days|^40 paid: R-7$/m,
   }

@@ -158,6 +158,8 @@ export interface Issued {
   /** While `waiting`: by the store's clock; `null` waits for a child or an event. */
   wakeAt: number | null
   timer: Fiber.Fiber<void> | null
+  /** Begins the next try of a step. */
+  again: (() => void) | null
   /** The try under way, of the step or of its undo. */
   running: RunningAttempt | null
   startedAtMs: number
@@ -371,6 +373,7 @@ export const startExecution = (options: {
         attempts: 0,
         wakeAt: null,
         timer: null,
+        again: null,
         running: null,
         startedAtMs: 0,
         afterDeliveries: deliveries,
@@ -443,6 +446,8 @@ export const startExecution = (options: {
             startedAt: null,
             completedAt: answer.now,
             retryAt: null,
+            revision: 0,
+            heartbeat: null,
             compensation: null,
           })
           queue.push({

@@ -23,12 +23,28 @@ export interface Attempt {
 }
 
 /**
+ * What a step's body is told besides: what an earlier try had told of its progress, and how to tell.
+ */
+export interface StepAttempt extends Attempt {
+  /** `null`: no try has told anything. */
+  readonly lastHeartbeat: Encoded | null
+  readonly heartbeat: (details: Encoded) => void
+}
+
+/**
  * A failed try: what to store, and whether another try may help.
  */
 export interface AttemptFailure {
   readonly error: StoredError
   readonly retryable: boolean
+  /** No further try before that, whatever the policy says. `at` is an epoch millisecond. */
+  readonly retryAfter?: RetryAfter | undefined
 }
+
+/**
+ * When the next try may begin.
+ */
+export type RetryAfter = { readonly delayMs: number } | { readonly at: number }
 
 /**
  * A function that undoes a completed step. It fails with what is to be stored.
@@ -41,9 +57,14 @@ export type Undo = (result: Encoded | null, attempt: Attempt) => Effect.Effect<v
 export interface StepOperation {
   readonly kind: "step" | "side_effect" | "token"
   readonly name: string
-  readonly run: (attempt: Attempt) => Effect.Effect<Encoded, AttemptFailure>
+  readonly run: (attempt: StepAttempt) => Effect.Effect<Encoded, AttemptFailure>
   readonly retry: RetryPolicy
+  /** Of one try. */
   readonly timeoutMs: number | null
+  /** Of one try: without a heartbeat for so long it is given up. */
+  readonly heartbeatTimeoutMs?: number | null
+  /** Of all tries, from the beginning of the first. */
+  readonly deadlineMs?: number | null
   readonly undo: {
     readonly run: Undo
     readonly retry: RetryPolicy

@@ -17,15 +17,22 @@ export type AttemptEnd<A, E> =
   | { readonly _tag: "Success"; readonly value: A }
   | { readonly _tag: "Failure"; readonly failure: E }
   | { readonly _tag: "Defect"; readonly error: unknown }
-  | { readonly _tag: "TimedOut"; readonly error: unknown }
+  | { readonly _tag: "TimedOut"; readonly error: LimitError }
   | { readonly _tag: "Interrupted" }
+
+/**
+ * The error of a try that reached a limit.
+ */
+export type LimitError = Error & { readonly retryable: boolean }
 
 /**
  * A time limit of a try, and the error that says so.
  */
 export interface TimeLimit {
   readonly afterMs: number
-  readonly error: () => unknown
+  /** What of it has passed; it may begin anew while the try runs. Default: counted from the start. */
+  readonly elapsedMs?: (() => number) | undefined
+  readonly error: () => LimitError
 }
 
 /**
@@ -71,15 +78,15 @@ export const startAttempt = <A, E>(options: {
     controller.abort(reason)
     fiber.interruptUnsafe()
   }
-  for (const { afterMs, error } of options.limits) {
+  for (const limit of options.limits) {
     if (ended) break
     const over = Effect.sync(() => {
       if (ended) return
-      const reason = error()
+      const reason = limit.error()
       end({ _tag: "TimedOut", error: reason })
       abort(reason)
     })
-    timers.push(fork(Effect.andThen(Effect.sleep(afterMs), over)))
+    timers.push(fork(Effect.andThen(passed(limit), over)))
   }
   return {
     abort: (reason) => {
@@ -87,6 +94,17 @@ export const startAttempt = <A, E>(options: {
     },
   }
 }
+
+const passed = ({ afterMs, elapsedMs }: TimeLimit): Effect.Effect<void> =>
+  elapsedMs === undefined
+    ? Effect.sleep(afterMs)
+    : Effect.gen(function* () {
+        let left = afterMs
+        while (left > 0) {
+          yield* Effect.sleep(left)
+          left = afterMs - elapsedMs()
+        }
+      })
 
 const endOf = <E>(cause: Cause.Cause<E>, aborted: boolean): AttemptEnd<never, E> => {
   const failure = cause.reasons.find(Cause.isFailReason)

@@ -1,28 +1,15 @@
 /**
- * Carries operations out: step bodies with their tries, timeouts and backoffs; sleeps; children;
- * events.
- *
- * A step's outcome is handed to the journal exactly once. A try that was aborted and ended by
- * interruption has an unknown outcome: nothing is recorded for it. A long backoff is stored with
- * the count of tries and lets the run park; a short one stays in memory.
+ * Carries operations out: sleeps, children and events here, steps with their tries in `tries.ts`.
  */
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError, summarize } from "../ErrorPayload.ts"
-import { ChildFailed, StepTimeout } from "../FlowlyError.ts"
-import { delayAfter } from "../RetryPolicy.ts"
+import { ChildFailed } from "../FlowlyError.ts"
 import { isTerminal } from "../Run.ts"
 import type { ChildRow, NewRun } from "../WorkflowStore.ts"
-import type { Encoded } from "../Payload.ts"
-import { type AttemptEnd, startAttempt } from "./attempt.ts"
 import type { Execution, Issued } from "./Execution.ts"
-import type {
-  AttemptFailure,
-  ChildOperation,
-  EventOperation,
-  SleepOperation,
-  StepOperation,
-} from "./Operation.ts"
+import type { ChildOperation, EventOperation, SleepOperation } from "./Operation.ts"
 import { takesPatch } from "./patches.ts"
+import { startStep } from "./tries.ts"
 
 /**
  * Starts an operation that has no record.
@@ -56,9 +43,10 @@ export const start = (execution: Execution, issued: Issued): void => {
  * The wait of an operation is over, by this process's reckoning of the store's clock.
  */
 export const due = (execution: Execution, issued: Issued): void => {
-  const { operation } = issued
-  if (operation.kind !== "sleep" && operation.kind !== "event" && "run" in operation) {
-    return attempt(execution, issued, operation)
+  if (issued.again !== null) {
+    // a run that ends begins no further try
+    if (execution.mode === "forward") issued.again()
+    return
   }
   // the store accepts the end of a sleep, or the timeout of an event, only when it has passed
   execution.record(issued, { _tag: "Success", result: null })
@@ -77,136 +65,6 @@ export const sourcesChanged = (execution: Execution): void => {
       takeEvent(execution, issued, issued.operation)
     }
   }
-}
-
-// -----------------------------------------------------------------------------
-// Steps
-// -----------------------------------------------------------------------------
-
-const startStep = (execution: Execution, issued: Issued, operation: StepOperation): void => {
-  const earlier = execution.retrying.get(issued.key)
-  if (earlier === undefined) return attempt(execution, issued, operation)
-  issued.attempts = earlier.attempts
-  if (earlier.retryAt !== null && earlier.retryAt > execution.storeNow()) {
-    issued.phase = "waiting"
-    issued.wakeAt = earlier.retryAt
-    return execution.progress()
-  }
-  attempt(execution, issued, operation)
-}
-
-type StepAttemptEnd = AttemptEnd<Encoded, AttemptFailure>
-
-const attempt = (execution: Execution, issued: Issued, operation: StepOperation): void => {
-  const { env, run } = execution
-  // a blocked event loop delays timers: ask again, now
-  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })
-  issued.phase = "active"
-  issued.wakeAt = null
-  issued.attempts++
-  issued.startedAtMs = env.monotonicMs()
-  execution.executing++
-  env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
-
-  const { timeoutMs } = operation
-  issued.running = startAttempt({
-    fork: env.fork,
-    body: (signal) =>
-      operation.run({
-        workflowRunId: run.workflowRunId,
-        attempt: issued.attempts,
-        idempotencyKey: `${run.workflowRunId}:${issued.key}`,
-        signal,
-      }),
-    limits:
-      timeoutMs === null
-        ? []
-        : [
-            {
-              afterMs: timeoutMs,
-              error: () => new StepTimeout({ stepKey: issued.key, timeoutMs }),
-            },
-          ],
-    onEnd: (end: StepAttemptEnd) => {
-      issued.running = null
-      execution.executing--
-      if (execution.mode === "stopped") return
-      afterAttempt(execution, issued, operation, end)
-      execution.progress()
-    },
-  })
-}
-
-const afterAttempt = (
-  execution: Execution,
-  issued: Issued,
-  operation: StepOperation,
-  end: StepAttemptEnd,
-): void => {
-  const { env } = execution
-  if (end._tag === "Interrupted") {
-    if (issued.abandoned) execution.forget(issued)
-    return
-  }
-  if (end._tag === "Success") {
-    env.hook({ _tag: "step:completed", stepKey: issued.key, attempts: issued.attempts })
-    return execution.record(issued, { _tag: "Success", result: end.value })
-  }
-  const { error, retryable } = failureOf(end)
-  const again =
-    retryable &&
-    issued.attempts < operation.retry.maxAttempts &&
-    execution.mode === "forward" &&
-    !issued.abandoned
-  env.hook({
-    _tag: "step:failed",
-    stepKey: issued.key,
-    attempts: issued.attempts,
-    error,
-    willRetry: again,
-  })
-  if (!again) return execution.record(issued, { _tag: "Failure", error })
-  backOff(execution, issued, operation, error)
-}
-
-const failureOf = (
-  end: Exclude<StepAttemptEnd, { _tag: "Success" | "Interrupted" }>,
-): AttemptFailure =>
-  end._tag === "Failure" ? end.failure : { error: encodeError(end.error), retryable: true }
-
-const backOff = (
-  execution: Execution,
-  issued: Issued,
-  operation: StepOperation,
-  error: StoredError,
-): void => {
-  const { env } = execution
-  const delayMs = delayAfter(operation.retry, issued.attempts, env.random)
-  issued.phase = "waiting"
-  issued.wakeAt = execution.storeNow() + delayMs
-  if (delayMs <= env.limits.shortWaitMs && !execution.handBack()) return
-  execution.write({
-    records: [
-      {
-        stepKey: issued.key,
-        name: operation.name,
-        kind: operation.kind,
-        position: null,
-        issuedAfter: issued.issuedAfter,
-        status: "retrying",
-        attempts: issued.attempts,
-        result: null,
-        error,
-        hasCompensate: operation.undo !== null,
-        retryDelayMs: delayMs,
-        elapsedMs: env.monotonicMs() - issued.startedAtMs,
-        eventId: null,
-      },
-    ],
-    onCommitted: (answer) => {
-      issued.wakeAt = answer.now + delayMs
-    },
-  })
 }
 
 // -----------------------------------------------------------------------------

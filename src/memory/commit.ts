@@ -130,8 +130,11 @@ const putRecord = (run: Run, write: RecordWrite, now: number): boolean => {
   const standing = run.records.get(write.stepKey)?.record
   if (standing !== undefined && standing.status !== "retrying") return false
   const isFinal = write.status !== "retrying"
-  // A delayed copy of an older backoff must not undo a newer one.
-  if (standing !== undefined && !isFinal && write.attempts <= standing.attempts) return false
+  const revision = write.revision ?? 0
+  // A delayed copy of an older backoff or note must not undo a newer one.
+  if (standing !== undefined && !isFinal && !isNewer(write.attempts, revision, standing)) {
+    return false
+  }
   if (endsByTimer(write) && run.timers.get(write.stepKey)!.wakeAt > now) return false
   const record: StepRecord = Object.freeze({
     stepKey: write.stepKey,
@@ -148,6 +151,8 @@ const putRecord = (run: Run, write: RecordWrite, now: number): boolean => {
     startedAt: now - write.elapsedMs,
     completedAt: isFinal ? now : null,
     retryAt: isFinal || write.retryDelayMs === null ? null : now + write.retryDelayMs,
+    revision,
+    heartbeat: write.heartbeat ? freezeEncoded(write.heartbeat) : (standing?.heartbeat ?? null),
     compensation: null,
   })
   const { token } = run
@@ -155,6 +160,9 @@ const putRecord = (run: Run, write: RecordWrite, now: number): boolean => {
   run.progressed = true
   return true
 }
+
+const isNewer = (attempts: number, revision: number, standing: StepRecord): boolean =>
+  attempts === standing.attempts ? revision > standing.revision : attempts > standing.attempts
 
 const putCompensation = (run: Run, undo: CompensationWrite): void => {
   // A refused sleep leaves no record, and is never undone.

@@ -156,7 +156,7 @@ records as materialized (
     ord int, key text, name text, kind text, position int, issued_after int, status text,
     attempts int,
     codec text, result jsonb, error jsonb, has_compensate boolean, retry float8, elapsed float8,
-    event bigint, undo_status text, undo_attempts int, undo_error jsonb
+    event bigint, revision int, beat_codec text, beat jsonb, undo_status text, undo_attempts int, undo_error jsonb
   )
   join held h on h.ord = x.ord
 )`
@@ -182,18 +182,19 @@ written as (
     workflow_run_id, step_key, name, kind, position, issued_after, status, attempts,
     has_compensate, carried,
     claim_token, event_id, result_codec, result, error, started_at, completed_at, retry_at,
-    compensation_status, compensation_attempts, compensation_error, compensation_token
+    revision, heartbeat_codec, heartbeat, compensation_status, compensation_attempts, compensation_error, compensation_token
   )
   select x.run, x.key, x.name, x.kind, x.position, x.issued_after, x.status, x.attempts,
     x.has_compensate, x.carried, x.token, x.event, x.codec, ${payload("x.codec", "x.result")}, x.error,
     c.at - ${interval("x.elapsed")},
     case when x.status <> 'retrying' then c.at end,
     case when x.status = 'retrying' then c.at + ${interval("x.retry")} end,
+    x.revision, x.beat_codec, ${payload("x.beat_codec", "x.beat")},
     x.undo_status, x.undo_attempts, x.undo_error,
     case when x.undo_status is not null then x.token end
   from due_records x cross join clock c
   -- A final outcome never changes (I4), also when the same rows are sent again; a backoff gives way
-  -- to a final outcome, or to a later backoff.
+  -- to a final outcome, or to a later backoff or note.
   on conflict (workflow_run_id, step_key) do update set
     name = excluded.name, kind = excluded.kind, position = excluded.position,
     issued_after = excluded.issued_after, status = excluded.status, attempts = excluded.attempts,
@@ -201,12 +202,18 @@ written as (
     claim_token = excluded.claim_token, event_id = excluded.event_id,
     result_codec = excluded.result_codec, result = excluded.result, error = excluded.error,
     started_at = excluded.started_at, completed_at = excluded.completed_at,
-    retry_at = excluded.retry_at, compensation_status = excluded.compensation_status,
+    retry_at = excluded.retry_at, revision = excluded.revision,
+    -- a record without a heartbeat keeps the one that stands
+    heartbeat_codec = coalesce(excluded.heartbeat_codec, s.heartbeat_codec),
+    heartbeat = case when excluded.heartbeat_codec is null then s.heartbeat
+      else excluded.heartbeat end,
+    compensation_status = excluded.compensation_status,
     compensation_attempts = excluded.compensation_attempts,
     compensation_error = excluded.compensation_error,
     compensation_token = excluded.compensation_token
   where s.status = 'retrying'
-    and (excluded.status <> 'retrying' or excluded.attempts > s.attempts)
+    and (excluded.status <> 'retrying'
+      or (excluded.attempts, excluded.revision) > (s.attempts, s.revision))
   returning s.workflow_run_id, s.step_key
 )`
 

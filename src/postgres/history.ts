@@ -142,14 +142,16 @@ const recordArm = (
       (select row_to_json(x)::text from (
         select s.page_size, s.name, s.kind, s.position, s.issued_after, s.status, s.attempts, s.has_compensate,
           s.carried, ${ms("s.started_at")} as started_at, ${ms("s.completed_at")} as completed_at,
-          ${msUp("s.retry_at")} as retry_at, s.compensation_status, s.compensation_attempts,
+          ${msUp("s.retry_at")} as retry_at, s.revision, s.heartbeat_codec,
+          s.heartbeat::text as heartbeat, s.compensation_status, s.compensation_attempts,
           s.compensation_error
       ) x) as meta,
       s.result_codec as codec, s.result::text as value, s.error::text as error
     from (
       select p.*, row_number() over by_key as place, count(*) over () as page_size,
         -- stored size: read without detoasting
-        sum(coalesce(pg_column_size(p.result), 0) + coalesce(pg_column_size(p.error), 0))
+        sum(coalesce(pg_column_size(p.result), 0) + coalesce(pg_column_size(p.error), 0)
+          + coalesce(pg_column_size(p.heartbeat), 0))
           over by_key as bytes
       from (
         select s.*

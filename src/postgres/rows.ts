@@ -160,6 +160,7 @@ export const stepColumns = (s: string): string =>
     ${s}.has_compensate, ${s}.carried,
     ${ms(`${s}.started_at`)} as started_at, ${ms(`${s}.completed_at`)} as completed_at,
     ${msUp(`${s}.retry_at`)} as retry_at,
+    ${s}.revision, ${s}.heartbeat_codec, ${s}.heartbeat::text as heartbeat,
     ${s}.compensation_status, ${s}.compensation_attempts,
     ${s}.compensation_error::text as compensation_error`
 
@@ -178,6 +179,8 @@ export const toStepRecord = (row: Row): StepRecord => ({
   startedAt: intOrNull(row["started_at"]),
   completedAt: intOrNull(row["completed_at"]),
   retryAt: intOrNull(row["retry_at"]),
+  revision: int(row["revision"]),
+  heartbeat: encodedOrNull(row["heartbeat_codec"], row["heartbeat"]),
   compensation:
     row["compensation_status"] == null
       ? null

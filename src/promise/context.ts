@@ -9,70 +9,27 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Cause from "effect/Cause"
-import { defaultRetry } from "../Compensation.ts"
-import { type DurationInput, maxMillis, toMillis } from "../DurationInput.ts"
-import { checkName, mostAttempts } from "../Engine.ts"
-import type { AttemptFailure, StepOperation } from "../engine/Operation.ts"
+import { type DurationInput, toMillis } from "../DurationInput.ts"
+import { checkName } from "../Engine.ts"
+import type { StepOperation } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
-import { encodeError } from "../ErrorPayload.ts"
-import { InvalidInput, SerializationError } from "../FlowlyError.ts"
+import { InvalidInput } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
-import * as RetryPolicy from "../RetryPolicy.ts"
-import { encodeResult } from "../Step.ts"
 import * as Token from "../Token.ts"
 import { noteFailure, patched, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
 import { waitForEvent, waitForToken, type WaitFor, type WaitOptions } from "./events.ts"
-import { errorOf, FlowlyError, orThrow, toFlowlyError } from "./FlowlyError.ts"
-import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
+import { errorOf, orThrow, toFlowlyError } from "./FlowlyError.ts"
 import { checkWorkflow } from "./options.ts"
+import {
+  checkAttempts,
+  checkPositive,
+  type TryInfo,
+  stepOperation,
+  type StepOptions,
+  stored,
+  undefinedValue,
+} from "./step.ts"
 import type { WorkflowDefinition } from "./workflow.ts"
-
-/**
- * What a step's function is told.
- */
-export interface StepInfo {
-  readonly workflowRunId: string
-  /** Number of this try, from 1. */
-  readonly attempt: number
-  /** The same for all tries of this step in this run: hand it to the service you call. */
-  readonly idempotencyKey: string
-  /** Aborts on a timeout, a cancel or a shutdown: hand it to `fetch`. */
-  readonly signal: AbortSignal
-}
-
-/**
- * How often to try, and how long to wait between tries.
- */
-export interface RetryOptions {
-  /** Tries in all, the first included. Default 1. */
-  readonly maxAttempts?: number | undefined
-  /** Default "exponential". */
-  readonly backoff?: "exponential" | "linear" | "fixed" | undefined
-  /** Default 1000. */
-  readonly initialDelayMs?: number | undefined
-  /** Default 30000. */
-  readonly maxDelayMs?: number | undefined
-  /** Growth per retry of an exponential backoff. Default 2. */
-  readonly factor?: number | undefined
-  /** Take a random part of the delay's second half away. Default false. */
-  readonly jitter?: boolean | undefined
-  /** Which errors are worth another try. Default: all. */
-  readonly retryIf?: ((error: unknown) => boolean) | undefined
-}
-
-/**
- * A step.
- */
-export interface StepOptions<T> {
-  readonly run: (info: StepInfo) => Promise<T> | T
-  /** Undoes the completed step when the run fails, is cancelled or times out. */
-  readonly compensate?: ((result: T, info: StepInfo) => Promise<unknown> | unknown) | undefined
-  readonly retry?: RetryOptions | undefined
-  /** Of one try, in milliseconds. */
-  readonly timeoutMs?: number | undefined
-  /** Checks the result: when it is recorded, and each time it is read. */
-  readonly schema?: StandardSchema<T> | undefined
-}
 
 /**
  * How a child is run.
@@ -110,7 +67,7 @@ export interface WorkflowContext {
   /** Runs a step, or gives its remembered outcome. */
   readonly step: <T>(
     name: string,
-    options: StepOptions<T> | ((info: StepInfo) => Promise<T> | T),
+    options: StepOptions<T> | ((info: TryInfo) => Promise<T> | T),
   ) => Promise<T>
   /** Sleeps durably. */
   readonly sleep: (name: string, duration: DurationInput) => Promise<void>
@@ -246,133 +203,3 @@ export const makeContext = (
   }
   return ctx
 }
-
-const undefinedValue: Encoded = { codec: "json", json: "null" }
-
-const checkPositive = (value: number | undefined, field: string): number | null => {
-  if (value === undefined) return null
-  if (!Number.isFinite(value) || value <= 0 || value > maxMillis) {
-    throw new FlowlyError("InvalidInput", `${field}: must be a positive number of milliseconds`)
-  }
-  return Math.ceil(value)
-}
-
-const checkAttempts = (value: number | undefined, field: string): number | null => {
-  if (value === undefined) return null
-  if (!Number.isInteger(value) || value < 1 || value > mostAttempts) {
-    throw new FlowlyError(
-      "InvalidInput",
-      `${field}: must be a whole number from 1 to ${mostAttempts}`,
-    )
-  }
-  return value
-}
-
-const checkRetry = (name: string, retry: RetryOptions | undefined): RetryPolicy.RetryPolicy => {
-  if (retry === undefined) return RetryPolicy.none
-  checkAttempts(retry.maxAttempts, `retry.maxAttempts of step "${name}"`)
-  for (const key of ["initialDelayMs", "maxDelayMs", "factor"] as const) {
-    const value = retry[key]
-    if (value !== undefined && !(Number.isFinite(value) && value >= 0 && value <= maxMillis)) {
-      throw new FlowlyError(
-        "InvalidInput",
-        `retry.${key} of step "${name}": must be a finite number of at least 0`,
-      )
-    }
-  }
-  const { backoff, retryIf } = retry
-  if (backoff !== undefined && !["exponential", "linear", "fixed"].includes(backoff)) {
-    throw new FlowlyError(
-      "InvalidInput",
-      `retry.backoff of step "${name}": must be "exponential", "linear" or "fixed"`,
-    )
-  }
-  if (retryIf !== undefined && typeof retryIf !== "function") {
-    throw new FlowlyError("InvalidInput", `retry.retryIf of step "${name}": must be a function`)
-  }
-  return RetryPolicy.make(retry)
-}
-
-const stepOperation = <T>(
-  kind: StepOperation["kind"],
-  name: string,
-  options: StepOptions<T>,
-): StepOperation => {
-  orThrow(checkName(name, "step name"))
-  const { run, compensate, schema } = options ?? {}
-  if (typeof run !== "function") {
-    throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
-  }
-  if (compensate !== undefined && typeof compensate !== "function") {
-    throw new FlowlyError("InvalidInput", `compensate of step "${name}": must be a function`)
-  }
-  if (schema !== undefined) checkSchema(schema, `schema of step "${name}"`)
-  const retryIf = options.retry?.retryIf
-  return {
-    kind,
-    name,
-    retry: checkRetry(name, options.retry),
-    timeoutMs: checkPositive(options.timeoutMs, `timeoutMs of step "${name}"`),
-    run: (info) =>
-      Effect.tryPromise({
-        try: async () => run(info),
-        catch: (error): AttemptFailure => ({
-          error: encodeError(error),
-          retryable: isRetryable(retryIf, error),
-        }),
-      }).pipe(
-        Effect.tap((value) =>
-          schema === undefined ? Effect.void : checkResult(schema, value, name),
-        ),
-        Effect.flatMap((value) => encodeResult(anyValue, value, name)),
-      ),
-    undo:
-      compensate === undefined
-        ? null
-        : {
-            retry: defaultRetry,
-            timeoutMs: null,
-            run: (result, info) =>
-              Effect.flatMap(
-                Effect.mapError(stored(result, schema), (reason) => encodeError(new Error(reason))),
-                (value) =>
-                  Effect.tryPromise({
-                    try: async () => void (await compensate(value, info)),
-                    catch: encodeError,
-                  }),
-              ),
-          },
-  }
-}
-
-const isRetryable = (
-  retryIf: ((error: unknown) => boolean) | undefined,
-  error: unknown,
-): boolean => {
-  if (retryIf === undefined) return true
-  try {
-    return retryIf(error)
-  } catch {
-    return false
-  }
-}
-
-/** A stored result as the body and its undo see it. */
-const stored = <T>(
-  result: Encoded | null,
-  schema: StandardSchema<T> | undefined,
-): Effect.Effect<T, string> =>
-  Effect.flatMap(anyValue.decode(result ?? undefinedValue), (value) =>
-    schema === undefined
-      ? Effect.succeed(value as T)
-      : Effect.mapError(validate(schema, value), ({ reason }) => reason),
-  )
-
-const checkResult = <T>(schema: StandardSchema<T>, value: T, name: string) =>
-  Effect.mapError(validate(schema, value), ({ path, reason }): AttemptFailure => {
-    const field = `result of step "${name}"`
-    return {
-      error: encodeError(new SerializationError({ field, path, reason })),
-      retryable: false,
-    }
-  })

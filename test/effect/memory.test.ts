@@ -2,8 +2,10 @@
 import { newMemoryStore } from "./place.ts"
 import { bodiesSuite } from "./suiteBodies.ts"
 import { eventsSuite } from "./suiteEvents.ts"
+import { stepControlSuite } from "./suiteStepControl.ts"
 import { valuesSuite } from "./suiteValues.ts"
 
 valuesSuite("in memory", newMemoryStore)
 bodiesSuite("in memory", newMemoryStore)
 eventsSuite("in memory", newMemoryStore)
+stepControlSuite("in memory", newMemoryStore)

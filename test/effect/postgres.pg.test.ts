@@ -13,6 +13,7 @@ import { createDatabase, type TestDatabase, withClient } from "../support/databa
 import { bodiesSuite } from "./suiteBodies.ts"
 import type { NewStore } from "./place.ts"
 import { eventsSuite } from "./suiteEvents.ts"
+import { stepControlSuite } from "./suiteStepControl.ts"
 import { valuesSuite } from "./suiteValues.ts"
 
 let database: TestDatabase
@@ -36,6 +37,7 @@ const newStore: NewStore = () => {
 valuesSuite("on Postgres", newStore)
 bodiesSuite("on Postgres", newStore)
 eventsSuite("on Postgres", newStore)
+stepControlSuite("on Postgres", newStore)
 
 // -----------------------------------------------------------------------------
 // The caller's transaction

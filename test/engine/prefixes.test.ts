@@ -1,11 +1,12 @@
 import { describe, expect, it } from "vitest"
 import { bodies } from "./bodies.ts"
 import { determinismBodies } from "./determinismBodies.ts"
+import { stepBodies } from "./stepBodies.ts"
 import { effectBodies } from "./effectBodies.ts"
 import { playPrefixes } from "./replay.ts"
 
 describe("cut after each commit, the same code ends the same", { timeout: 120_000 }, () => {
-  it.each([...bodies, ...determinismBodies])("promise API: $name", async (given) => {
+  it.each([...bodies, ...determinismBodies, ...stepBodies])("promise API: $name", async (given) => {
     const { faults } = await playPrefixes(given)
     expect(faults).toEqual([])
   })

@@ -5,7 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import type * as MemoryStore from "../../src/MemoryStore.ts"
-import type { StepInfo, StepOptions, WorkflowContext } from "../../src/promise/context.ts"
+import type { WorkflowContext } from "../../src/promise/context.ts"
+import type { StepInfo, StepOptions } from "../../src/promise/step.ts"
 
 /**
  * One execution of one body: the outcomes it saw, in order, and what it noted of its decisions.

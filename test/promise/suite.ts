@@ -9,6 +9,7 @@ import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
 import { eventsSuite } from "./suiteEvents.ts"
 import { observeSuite } from "./suiteObserve.ts"
+import { stepControlSuite } from "./suiteStepControl.ts"
 import { triggerSuite } from "./suiteTrigger.ts"
 import { valuesSuite } from "./suiteValues.ts"
 
@@ -16,6 +17,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: bodies`, () => bodySuite(backend))
   describe(`${backend.name}: children`, () => childrenSuite(backend))
   describe(`${backend.name}: determinism`, () => determinismSuite(backend))
+  describe(`${backend.name}: step control`, () => stepControlSuite(backend))
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: events`, () => eventsSuite(backend))

@@ -86,6 +86,23 @@ await engine.start()
 await (await engine.trigger(workflow, { input: { orderId: "4711" } })).result()
 await engine.stop()
 `,
+  steps: `
+import { defineWorkflow, DurableEngine, MemoryWorkflowStore, NonRetryableError, RetryAfterError } from "flowly"
+
+const service = {
+  importPage: async (page: number): Promise<number> => (page > 100 ? 404 : 200),
+}
+const workflow = defineWorkflow("block", async (ctx) => {
+THE BLOCK
+  return "ended"
+})
+const engine = new DurableEngine({ workflows: [workflow] })
+engine.setStore(new MemoryWorkflowStore())
+await engine.start()
+console.log(await (await engine.trigger(workflow)).result())
+await engine.stop()
+void [NonRetryableError, RetryAfterError]
+`,
   engine: `
 import { defineWorkflow, DurableEngine, FlowlyError, MemoryWorkflowStore } from "flowly"
 

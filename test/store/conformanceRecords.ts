@@ -1,5 +1,6 @@
 /** Records: outcomes that never change, backoffs that do, and what they say. */
 import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import {
   failed,
   id,
@@ -41,6 +42,8 @@ export const recordTests = (test: Test) => {
         startedAt: start + 60,
         completedAt: start + 100,
         retryAt: null,
+        revision: 0,
+        heartbeat: null,
         compensation: null,
       })
     })
@@ -113,6 +116,35 @@ export const recordTests = (test: Test) => {
         [step?.status, step?.attempts, step?.retryAt, step?.error, step?.position],
         ["completed", 3, null, null, 1],
       )
+    })
+
+    test("of one count of tries are replaced by higher revisions alone", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      const note = (attempts: number, revision: number, heartbeat: unknown) => ({
+        ...retrying("a", attempts),
+        retryDelayMs: null,
+        revision,
+        heartbeat: heartbeat === undefined ? null : json(heartbeat),
+      })
+      const told = Effect.map(s.store.getSteps(id(1)), ([step]) => [
+        step?.attempts,
+        step?.revision,
+        parse(step?.heartbeat),
+      ])
+      yield* s.committed(claim, { records: [note(0, 1, undefined)] })
+      yield* s.committed(claim, { records: [note(0, 3, { page: 3 })] })
+      // a delayed copy of an older one
+      yield* s.committed(claim, { records: [note(0, 2, { page: 2 })] })
+      assert.deepStrictEqual(yield* told, [0, 3, { page: 3 }])
+      // a failed try, with nothing new to tell
+      yield* s.committed(claim, { records: [note(1, 0, undefined)] })
+      assert.deepStrictEqual(yield* told, [1, 0, { page: 3 }])
+      yield* s.committed(claim, { records: [note(0, 9, { page: 9 })] })
+      assert.deepStrictEqual(yield* told, [1, 0, { page: 3 }])
+      yield* s.committed(claim, { records: [record("a", 1, { heartbeat: json(null) })] })
+      assert.deepStrictEqual(yield* told, [1, 0, null])
+      const [fromHistory] = (yield* s.history(1)).records
+      assert.deepStrictEqual(fromHistory, (yield* s.store.getSteps(id(1)))[0])
     })
 
     test("keep their kind", function* (s) {

@@ -119,6 +119,10 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     started_at timestamptz,
     completed_at timestamptz,
     retry_at timestamptz,
+    -- orders what is noted during a try, which leaves attempts as they are
+    revision integer not null default 0,
+    heartbeat_codec text,
+    heartbeat jsonb,
     compensation_status text,
     compensation_attempts integer,
     compensation_error jsonb,

@@ -1,0 +1,111 @@
+/**
+ * What is written about a step before it has an outcome: a try begins, a try failed and the next is
+ * due then, the body told of its progress.
+ *
+ * All of these are `retrying` records of one key, ordered by (attempts, revision): a delayed copy of
+ * an older one changes nothing. A heartbeat is written while its try runs, at most one at a time; of
+ * those that come meanwhile the latest counts. What was not yet written when the process dies is lost.
+ */
+import type { StoredError } from "../ErrorPayload.ts"
+import type { Encoded } from "../Payload.ts"
+import type { RecordWrite, StepRecord } from "../WorkflowStore.ts"
+import type { Execution, Issued } from "./Execution.ts"
+import type { StepOperation } from "./Operation.ts"
+
+/**
+ * What a step remembers over its tries.
+ */
+export interface StepNotes {
+  revision: number
+  /** Tries that have ended. */
+  ended: number
+  /** Of the newest try that failed. */
+  error: StoredError | null
+  heartbeat: Encoded | null
+  /** A try runs. */
+  trying: boolean
+  /** By the monotonic clock: the beginning of the try, or the newest heartbeat. */
+  aliveAtMs: number
+  /** A heartbeat is on its way to the store. */
+  sending: boolean
+  /** A newer one waits for the answer. */
+  unsent: boolean
+  /** When no try may run any more, by the store's clock. */
+  deadlineAt: number | null
+}
+
+/**
+ * The notes of a step, from what an earlier execution had written.
+ */
+export const makeNotes = (earlier: StepRecord | undefined): StepNotes => ({
+  revision: earlier?.revision ?? 0,
+  ended: earlier?.attempts ?? 0,
+  error: earlier?.error ?? null,
+  heartbeat: earlier?.heartbeat ?? null,
+  trying: false,
+  aliveAtMs: 0,
+  sending: false,
+  unsent: false,
+  deadlineAt: null,
+})
+
+/**
+ * The next note as a record. Without a delay a try is under way, or about to begin.
+ */
+export const noteOf = (
+  issued: Issued,
+  operation: StepOperation,
+  notes: StepNotes,
+  next: { readonly retryDelayMs: number; readonly elapsedMs: number } | null,
+): RecordWrite => ({
+  stepKey: issued.key,
+  name: operation.name,
+  kind: operation.kind,
+  position: null,
+  issuedAfter: issued.issuedAfter,
+  status: "retrying",
+  attempts: notes.ended,
+  result: null,
+  error: notes.error,
+  hasCompensate: false,
+  retryDelayMs: next?.retryDelayMs ?? null,
+  elapsedMs: next?.elapsedMs ?? 0,
+  eventId: null,
+  revision: ++notes.revision,
+  heartbeat: notes.heartbeat,
+})
+
+/**
+ * The body of the running try tells of its progress.
+ */
+export const beat = (
+  execution: Execution,
+  issued: Issued,
+  operation: StepOperation,
+  notes: StepNotes,
+  details: Encoded,
+): void => {
+  notes.heartbeat = details
+  notes.aliveAtMs = execution.env.monotonicMs()
+  if (notes.sending) notes.unsent = true
+  else send(execution, issued, operation, notes)
+}
+
+const send = (
+  execution: Execution,
+  issued: Issued,
+  operation: StepOperation,
+  notes: StepNotes,
+): void => {
+  // a run that ends waits for its journal: it must not be kept waiting by a body that beats on
+  if (execution.mode !== "forward" || !notes.trying) return
+  notes.sending = true
+  notes.unsent = false
+  execution.write({
+    records: [noteOf(issued, operation, notes, null)],
+    onCommitted: () => {
+      notes.sending = false
+      if (notes.unsent) send(execution, issued, operation, notes)
+    },
+  })
+}

@@ -1,0 +1,225 @@
+/**
+ * Carries steps out: their tries, time limits and backoffs.
+ *
+ * A step's outcome is handed to the journal exactly once. A try that was aborted and ended by
+ * interruption has an unknown outcome: nothing is recorded for it. A long backoff is stored with
+ * the count of tries and lets the run park; a short one stays in memory.
+ *
+ * A step's deadline is a timer of the store under the step's key, fixed before its first try: so it
+ * counts on over crashes and parks, by the store's clock.
+ */
+import type { Encoded } from "../Payload.ts"
+import { encodeError } from "../ErrorPayload.ts"
+import { StepDeadlineExceeded, StepHeartbeatTimeout, StepTimeout } from "../FlowlyError.ts"
+import { delayAfter } from "../RetryPolicy.ts"
+import { verdictOf } from "../StepError.ts"
+import { type AttemptEnd, startAttempt, type TimeLimit } from "./attempt.ts"
+import type { Execution, Issued } from "./Execution.ts"
+import { beat, makeNotes, noteOf, type StepNotes } from "./notes.ts"
+import type { AttemptFailure, StepOperation } from "./Operation.ts"
+
+/** One step under way. */
+interface Step {
+  readonly execution: Execution
+  readonly issued: Issued
+  readonly operation: StepOperation
+  readonly notes: StepNotes
+}
+
+/**
+ * Starts a step that has no outcome, where an earlier execution had left it.
+ */
+export const startStep = (execution: Execution, issued: Issued, operation: StepOperation): void => {
+  const earlier = execution.retrying.get(issued.key)
+  const notes = makeNotes(earlier)
+  const step: Step = { execution, issued, operation, notes }
+  issued.attempts = notes.ended
+  issued.again = () => beginTry(step)
+  const fixed = execution.timers.get(issued.key)
+  if (typeof operation.deadlineMs === "number" && fixed !== undefined) notes.deadlineAt = fixed
+  const retryAt = earlier?.retryAt ?? null
+  if (retryAt !== null && retryAt > execution.storeNow()) {
+    issued.phase = "waiting"
+    issued.wakeAt = retryAt
+    return execution.progress()
+  }
+  beginTry(step)
+}
+
+/** Writes down what must be known of a try before it begins; then begins it. */
+const beginTry = (step: Step): void => {
+  const { execution, issued, operation, notes } = step
+  const { deadlineMs = null } = operation
+  issued.phase = "active"
+  issued.wakeAt = null
+  if (deadlineMs === null || notes.deadlineAt !== null) return tryNow(step)
+  execution.write({
+    timers: [{ stepKey: issued.key, delayMs: deadlineMs }],
+    // beside the timer, so that what removes the one removes the other
+    records: [noteOf(issued, operation, notes, null)],
+    onCommitted: (answer) => {
+      const timer = answer.timers.find((one) => one.stepKey === issued.key)
+      notes.deadlineAt = timer?.wakeAt ?? answer.now + deadlineMs
+      if (issued.abandoned) return execution.forget(issued)
+      if (execution.mode === "forward" && !execution.handBack()) tryNow(step)
+    },
+  })
+}
+
+type End = AttemptEnd<Encoded, AttemptFailure>
+
+const tryNow = (step: Step): void => {
+  const { execution, issued, operation, notes } = step
+  const { env, run } = execution
+  // a blocked event loop delays timers: ask again, now
+  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })
+  if (notes.deadlineAt !== null && notes.deadlineAt <= execution.storeNow()) {
+    return fail(step, encodeError(pastDeadline(step)))
+  }
+  issued.attempts++
+  issued.startedAtMs = env.monotonicMs()
+  notes.aliveAtMs = issued.startedAtMs
+  notes.trying = true
+  execution.executing++
+  env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
+  let over = false
+  issued.running = startAttempt({
+    fork: env.fork,
+    body: (signal) =>
+      operation.run({
+        workflowRunId: run.workflowRunId,
+        attempt: issued.attempts,
+        idempotencyKey: `${run.workflowRunId}:${issued.key}`,
+        signal,
+        lastHeartbeat: notes.heartbeat,
+        heartbeat: (details) => {
+          // a body that was given up may live on
+          if (!over) beat(execution, issued, operation, notes, details)
+        },
+      }),
+    limits: limitsOf(step),
+    onEnd: (end: End) => {
+      over = true
+      notes.trying = false
+      notes.ended++
+      issued.running = null
+      execution.executing--
+      if (execution.mode === "stopped") return
+      afterTry(step, end)
+      execution.progress()
+    },
+  })
+}
+
+const limitsOf = ({ execution, issued, operation, notes }: Step): ReadonlyArray<TimeLimit> => {
+  const { timeoutMs, heartbeatTimeoutMs = null } = operation
+  const stepKey = issued.key
+  const limits: Array<TimeLimit> = []
+  if (timeoutMs !== null) {
+    limits.push({ afterMs: timeoutMs, error: () => new StepTimeout({ stepKey, timeoutMs }) })
+  }
+  if (heartbeatTimeoutMs !== null) {
+    limits.push({
+      afterMs: heartbeatTimeoutMs,
+      elapsedMs: () => execution.env.monotonicMs() - notes.aliveAtMs,
+      error: () => new StepHeartbeatTimeout({ stepKey, timeoutMs: heartbeatTimeoutMs }),
+    })
+  }
+  if (notes.deadlineAt !== null) {
+    const afterMs = notes.deadlineAt - execution.storeNow()
+    limits.push({ afterMs, error: () => pastDeadline({ execution, issued, operation, notes }) })
+  }
+  return limits
+}
+
+const pastDeadline = ({ issued, operation, notes }: Step): StepDeadlineExceeded =>
+  new StepDeadlineExceeded({
+    stepKey: issued.key,
+    deadlineMs: operation.deadlineMs ?? 0,
+    attempts: issued.attempts,
+    lastFailure: notes.error?.message ?? null,
+  })
+
+const afterTry = (step: Step, end: End): void => {
+  const { execution, issued, notes } = step
+  const { env } = execution
+  if (end._tag === "Interrupted") {
+    if (issued.abandoned) execution.forget(issued)
+    return
+  }
+  if (end._tag === "Success") {
+    env.hook({ _tag: "step:completed", stepKey: issued.key, attempts: issued.attempts })
+    return execution.record(issued, { _tag: "Success", result: end.value })
+  }
+  const failure = failureOf(end)
+  notes.error = failure.error
+  const delayMs = delayBeforeNext(step, failure)
+  if (delayMs === null) return fail(step, failure.error)
+  const { deadlineAt } = notes
+  // a try that could only begin after the deadline is not waited for
+  if (deadlineAt !== null && execution.storeNow() + delayMs >= deadlineAt) {
+    return fail(step, encodeError(pastDeadline(step)))
+  }
+  tellFailed(step, true)
+  backOff(step, delayMs)
+}
+
+const failureOf = (end: Exclude<End, { _tag: "Success" | "Interrupted" }>): AttemptFailure => {
+  switch (end._tag) {
+    case "Failure":
+      return end.failure
+    case "TimedOut":
+      return { error: encodeError(end.error), retryable: end.error.retryable }
+    case "Defect": {
+      const verdict = verdictOf(end.error)
+      return {
+        error: encodeError(end.error),
+        retryable: verdict?._tag !== "NonRetryable",
+        retryAfter: verdict?._tag === "RetryAfter" ? verdict : undefined,
+      }
+    }
+  }
+}
+
+/** `null`: no further try. */
+const delayBeforeNext = (
+  { execution, issued, operation }: Step,
+  { retryable, retryAfter }: AttemptFailure,
+): number | null => {
+  const isLast = issued.attempts >= operation.retry.maxAttempts
+  if (!retryable || isLast || execution.mode !== "forward" || issued.abandoned) return null
+  if (retryAfter === undefined) {
+    return delayAfter(operation.retry, issued.attempts, execution.env.random)
+  }
+  return "delayMs" in retryAfter
+    ? retryAfter.delayMs
+    : Math.max(0, retryAfter.at - execution.storeNow())
+}
+
+const tellFailed = ({ execution, issued, notes }: Step, willRetry: boolean): void => {
+  const { error } = notes
+  if (error === null) return
+  const stepKey = issued.key
+  const { attempts } = issued
+  execution.env.hook({ _tag: "step:failed", stepKey, attempts, error, willRetry })
+}
+
+const fail = (step: Step, error: AttemptFailure["error"]): void => {
+  step.notes.error = error
+  tellFailed(step, false)
+  step.execution.record(step.issued, { _tag: "Failure", error })
+}
+
+const backOff = ({ execution, issued, operation, notes }: Step, delayMs: number): void => {
+  const { env } = execution
+  issued.phase = "waiting"
+  issued.wakeAt = execution.storeNow() + delayMs
+  if (delayMs <= env.limits.shortWaitMs && !execution.handBack()) return
+  const elapsedMs = env.monotonicMs() - issued.startedAtMs
+  execution.write({
+    records: [noteOf(issued, operation, notes, { retryDelayMs: delayMs, elapsedMs })],
+    onCommitted: (answer) => {
+      issued.wakeAt = answer.now + delayMs
+    },
+  })
+}

@@ -1,0 +1,242 @@
+/**
+ * The steps of `ctx`: their options, checked, as operations.
+ */
+import * as Effect from "effect/Effect"
+import { defaultRetry } from "../Compensation.ts"
+import { maxMillis } from "../DurationInput.ts"
+import { checkName, mostAttempts } from "../Engine.ts"
+import type { AttemptFailure, StepAttempt, StepOperation } from "../engine/Operation.ts"
+import { anyValue } from "../engine/values.ts"
+import { encodeError } from "../ErrorPayload.ts"
+import { SerializationError } from "../FlowlyError.ts"
+import { encode, type Encoded } from "../Payload.ts"
+import * as RetryPolicy from "../RetryPolicy.ts"
+import { encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
+import { FlowlyError, orThrow } from "./FlowlyError.ts"
+import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
+
+/**
+ * What a step's function is told of its try.
+ */
+export interface TryInfo extends StepInfo {
+  /** What an earlier try last told with `heartbeat`; `undefined`: nothing. */
+  readonly lastHeartbeat: unknown
+  /**
+   * Tells that the step is alive, and how far it has come: the next try reads the details, also after
+   * a crash. Cheap to call often: one write is under way at a time, and the latest details count.
+   */
+  readonly heartbeat: (details?: unknown) => void
+}
+
+/**
+ * What a step's function and its compensation are told.
+ */
+export interface StepInfo {
+  readonly workflowRunId: string
+  /** Number of this try, from 1. */
+  readonly attempt: number
+  /** The same for all tries: hand it to the service you call. */
+  readonly idempotencyKey: string
+  /** Aborts on a timeout, a cancel or a shutdown: hand it to `fetch`. */
+  readonly signal: AbortSignal
+}
+
+/**
+ * How often to try, and how long to wait between tries.
+ */
+export interface RetryOptions {
+  /** Tries in all, the first included. Default 1. */
+  readonly maxAttempts?: number | undefined
+  /** Default "exponential". */
+  readonly backoff?: "exponential" | "linear" | "fixed" | undefined
+  /** Default 1000. */
+  readonly initialDelayMs?: number | undefined
+  /** Default 30000, or `initialDelayMs` if that is more. */
+  readonly maxDelayMs?: number | undefined
+  /** Growth per retry of an exponential backoff. Default 2. */
+  readonly factor?: number | undefined
+  /** Take a random part of the delay's second half away. Default false. */
+  readonly jitter?: boolean | undefined
+  /** Which errors are worth another try. Default: all. */
+  readonly retryIf?: ((error: unknown) => boolean) | undefined
+}
+
+/**
+ * A step.
+ */
+export interface StepOptions<T> {
+  readonly run: (info: TryInfo) => Promise<T> | T
+  /** Undoes the completed step when the run fails, is cancelled or times out. */
+  readonly compensate?: ((result: T, info: StepInfo) => Promise<unknown> | unknown) | undefined
+  readonly retry?: RetryOptions | undefined
+  /** Of one try, in milliseconds. */
+  readonly timeoutMs?: number | undefined
+  /**
+   * Of all tries together, in milliseconds from the first one, over crashes too. Then the step fails
+   * with the code "StepDeadlineExceeded".
+   */
+  readonly deadlineMs?: number | undefined
+  /** A try that gives no heartbeat for so many milliseconds is given up. */
+  readonly heartbeatTimeoutMs?: number | undefined
+  /** Checks the result: when it is recorded, and each time it is read. */
+  readonly schema?: StandardSchema<T> | undefined
+}
+
+/**
+ * What stands for a result that is not there.
+ */
+export const undefinedValue: Encoded = { codec: "json", json: "null" }
+
+/**
+ * A time limit in whole milliseconds; `null` where none is given.
+ */
+export const checkPositive = (value: number | undefined, field: string): number | null => {
+  if (value === undefined) return null
+  if (!Number.isFinite(value) || value <= 0 || value > maxMillis) {
+    throw new FlowlyError("InvalidInput", `${field}: must be a positive number of milliseconds`)
+  }
+  return Math.ceil(value)
+}
+
+/**
+ * A number of attempts; `null` where none is given.
+ */
+export const checkAttempts = (value: number | undefined, field: string): number | null => {
+  if (value === undefined) return null
+  if (!Number.isInteger(value) || value < 1 || value > mostAttempts) {
+    throw new FlowlyError(
+      "InvalidInput",
+      `${field}: must be a whole number from 1 to ${mostAttempts}`,
+    )
+  }
+  return value
+}
+
+const checkRetry = (name: string, retry: RetryOptions | undefined): RetryPolicy.RetryPolicy => {
+  if (retry === undefined) return RetryPolicy.none
+  checkAttempts(retry.maxAttempts, `retry.maxAttempts of step "${name}"`)
+  for (const key of ["initialDelayMs", "maxDelayMs", "factor"] as const) {
+    const value = retry[key]
+    if (value !== undefined && !(Number.isFinite(value) && value >= 0 && value <= maxMillis)) {
+      throw new FlowlyError(
+        "InvalidInput",
+        `retry.${key} of step "${name}": must be a finite number of at least 0`,
+      )
+    }
+  }
+  const { backoff, retryIf } = retry
+  if (backoff !== undefined && !["exponential", "linear", "fixed"].includes(backoff)) {
+    throw new FlowlyError(
+      "InvalidInput",
+      `retry.backoff of step "${name}": must be "exponential", "linear" or "fixed"`,
+    )
+  }
+  if (retryIf !== undefined && typeof retryIf !== "function") {
+    throw new FlowlyError("InvalidInput", `retry.retryIf of step "${name}": must be a function`)
+  }
+  return RetryPolicy.make(retry)
+}
+
+/**
+ * A step as an operation.
+ */
+export const stepOperation = <T>(
+  kind: StepOperation["kind"],
+  name: string,
+  options: StepOptions<T>,
+): StepOperation => {
+  orThrow(checkName(name, "step name"))
+  const { run, compensate, schema } = options ?? {}
+  if (typeof run !== "function") {
+    throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
+  }
+  if (compensate !== undefined && typeof compensate !== "function") {
+    throw new FlowlyError("InvalidInput", `compensate of step "${name}": must be a function`)
+  }
+  if (schema !== undefined) checkSchema(schema, `schema of step "${name}"`)
+  const retryIf = options.retry?.retryIf
+  return {
+    kind,
+    name,
+    retry: checkRetry(name, options.retry),
+    timeoutMs: checkPositive(options.timeoutMs, `timeoutMs of step "${name}"`),
+    deadlineMs: checkPositive(options.deadlineMs, `deadlineMs of step "${name}"`),
+    heartbeatTimeoutMs: checkPositive(
+      options.heartbeatTimeoutMs,
+      `heartbeatTimeoutMs of step "${name}"`,
+    ),
+    run: (attempt) =>
+      Effect.flatMap(infoOf(attempt, name), (info) =>
+        Effect.tryPromise({
+          try: async () => run(info),
+          catch: (error): AttemptFailure => ({
+            error: encodeError(error),
+            ...triesAfter(error, (failure) => isRetryable(retryIf, failure)),
+          }),
+        }),
+      ).pipe(
+        Effect.tap((value) =>
+          schema === undefined ? Effect.void : checkResult(schema, value, name),
+        ),
+        Effect.flatMap((value) => encodeResult(anyValue, value, name)),
+      ),
+    undo:
+      compensate === undefined
+        ? null
+        : {
+            retry: defaultRetry,
+            timeoutMs: null,
+            run: (result, info) =>
+              Effect.flatMap(
+                Effect.mapError(stored(result, schema), (reason) => encodeError(new Error(reason))),
+                (value) =>
+                  Effect.tryPromise({
+                    try: async () => void (await compensate(value, info)),
+                    catch: encodeError,
+                  }),
+              ),
+          },
+  }
+}
+
+const infoOf = (attempt: StepAttempt, name: string): Effect.Effect<TryInfo> =>
+  Effect.map(readHeartbeat(attempt), (lastHeartbeat) => ({
+    ...attempt,
+    lastHeartbeat,
+    heartbeat: (details) =>
+      attempt.heartbeat(orThrow(encode(details, { field: `heartbeat of step "${name}"` }))),
+  }))
+
+const isRetryable = (
+  retryIf: ((error: unknown) => boolean) | undefined,
+  error: unknown,
+): boolean => {
+  if (retryIf === undefined) return true
+  try {
+    return retryIf(error)
+  } catch {
+    return false
+  }
+}
+
+/**
+ * A stored result as the body and its undo see it.
+ */
+export const stored = <T>(
+  result: Encoded | null,
+  schema: StandardSchema<T> | undefined,
+): Effect.Effect<T, string> =>
+  Effect.flatMap(anyValue.decode(result ?? undefinedValue), (value) =>
+    schema === undefined
+      ? Effect.succeed(value as T)
+      : Effect.mapError(validate(schema, value), ({ reason }) => reason),
+  )
+
+const checkResult = <T>(schema: StandardSchema<T>, value: T, name: string) =>
+  Effect.mapError(validate(schema, value), ({ path, reason }): AttemptFailure => {
+    const field = `result of step "${name}"`
+    return {
+      error: encodeError(new SerializationError({ field, path, reason })),
+      retryable: false,
+    }
+  })
