@@ -1,169 +1,141 @@
 /**
  * How fast, against the least that a durable engine could do.
  *
- * Two measures, each against a raw loop in the same process, on the same server, in turns:
+ * Each case measures the engine and the raw loop that is its limit, in turns, on the same server,
+ * round by round; a ratio is the median of the rounds' ratios, for what slows the machine slows
+ * both. Nothing does less than an application would: a commit that is durable before a step's
+ * promise resolves, fences, heartbeats, the default codec.
  *
- * - **many runs**: runs of three steps, all enqueued first, executed 50 at a time. The raw loop
- *   commits, per run, one inserted row per step and one update of the run, on 50 connections.
- * - **one long run**: 1,000 steps in sequence. The raw loop commits one inserted row per step, on
- *   one connection.
- *
- * A ratio above 1 means: faster than a loop that pays one commit for each thing it remembers, and
- * does nothing else. Commits are those of the database (`pg_stat_database`), all connections of the
- * engine included, from its start to its stop.
- *
- *     npm run bench -- [--quick] [--rounds 5] [--runs 2000] [--steps 1000] [--json results.json]
- *
- * The server is DATABASE_URL, or the embedded one with durability on (fsync). `--quick` is a small
- * run that fails if the engine needs a commit or more for each run.
+ * `--help` tells the options. The JSON that it writes is what `report.ts` puts into the README.
  */
-import { writeFileSync } from "node:fs"
-import { cpus } from "node:os"
-import { parseArgs } from "node:util"
-import { startEmbeddedPostgres } from "../../src/embedded.ts"
-import { withClient } from "../support/provision.ts"
-import { type Driver, longRun, manyRuns, type Sample } from "./flowly.ts"
-import { rawLongRun, rawManyRuns } from "./raw.ts"
+import { mkdirSync, writeFileSync } from "node:fs"
+import { cpus, totalmem } from "node:os"
+import { dirname } from "node:path"
+import { cases } from "./cases/index.ts"
+import type { Bench, Case, Contender, Prepared, Sample } from "./model.ts"
+import { help, type Options, readOptions } from "./options.ts"
+import { openServer } from "./server.ts"
+import { judge, show, type Summary, summarize, type Verdict } from "./statistics.ts"
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    rounds: { type: "string" },
-    runs: { type: "string" },
-    steps: { type: "string" },
-    json: { type: "string" },
-  },
+/** What was found about a case. */
+interface Finding {
+  readonly title: string
+  readonly contenders: ReadonlyArray<Summary>
+  readonly verdicts: ReadonlyArray<Verdict>
+  readonly notes: ReadonlyArray<string>
+  /** Why it could not be measured to the end. */
+  readonly error?: string
+}
+
+const say = (line: string) => console.log(line)
+
+/** Those that `--only` names, and what they are compared with. */
+const chosenOf = ({ contenders }: Prepared, only: string | undefined): ReadonlyArray<Contender> => {
+  if (only === undefined) return contenders
+  const named = contenders.filter(({ name }) => name.includes(only))
+  const others = new Set(named.flatMap(({ against = [] }) => against))
+  return contenders.filter((one) => named.includes(one) || others.has(one.name))
+}
+
+const measureCase = async (one: Case, bench: Bench, options: Options): Promise<Finding> => {
+  say(`\n${one.id}  ${one.title}`)
+  const prepared = await one.prepare(bench)
+  try {
+    const contenders = chosenOf(prepared, options.only)
+    const samples = new Map<string, Array<Sample>>(contenders.map(({ name }) => [name, []]))
+    // the first round warms up: it is not counted, but in a quick run
+    for (let round = options.quick ? 1 : 0; round <= options.rounds; round++) {
+      // in turns, and not always in the same order
+      const order = contenders.map((_, at) => contenders[(at + round) % contenders.length]!)
+      for (const { name, unit, measure } of order) {
+        const sample = await measure()
+        if (round > 0) samples.get(name)?.push(sample)
+        const label = round === 0 ? "warm-up" : `${round}/${options.rounds}`
+        say(`  ${label.padEnd(8)}${name.padEnd(40)} ${show(sample.value).padStart(8)} ${unit}`)
+      }
+    }
+    const summaries = summarize(contenders, samples)
+    // small samples say nothing about targets
+    const verdicts = options.quick ? [] : judge(prepared.targets ?? [], summaries)
+    const notes = (await prepared.notes?.()) ?? []
+    print(summaries, verdicts, notes)
+    return { title: one.title, contenders: summaries, verdicts, notes }
+  } finally {
+    await prepared.close?.()
+  }
+}
+
+const print = (
+  summaries: ReadonlyArray<Summary>,
+  verdicts: ReadonlyArray<Verdict>,
+  notes: ReadonlyArray<string>,
+) => {
+  say("")
+  for (const { name, unit, median, min, max, ratios, extras } of summaries) {
+    say(
+      `  ${name.padEnd(40)} ${show(median).padStart(8)} ${unit}  (${show(min)} to ${show(max)})` +
+        Object.entries(ratios)
+          .map(
+            ([other, ratio]) =>
+              `\n      ${show(ratio.median)} x ${other} (${show(ratio.min)} to ${show(ratio.max)})`,
+          )
+          .join(""),
+    )
+    const more = Object.entries(extras).map(([extra, value]) => `${extra} ${show(value)}`)
+    if (more.length > 0) say(`      ${more.join(", ")}`)
+  }
+  for (const note of notes) say(`  ${note}`)
+  for (const { met, text } of verdicts) say(`  ${met ? "met:   " : "MISSED:"} ${text}`)
+}
+
+/** A quick run checks one thing: that runs share commits. */
+const costly = (findings: Readonly<Record<string, Finding>>): ReadonlyArray<string> =>
+  (findings["W1"]?.contenders ?? [])
+    .filter(({ name }) => name.startsWith("flowly"))
+    .flatMap(({ name, extras }) => {
+      const commits = extras["commits per run"] ?? Number.NaN
+      return commits < 1 ? [] : [`${name}: ${show(commits)} commits per run, must be below 1`]
+    })
+
+const machineOf = () => ({
+  cpus: cpus().length,
+  model: cpus()[0]?.model ?? "?",
+  memoryGiB: Math.round(totalmem() / 2 ** 30),
+  node: process.version,
+  platform: `${process.platform} ${process.arch}`,
 })
-const number = (text: string | undefined, or: number): number => {
-  const given = text === undefined ? or : Number(text)
-  if (!Number.isInteger(given) || given < 1) throw new Error(`not a positive number: ${text}`)
-  return given
-}
-const rounds = number(values.rounds, values.quick ? 1 : 5)
-const runs = number(values.runs, values.quick ? 400 : 2000)
-const steps = number(values.steps, values.quick ? 200 : 1000)
-const concurrency = 50
 
-const server = process.env["DATABASE_URL"]
-  ? { url: process.env["DATABASE_URL"], stop: async () => {} }
-  : await startEmbeddedPostgres()
-
-interface Contender {
-  readonly name: string
-  readonly unit: string
-  readonly measure: () => Promise<Sample>
-}
-
-const engine = (driver: Driver): ReadonlyArray<Contender> => [
-  {
-    name: `many runs, ${driver}`,
-    unit: "runs/s",
-    measure: () => manyRuns({ server: server.url, driver, runs, concurrency }),
-  },
-  {
-    name: `one long run, ${driver}`,
-    unit: "steps/s",
-    measure: () => longRun({ server: server.url, driver, steps }),
-  },
-]
-
-const raw = {
-  "many runs": "many runs, raw",
-  "one long run": "one long run, raw",
-} as const
-
-const contenders: ReadonlyArray<Contender> = [
-  {
-    name: raw["many runs"],
-    unit: "runs/s",
-    measure: () => rawManyRuns({ server: server.url, runs, concurrency }),
-  },
-  ...engine("url"),
-  {
-    name: raw["one long run"],
-    unit: "steps/s",
-    measure: () => rawLongRun({ server: server.url, steps }),
-  },
-  ...engine("pool"),
-]
-
-const median = (numbers: ReadonlyArray<number>): number => {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  const upper = sorted[middle] ?? Number.NaN
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? upper) + upper) / 2
-}
-
-const text = (value: number): string =>
-  value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3)
-
-const samples = new Map<string, Array<Sample>>(contenders.map(({ name }) => [name, []]))
-let failed = false
-
-try {
-  const settings = await withClient(server.url, async (client) => {
-    const { rows } = await client.query<{ readonly version: string; readonly fsync: string }>(
-      "select current_setting('server_version') as version, current_setting('fsync') as fsync",
-    )
-    return rows[0]
-  })
-  const machine = `${cpus().length} x ${cpus()[0]?.model ?? "?"}, Node ${process.version}`
-  console.log(`Postgres ${settings?.version}, fsync ${settings?.fsync}; ${machine}`)
-  console.log(`${runs} runs of 3 steps, ${concurrency} at a time; one run of ${steps} steps`)
-
-  // the first round warms up: it is not counted, but in a quick run
-  for (let round = values.quick ? 1 : 0; round <= rounds; round++) {
-    // in turns, and not always in the same order
-    const order = contenders.map((_, at) => contenders[(at + round) % contenders.length]!)
-    for (const { name, unit, measure } of order) {
-      const sample = await measure()
-      if (round > 0) samples.get(name)?.push(sample)
-      const label = round === 0 ? "warm-up" : `${round}/${rounds}`
-      console.log(
-        `  ${label.padEnd(8)} ${name.padEnd(20)} ${text(sample.perSecond).padStart(8)} ${unit}, ` +
-          `${text(sample.commits / sample.units)} commits each`,
-      )
+const main = async (options: Options): Promise<boolean> => {
+  const server = await openServer()
+  const findings: Record<string, Finding> = {}
+  try {
+    const machine = machineOf()
+    say(`${machine.cpus} x ${machine.model}, ${machine.memoryGiB} GiB, Node ${machine.node}`)
+    say(`Postgres: ${JSON.stringify(server.settings)}`)
+    const { rounds, sizes, statements, quick } = options
+    const bench: Bench = { server: server.url, sizes, quick, statements, say }
+    for (const one of options.cases) {
+      const finding = await measureCase(one, bench, options).catch((error: unknown): Finding => {
+        say(`  FAILED: ${error instanceof Error ? error.stack : String(error)}`)
+        return { title: one.title, contenders: [], verdicts: [], notes: [], error: String(error) }
+      })
+      findings[one.id] = finding
+      if (options.json === undefined) continue
+      // after each case: a long run that is cut off keeps what it has
+      mkdirSync(dirname(options.json), { recursive: true })
+      const report = { machine, postgres: server.settings, rounds, sizes, cases: findings }
+      writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`)
     }
+    if (options.json !== undefined) say(`\nwritten: ${options.json}`)
+  } finally {
+    await server.stop()
   }
-
-  const summary = contenders.map(({ name, unit }) => {
-    const taken = samples.get(name) ?? []
-    const rates = taken.map((one) => one.perSecond)
-    const [kind] = name.split(", ") as [keyof typeof raw]
-    const base = (samples.get(raw[kind]) ?? []).map((one) => one.perSecond)
-    return {
-      name,
-      unit,
-      median: median(rates),
-      min: Math.min(...rates),
-      max: Math.max(...rates),
-      // round by round: what slows the machine slows both
-      ratioToRaw: median(rates.map((rate, at) => rate / (base[at] ?? Number.NaN))),
-      commitsEach: median(taken.map((one) => one.commits / one.units)),
-    }
-  })
-  console.log("")
-  for (const row of summary) {
-    console.log(
-      `${row.name.padEnd(20)} ${text(row.median).padStart(8)} ${row.unit.padEnd(8)}` +
-        `(${text(row.min)} to ${text(row.max)})  ` +
-        `${row.ratioToRaw.toFixed(2)} x raw, ${text(row.commitsEach)} commits each`,
-    )
-  }
-  const costly = summary.filter(
-    ({ name, commitsEach }) => /^many runs, (url|pool)/.test(name) && commitsEach >= 1,
-  )
-  for (const { name, commitsEach } of costly) {
-    failed = true
-    console.error(`${name}: ${text(commitsEach)} commits for each run, which must be below 1`)
-  }
-  if (values.json !== undefined) {
-    const report = { machine, ...settings, rounds, runs, steps, concurrency, summary }
-    const all = Object.fromEntries(samples)
-    writeFileSync(values.json, `${JSON.stringify({ ...report, samples: all }, null, 2)}\n`)
-    console.log(`written: ${values.json}`)
-  }
-} finally {
-  await server.stop()
+  const broken = Object.values(findings).some(({ error }) => error !== undefined)
+  const problems = options.quick ? costly(findings) : []
+  for (const problem of problems) console.error(problem)
+  return !broken && problems.length === 0
 }
-process.exitCode = failed ? 1 : 0
+
+const options = readOptions(cases)
+if (options.help) say(help(cases))
+else process.exitCode = (await main(options)) ? 0 : 1

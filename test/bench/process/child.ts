@@ -1,0 +1,68 @@
+/** A process that only works: it is told what, says when it is ready, and counts. */
+import { effectWorker, type EffectJob } from "../flowly/effectWorker.ts"
+import { flowlyWorker, type FlowlyJob } from "../flowly/worker.ts"
+import { groupCommit, type GroupCommitJob } from "../raw/groupCommit.ts"
+import { notified, type NotifiedJob } from "../raw/notified.ts"
+import { promises, type PromisesJob } from "../raw/promises.ts"
+import { makeMeter, type Working } from "./meter.ts"
+import { serveProxy, type ProxyJob } from "./proxy.ts"
+
+export type Job = FlowlyJob | EffectJob | GroupCommitJob | NotifiedJob | PromisesJob | ProxyJob
+
+const send = (message: object) =>
+  new Promise<void>((resolve) => {
+    if (process.connected) process.send?.(message, undefined, undefined, () => resolve())
+    else resolve()
+  })
+
+const { meter, begin, count, report } = makeMeter((error) => {
+  void send({ failed: error instanceof Error ? error.stack : String(error) })
+})
+
+const open = (job: Job): Promise<Working> => {
+  switch (job.kind) {
+    case "flowly":
+      return flowlyWorker(job, meter)
+    case "effect":
+      return effectWorker(job, meter)
+    case "group-commit":
+      return groupCommit(job, meter)
+    case "notified":
+      return notified(job, meter)
+    case "promises":
+      return promises(job, meter)
+    case "proxy":
+      return serveProxy(job)
+  }
+}
+
+let working: Working | null = null
+let ticking: NodeJS.Timeout | undefined
+
+const obey = async (message: { readonly job?: Job; readonly say?: string }) => {
+  if (message.job !== undefined) {
+    working = await open(message.job)
+    await send({ ready: true })
+  } else if (message.say === "start") {
+    ticking = setInterval(() => void send({ count: count() }), 20)
+    begin()
+    await working?.start()
+    await send({ started: true })
+  } else if (message.say === "usage") {
+    globalThis.gc?.()
+    const { rss, heapUsed } = process.memoryUsage()
+    const { user, system } = process.cpuUsage()
+    await send({ usage: { rss, heapUsed, cpu: user + system } })
+  } else if (message.say === "stop") {
+    clearInterval(ticking)
+    await working?.close()
+    await send({ report: report() })
+    process.disconnect()
+  }
+}
+
+process.on("message", (message: { readonly job?: Job; readonly say?: string }) => {
+  obey(message).catch(meter.fail)
+})
+// the parent is gone: nobody is left to work for
+process.on("disconnect", () => setTimeout(() => process.exit(), 5000).unref())
