@@ -5,6 +5,9 @@
  * batch. There are no timers, so a lone run pays one round trip, and a hundred busy runs share it.
  * Fragments of one run are folded, in order, into one row of the batch; a run stays in one lane.
  *
+ * One lane: with two, which never write the same run at once, batches were half as large, and the
+ * server spent 1.2 to 1.5 times as much on a run of three steps (200 in flight, 2 cores), for no gain.
+ *
  * - An unknown outcome is never taken for "not applied": the same rows are sent again until the
  *   store answers (they carry the token that wrote them, so a second sending is recognised).
  * - A busy row goes, before anything newer of its run, into the next batch: a lane never waits for

@@ -15,7 +15,10 @@
  * Plans. The text is assembled from the parts that a batch uses (CTEs that scan nothing still cost
  * start-up). All CTEs are MATERIALIZED. The token is compared inside a CASE: as a join clause it is
  * estimated at 1/200, everything after it at one row, and Postgres joins batch × batch by nested loops.
- * Counts are scalars, for the same reason. Measurements: `commit.ts`.
+ * Counts are scalars, for the same reason. The runs are found through their primary key by a lateral
+ * lookup and an array: a join made Postgres read the whole table for each batch while it was below
+ * some ten thousand rows (0.36 instead of 0.20 ms on the server per run of three steps, with 8,000
+ * runs in the table). Measurements: `commit.ts`.
  *
  * @since 0.1.0
  */
@@ -92,12 +95,17 @@ ${shape.transitions ? "fenced" : "held"} as materialized (
   select w.*, r.status as was, r.compensating, r.wake_counter, r.deadline_at,
     r.cancel_requested_at, r.cancel_compensate, r.cancel_reason, r.parent_run_id
   from writes w
-  join ${n.runs} r on r.workflow_run_id = w.run
-    -- Still claimed, and by this very claim: checked on the newest version of the row, as the lock
-    -- yields it (I3).
-    and case when r.claim_token = w.token then r.worker_id is not null else false end
-  -- the fence: under this lock no other claim, sweep or release can come between
-  for no key update of r skip locked
+  -- One look into the primary key for each write, whatever the planner thinks of the batch.
+  cross join lateral (
+    select r.*
+    from ${n.runs} r
+    where r.workflow_run_id = w.run
+      -- Still claimed, and by this very claim: checked on the newest version of the row, as the
+      -- lock yields it (I3).
+      and case when r.claim_token = w.token then r.worker_id is not null else false end
+    -- the fence: under this lock no other claim, sweep or release can come between
+    for no key update skip locked
+  ) r
 )`
 
 const parentsPart = (n: Names): string => `

@@ -146,4 +146,6 @@ changed as (
     failed_position = case when m.kind = 'Settle' then m.failed_position else r.failed_position end
   from moved m
   where r.workflow_run_id = m.workflow_run_id
+    -- for the plan: the table is not read whole
+    and r.workflow_run_id = any(array(select m.workflow_run_id from moved m))
 )`
