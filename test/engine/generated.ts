@@ -10,6 +10,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import { promisify } from "node:util"
 import { gzip } from "node:zlib"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
+import { diceOf } from "../support/dice.ts"
 import { type Program, program, watched } from "./replay.ts"
 import type { Watched } from "./world.ts"
 
@@ -35,23 +36,6 @@ type Node =
   | { readonly is: "throw"; readonly message: string }
 
 type Block = ReadonlyArray<Node>
-
-/** Dice: mulberry32. */
-const diceOf = (seed: number) => {
-  let state = seed >>> 0
-  const roll = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-  return {
-    chance: (p: number) => roll() < p,
-    whole: (from: number, to: number) => from + Math.floor(roll() * (to - from + 1)),
-    pick: <A>(from: ReadonlyArray<A>): A => from[Math.floor(roll() * from.length)] as A,
-  }
-}
 
 /** Where a block stands: what may be in it. */
 interface Place {

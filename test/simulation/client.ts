@@ -1,0 +1,168 @@
+/**
+ * Those outside: they trigger, cancel, send events and resume, from any process that is there, and
+ * ask again until they have an answer.
+ */
+import { FlowlyError } from "../../src/promise/FlowlyError.ts"
+import { isTerminal } from "../../src/Run.ts"
+import type { RunRow } from "../../src/WorkflowStore.ts"
+import type { Dice } from "../support/dice.ts"
+import type { Options } from "./faults.ts"
+import type { Machine } from "./machine.ts"
+import type { Block, Program, Start } from "./program.ts"
+import type { Acknowledged } from "./scene.ts"
+import type { Timeline } from "./timeline.ts"
+import type { Node, Workers } from "./workers.ts"
+
+export interface Client {
+  readonly acknowledged: ReadonlyArray<Acknowledged>
+  readonly cancelled: ReadonlySet<string>
+  /** Every start was confirmed. */
+  readonly done: () => boolean
+  /** A run that nobody has seen before. */
+  readonly onNewRun: (row: RunRow) => void
+}
+
+/** How long one waits before one asks somebody else. */
+const patienceMs = 9000
+
+export const makeClient = (given: {
+  readonly machine: Machine
+  readonly options: Options
+  readonly program: Program
+  readonly workers: Workers
+  readonly timeline: Timeline
+  readonly row: (workflowRunId: string) => RunRow | null
+}): Client => {
+  const { machine, options, program, workers, timeline, row } = given
+  const dice: Dice = machine.dice.fork()
+  const acknowledged: Array<Acknowledged> = []
+  const cancelled = new Set<string>()
+  const confirmed = new Map<string, number>()
+  const starts = program.starts.filter(({ key }) => options.only?.includes(key) ?? true)
+
+  const somebody = (): Node => {
+    const started = workers.alive().filter(({ started: is }) => is)
+    return dice.pick([workers.client, ...started])
+  }
+
+  /** Asks one process after the other, until `over`. */
+  const untilOver = (ask: (node: Node) => Promise<unknown>, over: () => boolean): void => {
+    if (over()) return
+    const node = somebody()
+    let again = machine.after(machine.nature, patienceMs, () => untilOver(ask, over))
+    const sooner = () => {
+      again()
+      again = machine.after(machine.nature, dice.whole(50, 500), () => untilOver(ask, over))
+    }
+    machine.task(node.process, () => {
+      ask(node).then(
+        () => (over() ? again() : undefined),
+        () => sooner(),
+      )
+    })
+  }
+
+  const trigger = (start: Start): void => {
+    let confirmedHere = false
+    untilOver(
+      async (node) => {
+        const workflow = node.workflows[start.workflow]
+        if (workflow === undefined) throw new Error("no such workflow")
+        const handle = await node.engine.trigger(workflow, {
+          input: undefined,
+          idempotencyKey: start.key,
+          ...(start.maxAttempts === null ? {} : { maxAttempts: start.maxAttempts }),
+          ...(start.timeoutMs === null ? {} : { timeoutMs: start.timeoutMs }),
+          deadline: 8000,
+        })
+        const { workflowRunId } = handle
+        timeline.add(node.process, `${start.key} is ${timeline.name(workflowRunId)}`)
+        acknowledged.push({ start, workflowRunId })
+        if (confirmedHere) return
+        confirmedHere = true
+        confirmed.set(start.key, (confirmed.get(start.key) ?? 0) + 1)
+        if (start.cancel !== null) {
+          const { compensate, afterMs } = start.cancel
+          machine.after(machine.nature, afterMs, () => cancel(workflowRunId, compensate))
+        }
+      },
+      () => confirmedHere,
+    )
+  }
+
+  /** Answers whether a refusal is an answer, too. */
+  const isAnswer = (error: unknown): boolean => {
+    if (error instanceof FlowlyError && !error.retryable && error.code === "RunStateConflict") {
+      return true
+    }
+    throw error
+  }
+
+  const cancel = (workflowRunId: string, compensate: boolean): void => {
+    let answered = false
+    cancelled.add(workflowRunId)
+    untilOver(
+      async ({ engine, process }) => {
+        timeline.add(process, `cancels ${timeline.name(workflowRunId)}`)
+        await engine.cancel(workflowRunId, { compensate }).catch(isAnswer)
+        answered = true
+      },
+      () => answered,
+    )
+  }
+
+  const send = (workflowRunId: string, name: string, id: string): void => {
+    let answered = false
+    untilOver(
+      async ({ engine }) => {
+        await engine.sendEvent(workflowRunId, name, name, { id }).catch(isAnswer)
+        answered = true
+      },
+      () => answered || isOver(workflowRunId),
+    )
+  }
+
+  const isOver = (workflowRunId: string): boolean => {
+    const status = row(workflowRunId)?.status
+    return status !== undefined && isTerminal(status)
+  }
+
+  for (const start of starts) {
+    for (let i = 0; i < start.triggers; i++) {
+      machine.after(machine.nature, start.atMs + i * dice.whole(0, 3), () => trigger(start))
+    }
+  }
+
+  return {
+    acknowledged,
+    cancelled,
+    done: () => starts.every(({ key, triggers }) => confirmed.get(key) === triggers),
+    onNewRun: ({ workflowRunId, workflow }) => {
+      const block = program.workflows.find(({ name }) => name === workflow)?.block ?? []
+      for (const [name, times] of eventsOf(block, 1)) {
+        for (let i = 0; i < times; i++) {
+          const ms = dice.chance(0.3) ? 0 : dice.whole(0, 10_000)
+          machine.after(machine.nature, ms, () => send(workflowRunId, name, `${name}:${i}`))
+        }
+      }
+    },
+  }
+}
+
+/** Events that a block waits for, and how often at most. */
+const eventsOf = (block: Block, times: number): ReadonlyArray<readonly [string, number]> =>
+  block.flatMap((command): ReadonlyArray<readonly [string, number]> => {
+    switch (command.is) {
+      case "event":
+        return command.sent ? [[command.name, times]] : []
+      case "all":
+      case "race":
+        return command.arms.flatMap((arm) => eventsOf(arm, times))
+      case "loop":
+        return eventsOf(command.block, times * command.times)
+      case "try":
+        return [...eventsOf(command.block, times), ...eventsOf(command.rescue, times)]
+      default:
+        return []
+    }
+  })

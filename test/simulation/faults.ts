@@ -1,0 +1,153 @@
+/**
+ * What goes wrong: named kinds of faults, and the swarm. Each seed first draws which kinds it has,
+ * how often they come, and how its workers are set up: many seeds with a few faults each find more
+ * than all faults always.
+ */
+import type { Dice } from "../support/dice.ts"
+
+/**
+ * Of store calls. Each says what the caller is told, and what happens to the store.
+ *
+ * - `failBefore`: an error, "not applied"; nothing happens.
+ * - `dropped`: an error, "unknown"; nothing happened.
+ * - `failAfter`: an error, "unknown"; it was applied.
+ * - `lateApply`: an error, "unknown"; it is applied a while later, behind what was sent after it.
+ * - `hang`: no answer ever; perhaps applied.
+ * - `slow`: both ways take seconds.
+ * - `twice`: applied, applied again later, and answered with the first answer.
+ * - `busy`: some rows of a commit are locked by others: not applied, answered `busy`.
+ * - `defect`: the driver dies, after it was applied or before.
+ */
+export const callFaults = [
+  "failBefore",
+  "dropped",
+  "failAfter",
+  "lateApply",
+  "hang",
+  "slow",
+  "twice",
+  "busy",
+  "defect",
+] as const
+
+/**
+ * Of processes and networks.
+ *
+ * - `kill`: a worker dies; another starts a while later.
+ * - `killAll`: all workers die at once.
+ * - `freeze`: a worker stands still for half a lease to four, and goes on.
+ * - `restart`: a worker stops gracefully, and starts anew.
+ * - `outage`: no call of a process, or of any, is answered or applied for a while.
+ * - `loseHints`: hints do not arrive.
+ * - `clockJump`: the wall clock of a worker jumps, by up to an hour.
+ */
+export const processFaults = [
+  "kill",
+  "killAll",
+  "freeze",
+  "restart",
+  "outage",
+  "loseHints",
+  "clockJump",
+] as const
+
+export type CallFault = (typeof callFaults)[number]
+export type ProcessFault = (typeof processFaults)[number]
+export type FaultKind = CallFault | ProcessFault
+
+/** All that a seed draws before it begins, printed when it fails, and what a shrinker changes. */
+export interface Options {
+  readonly seed: number
+  readonly workers: number
+  readonly maxConcurrent: number
+  readonly leaseMs: number
+  readonly pollMs: number
+  readonly shortWaitMs: number
+  /** One way of a call takes up to so long. */
+  readonly latencyMs: number
+  readonly runs: number
+  readonly commands: number
+  /** How long the faults go on. */
+  readonly safetyMs: number
+  readonly races: boolean
+  readonly cancels: boolean
+  readonly refusals: boolean
+  readonly events: boolean
+  /** Of a call: its probability. */
+  readonly calls: Readonly<Partial<Record<CallFault, number>>>
+  /** Of processes: the mean pause between two, in milliseconds. */
+  readonly processes: Readonly<Partial<Record<ProcessFault, number>>>
+  /** After so many faults there are no more: for the shrinker. */
+  readonly maxFaults: number | null
+  /** Only these runs are started: for the shrinker. */
+  readonly only: ReadonlyArray<string> | null
+}
+
+/** How much a seed does: a test run in seconds takes small ones. */
+export type Size = "small" | "large"
+
+/** The options of a seed. */
+export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
+  const large = size === "large"
+  const calls: Partial<Record<CallFault, number>> = {}
+  const processes: Partial<Record<ProcessFault, number>> = {}
+  const calm = dice.chance(0.05)
+  for (const kind of callFaults) {
+    const wanted = dice.chance(0.3)
+    const rate = dice.pick([0.002, 0.01, 0.05]) * (kind === "hang" || kind === "defect" ? 0.2 : 1)
+    if (wanted && !calm) calls[kind] = rate
+  }
+  for (const kind of processFaults) {
+    const wanted = dice.chance(0.35)
+    const mean = dice.pick([3000, 10_000, 30_000])
+    if (wanted && !calm) processes[kind] = mean
+  }
+  const leaseMs = dice.pick([3000, 6000, 15_000])
+  return {
+    seed,
+    workers: dice.whole(2, large ? 5 : 3),
+    maxConcurrent: dice.pick([1, 2, 5, 20]),
+    leaseMs,
+    pollMs: dice.pick([500, 1000, 3000]),
+    shortWaitMs: dice.pick([0, 100, 1000]),
+    latencyMs: dice.pick([1, 5, 50]),
+    runs: large ? dice.whole(10, 40) : dice.whole(3, 12),
+    commands: large ? 20 : 10,
+    safetyMs: large ? dice.whole(30_000, 120_000) : dice.whole(15_000, 40_000),
+    races: dice.chance(0.6),
+    cancels: dice.chance(0.5),
+    refusals: dice.chance(0.5),
+    events: dice.chance(0.5),
+    calls,
+    processes,
+    maxFaults: null,
+    only: null,
+  }
+}
+
+/** What the nemesis of a seed did. */
+export class Faults {
+  readonly counts = new Map<FaultKind, number>()
+  on = true
+  total = 0
+  readonly #options: Options
+
+  constructor(options: Options) {
+    this.#options = options
+  }
+
+  /** Whether one more may happen; if so, it is counted. */
+  take(kind: FaultKind): boolean {
+    const { maxFaults } = this.#options
+    if (!this.on || (maxFaults !== null && this.total >= maxFaults)) return false
+    this.total++
+    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1)
+    return true
+  }
+}
+
+/** The options as one line a reader can compare. */
+export const printOptions = (options: Options): string =>
+  Object.entries(options)
+    .map(([key, one]) => `${key}=${typeof one === "object" ? JSON.stringify(one) : String(one)}`)
+    .join(" ")

@@ -1,0 +1,21 @@
+/**
+ * `npm run test:simulation`: seeds of the simulation, within a budget.
+ *
+ * - `FLOWLY_SEEDS=n`: so many seeds (default 200); `FLOWLY_MINUTES=m`: as many as fit.
+ * - `FLOWLY_FIRST=n`: the first seed (default 1).
+ * - `FLOWLY_SIZE=small`: as in `npm test` (default large).
+ * - `FLOWLY_SEED=n`: this one only, with its whole timeline.
+ */
+import { registerHooks } from "node:module"
+
+const seededUuid = new URL("seededUuid.ts", import.meta.url).href
+
+registerHooks({
+  resolve: (specifier, context, next) =>
+    specifier === "uuid" && context.parentURL !== seededUuid
+      ? { url: seededUuid, shortCircuit: true }
+      : next(specifier, context),
+})
+
+const { runSeeds } = await import("./runSeeds.ts")
+process.exitCode = await runSeeds(process.env)

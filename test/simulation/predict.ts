@@ -1,0 +1,163 @@
+/**
+ * The oracle: what a program must come to, computed from its text alone, before it runs.
+ *
+ * Crashes, frozen processes and lost answers must not show in it. What the order of arrival decides
+ * (arms of a race) is "maybe". A cancel or a deadline allows more endings, never other values.
+ */
+import type { RunStatus } from "../../src/Run.ts"
+import type { Block, Command, Program, ProgramWorkflow } from "./program.ts"
+
+/** What one run must come to. */
+export interface Prediction {
+  readonly statuses: ReadonlySet<RunStatus>
+  /** Of a run that completes. */
+  readonly result: string | null
+  /** Keys of records that a run which is not cancelled has at its end; whether each completed. */
+  readonly sure: ReadonlyMap<string, "completed" | "failed">
+  /** Names whose records may be there. */
+  readonly maybe: ReadonlySet<string>
+  /** Keys of what is undone when the run ends as `compensated`, at least. */
+  readonly undone: ReadonlySet<string>
+}
+
+interface Thrown {
+  readonly _tag: "Thrown"
+  readonly message: string
+}
+
+type Outcome = { readonly _tag: "Value"; readonly value: string } | Thrown
+
+const value = (text: string): Outcome => ({ _tag: "Value", value: text })
+const thrown = (message: string): Outcome => ({ _tag: "Thrown", message })
+
+/** Plays one attempt of a workflow. */
+class Play {
+  readonly sure = new Map<string, "completed" | "failed">()
+  readonly maybe = new Set<string>()
+  readonly undone = new Set<string>()
+  maybeUndone = false
+  readonly #uses = new Map<string, number>()
+  readonly #program: Program
+  readonly #attempt: number
+  #unsure = 0
+
+  constructor(program: Program, attempt: number) {
+    this.#program = program
+    this.#attempt = attempt
+  }
+
+  block(block: Block): Outcome {
+    const parts: Array<string> = []
+    for (const command of block) {
+      const outcome = this.command(command)
+      if (outcome._tag === "Thrown") return outcome
+      parts.push(outcome.value)
+    }
+    return value(parts.join(" "))
+  }
+
+  #record(name: string, status: "completed" | "failed", undo = false): void {
+    if (this.#unsure > 0) {
+      this.maybe.add(name)
+      if (undo) this.maybeUndone = true
+      return
+    }
+    const used = (this.#uses.get(name) ?? 0) + 1
+    this.#uses.set(name, used)
+    const key = used === 1 ? name : `${name}#${used}`
+    this.sure.set(key, status)
+    if (undo && status === "completed") this.undone.add(key)
+  }
+
+  command(command: Command): Outcome {
+    switch (command.is) {
+      case "step":
+        this.#record(command.name, "completed", command.undoFails !== null)
+        return value(command.name)
+      case "flaky": {
+        const fails = command.fails >= command.tries
+        this.#record(command.name, fails ? "failed" : "completed")
+        return fails ? thrown(`${command.name} failed`) : value(command.name)
+      }
+      case "shaky": {
+        const fails = this.#attempt === 1
+        this.#record(command.name, fails ? "failed" : "completed")
+        return fails ? thrown(`${command.name} failed`) : value(command.name)
+      }
+      case "refused":
+        this.#record(command.name, "failed")
+        return thrown("refused")
+      case "sleep":
+      case "effect":
+      case "emit":
+      case "values":
+        this.#record(command.name, "completed")
+        return value(command.name)
+      case "event":
+        this.#record(command.name, "completed")
+        return value(`${command.name}:${command.sent ? "heard" : "silence"}`)
+      case "child": {
+        const child = this.#program.workflows[command.of] as ProgramWorkflow
+        const outcome = new Play(this.#program, 1).block(child.block)
+        this.#record(command.name, outcome._tag === "Value" ? "completed" : "failed")
+        return outcome._tag === "Value" ? value(`[${outcome.value}]`) : thrown("child")
+      }
+      case "all": {
+        const outcomes = command.arms.map((arm) => this.block(arm))
+        const failed = outcomes.find((one) => one._tag === "Thrown")
+        if (failed !== undefined) return failed
+        return value(`(${outcomes.map((one) => (one as { value: string }).value).join(" & ")})`)
+      }
+      case "race":
+        this.#unsure++
+        for (const arm of command.arms) this.block(arm)
+        this.#unsure--
+        return value(`<${command.name}>`)
+      case "loop": {
+        const rounds: Array<string> = []
+        for (let i = 0; i < command.times; i++) {
+          const outcome = this.block(command.block)
+          if (outcome._tag === "Thrown") return outcome
+          rounds.push(outcome.value)
+        }
+        return value(`{${rounds.join(", ")}}`)
+      }
+      case "try": {
+        const outcome = this.block(command.block)
+        if (outcome._tag === "Value") return outcome
+        const rescued = this.block(command.rescue)
+        return rescued._tag === "Thrown" ? rescued : value(`caught ${rescued.value}`)
+      }
+      case "throw":
+        return thrown(command.message)
+    }
+  }
+}
+
+/** What a run of this workflow comes to, with so many attempts (`null`: one, and no dead letter). */
+export const predict = (
+  program: Program,
+  workflow: number,
+  maxAttempts: number | null,
+): Prediction => {
+  const { block } = program.workflows[workflow] as ProgramWorkflow
+  for (let attempt = 1; ; attempt++) {
+    const play = new Play(program, attempt)
+    const outcome = play.block(block)
+    const { sure, maybe, undone } = play
+    if (outcome._tag === "Value") {
+      return {
+        statuses: new Set<RunStatus>(["completed"]),
+        result: outcome.value,
+        sure,
+        maybe,
+        undone,
+      }
+    }
+    if (attempt < (maxAttempts ?? 1)) continue
+    const gaveUp: RunStatus = maxAttempts === null ? "failed" : "dead_letter"
+    const statuses: Array<RunStatus> =
+      undone.size > 0 ? ["compensated"] : play.maybeUndone ? [gaveUp, "compensated"] : [gaveUp]
+    return { statuses: new Set(statuses), result: null, sure, maybe, undone }
+  }
+}

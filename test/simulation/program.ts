@@ -1,0 +1,226 @@
+/**
+ * Programs: what a workflow does, as data, made by dice. Each site has a name of its own, so that
+ * step keys, results and undos can be predicted before anything runs (predict.ts).
+ */
+import type { Dice } from "../support/dice.ts"
+
+/** One command. Times are milliseconds. */
+export type Command =
+  /** `undoFails`: so many tries of its undo fail; `null`: it has none. */
+  | {
+      readonly is: "step"
+      readonly name: string
+      readonly ms: number
+      readonly undoFails: number | null
+    }
+  /** Fails the first `fails` of `tries`. */
+  | {
+      readonly is: "flaky"
+      readonly name: string
+      readonly fails: number
+      readonly tries: number
+      readonly waitMs: number
+    }
+  /** Fails in the first attempt of the whole run. */
+  | { readonly is: "shaky"; readonly name: string }
+  /** Its result is one that the store refuses. */
+  | { readonly is: "refused"; readonly name: string }
+  | { readonly is: "sleep"; readonly name: string; readonly ms: number }
+  | { readonly is: "effect"; readonly name: string }
+  | { readonly is: "emit"; readonly name: string }
+  /** What `now`, `random` and `uuid` say must be the same for ever. */
+  | { readonly is: "values"; readonly name: string }
+  /** `sent`: whether somebody sends it; else it times out after `ms`. */
+  | { readonly is: "event"; readonly name: string; readonly ms: number; readonly sent: boolean }
+  | { readonly is: "child"; readonly name: string; readonly of: number }
+  | { readonly is: "all"; readonly arms: ReadonlyArray<Block> }
+  | { readonly is: "race"; readonly name: string; readonly arms: ReadonlyArray<Block> }
+  | { readonly is: "loop"; readonly times: number; readonly block: Block }
+  | { readonly is: "try"; readonly block: Block; readonly rescue: Block }
+  | { readonly is: "throw"; readonly message: string }
+
+export type Block = ReadonlyArray<Command>
+
+/** A workflow: children come before those that start them. */
+export interface ProgramWorkflow {
+  readonly name: string
+  readonly block: Block
+}
+
+/** One run that is started from outside. */
+export interface Start {
+  readonly key: string
+  readonly workflow: number
+  readonly atMs: number
+  readonly maxAttempts: number | null
+  readonly timeoutMs: number | null
+  readonly cancel: { readonly afterMs: number; readonly compensate: boolean } | null
+  /** How often it is triggered, by whom it may be. */
+  readonly triggers: number
+}
+
+export interface Program {
+  readonly workflows: ReadonlyArray<ProgramWorkflow>
+  readonly starts: ReadonlyArray<Start>
+}
+
+/** What the program may do, and how much of it. */
+export interface ProgramOptions {
+  readonly runs: number
+  readonly commands: number
+  readonly withinMs: number
+  readonly slowMs: number
+  readonly races: boolean
+  readonly cancels: boolean
+  readonly refusals: boolean
+  readonly events: boolean
+}
+
+interface Place {
+  readonly depth: number
+  readonly arm: boolean
+  readonly children: number
+  readonly mayFail: boolean
+}
+
+/** The program of these dice. */
+export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
+  let sites = 0
+  let budget = 0
+  const site = () => `s${++sites}`
+  const shortMs = () => dice.pick([0, 1, 5, 40])
+  const stepMs = () => (dice.chance(0.1) ? dice.whole(1000, options.slowMs) : shortMs())
+
+  const step = (place: Place): Command => {
+    const undo = dice.chance(0.4)
+    return {
+      is: "step",
+      name: site(),
+      ms: stepMs(),
+      undoFails: undo ? (dice.chance(0.2) && !place.arm ? 1 : 0) : null,
+    }
+  }
+
+  const leaf = (place: Place): Command => {
+    const kinds: Array<() => Command> = [
+      () => step(place),
+      () => step(place),
+      () => ({ is: "sleep", name: site(), ms: dice.pick([0, 20, 700, 3000, 12_000]) }),
+      () => ({
+        is: "flaky",
+        name: site(),
+        fails: dice.whole(1, 2),
+        tries: 3,
+        waitMs: dice.pick([10, 300, 2500]),
+      }),
+      () => ({ is: "effect", name: site() }),
+      () => ({ is: "emit", name: site() }),
+      () => ({ is: "values", name: site() }),
+    ]
+    if (place.children > 0) {
+      kinds.push(() => ({ is: "child", name: site(), of: dice.whole(0, place.children - 1) }))
+    }
+    if (options.events) {
+      const sent = dice.chance(0.7)
+      const ms = sent ? 10_000_000 : dice.pick([500, 4000])
+      kinds.push(() => ({ is: "event", name: site(), ms, sent }))
+    }
+    return dice.pick(kinds)()
+  }
+
+  const failure = (): Command => {
+    const kinds: Array<() => Command> = [
+      () => ({ is: "throw", message: site() }),
+      () => ({ is: "flaky", name: site(), fails: 2, tries: 2, waitMs: dice.pick([10, 2500]) }),
+    ]
+    if (options.refusals) kinds.push(() => ({ is: "refused", name: site() }))
+    return dice.pick(kinds)()
+  }
+
+  const branch = (place: Place): Command => {
+    const inside = { ...place, depth: place.depth + 1 }
+    const size = () => dice.whole(1, 2)
+    const arms = () =>
+      Array.from({ length: dice.whole(2, 3) }, () =>
+        block({ ...inside, arm: true, mayFail: false }, size()),
+      )
+    const kinds: Array<() => Command> = [
+      () => ({ is: "all", arms: arms() }),
+      () => ({ is: "loop", times: dice.whole(2, 3), block: block(inside, size()) }),
+      () => ({
+        is: "try",
+        block: [...block(inside, dice.whole(0, 2)), failure()],
+        rescue: block(inside, size()),
+      }),
+    ]
+    if (options.races) kinds.push(() => ({ is: "race", name: site(), arms: arms() }))
+    return dice.pick(kinds)()
+  }
+
+  const block = (place: Place, size: number): Block => {
+    const commands: Array<Command> = []
+    for (let i = 0; i < size && budget > 0; i++) {
+      budget--
+      commands.push(place.depth < 3 && dice.chance(0.3) ? branch(place) : leaf(place))
+    }
+    return commands
+  }
+
+  const workflows: Array<ProgramWorkflow> = []
+  const count = dice.whole(3, 5)
+  for (let i = 0; i < count; i++) {
+    budget = dice.whole(2, options.commands)
+    const place = { depth: 0, arm: false, children: i < 2 ? 0 : i, mayFail: true }
+    const body = [...block(place, dice.whole(2, 6))]
+    if (dice.chance(0.3)) body.splice(dice.whole(0, body.length), 0, { is: "shaky", name: site() })
+    if (dice.chance(0.3)) body.push(failure())
+    workflows.push({ name: `w${i}`, block: body })
+  }
+  const starts = Array.from({ length: options.runs }, (_, i): Start => {
+    const cancels = options.cancels && dice.chance(0.15)
+    return {
+      key: `k${i}`,
+      workflow: dice.whole(0, count - 1),
+      atMs: dice.chance(0.5) ? dice.whole(0, 200) : dice.whole(0, options.withinMs),
+      maxAttempts: dice.chance(0.3) ? dice.whole(1, 3) : null,
+      timeoutMs: options.cancels && dice.chance(0.05) ? dice.whole(1, 20_000) : null,
+      cancel: cancels ? { afterMs: dice.whole(0, 15_000), compensate: dice.chance(0.7) } : null,
+      triggers: dice.chance(0.2) ? 2 : 1,
+    }
+  })
+  return { workflows, starts }
+}
+
+/** A block as text, a command a line. */
+export const printBlock = (block: Block, indent = "    "): string =>
+  block
+    .map((command) => {
+      const { is, ...rest } = command
+      const values: Array<string> = []
+      const parts: Array<string> = []
+      for (const [key, value] of Object.entries(rest)) {
+        if (key === "arms") {
+          for (const arm of value as ReadonlyArray<Block>) {
+            parts.push(`${indent}  arm:`, printBlock(arm, `${indent}    `))
+          }
+        } else if (Array.isArray(value)) {
+          parts.push(`${indent}  ${key}:`, printBlock(value as Block, `${indent}    `))
+        } else values.push(`${key}=${String(value)}`)
+      }
+      return [`${indent}${is} ${values.join(" ")}`, ...parts].join("\n")
+    })
+    .join("\n")
+
+export const printProgram = ({ workflows, starts }: Program): string =>
+  [
+    ...workflows.map(({ name, block }) => `  ${name}:\n${printBlock(block)}`),
+    ...starts.map(
+      (start) =>
+        `  ${start.key}: w${start.workflow} at ${start.atMs} ms` +
+        (start.maxAttempts === null ? "" : `, ${start.maxAttempts} attempts`) +
+        (start.timeoutMs === null ? "" : `, within ${start.timeoutMs} ms`) +
+        (start.triggers === 1 ? "" : `, triggered ${start.triggers} times`) +
+        (start.cancel === null ? "" : `, cancelled after ${start.cancel.afterMs} ms`) +
+        (start.cancel?.compensate === false ? " without undoing" : ""),
+    ),
+  ].join("\n")

@@ -1,0 +1,243 @@
+/**
+ * Runs programs as workflows of the promise API, watched by the ledger.
+ */
+import type { StepInfo, WorkflowContext } from "../../src/promise/context.ts"
+import { type AnyWorkflow, defineWorkflow } from "../../src/promise/workflow.ts"
+import type { BodyExecution, Ledger } from "./ledger.ts"
+import type { Machine } from "./machine.ts"
+import type { Block, Command, Program } from "./program.ts"
+
+/** What the store refuses, wherever it stands in a batch. */
+export const poison = "a value that the store refuses"
+
+interface Scene {
+  readonly machine: Machine
+  readonly ledger: Ledger
+  readonly program: Program
+  readonly ctx: WorkflowContext
+  readonly execution: BodyExecution
+  readonly uses: Map<string, number>
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** The workflows of a program. */
+export const promiseWorkflows = (
+  program: Program,
+  machine: Machine,
+  ledger: Ledger,
+): ReadonlyArray<AnyWorkflow> =>
+  program.workflows.map(({ name, block }) =>
+    defineWorkflow<any, string>(name, (ctx) => {
+      const execution: BodyExecution = {
+        workflowRunId: ctx.workflowRunId,
+        attempt: ctx.attempt,
+        process: machine.current,
+        seen: [],
+        notes: new Map(),
+      }
+      ledger.executions.push(execution)
+      return runBlock({ machine, ledger, program, ctx, execution, uses: new Map() }, block, "")
+    }),
+  )
+
+const runBlock = async (scene: Scene, block: Block, site: string): Promise<string> => {
+  const parts: Array<string> = []
+  for (const [index, command] of block.entries()) {
+    parts.push(await runCommand(scene, command, `${site}/${index}`))
+  }
+  return parts.join(" ")
+}
+
+/** Asks for an operation, and sees its outcome. */
+const see = <T>(scene: Scene, name: string, ask: () => Promise<T>): Promise<T> => {
+  const used = (scene.uses.get(name) ?? 0) + 1
+  scene.uses.set(name, used)
+  const key = used === 1 ? name : `${name}#${used}`
+  const heard = ask().then(
+    (got) => {
+      scene.execution.seen.push(`${key} completed`)
+      return got
+    },
+    (error: unknown) => {
+      scene.execution.seen.push(`${key} failed`)
+      throw error
+    },
+  )
+  heard.catch(() => undefined)
+  return heard
+}
+
+const note = (scene: Scene, site: string, what: unknown) =>
+  scene.execution.notes.set(site, String(what))
+
+const stepKeyOf = ({ workflowRunId, idempotencyKey }: StepInfo): string =>
+  idempotencyKey.slice(workflowRunId.length + 1).replace(/:compensate$/, "")
+
+/** One try, in the ledger from its beginning to its end. */
+const attempt = async <T>(
+  scene: Scene,
+  what: "step" | "undo",
+  info: StepInfo,
+  body: (nonce: string) => Promise<T> | T,
+): Promise<T> => {
+  const { ledger, machine, ctx } = scene
+  const one = ledger.begin({
+    what,
+    workflowRunId: info.workflowRunId,
+    stepKey: stepKeyOf(info),
+    attempt: info.attempt,
+    runAttempt: ctx.attempt,
+    process: machine.current,
+    beganAt: machine.now,
+  })
+  try {
+    const got = await body(one.nonce)
+    one.end = "completed"
+    return got
+  } catch (error) {
+    one.end = "failed"
+    throw error
+  }
+}
+
+const failed = (name: string) => new Error(`${name} failed`)
+
+/** What steps answer with: the try that it came from can be told. */
+interface Answer {
+  readonly name: string
+  readonly nonce: string
+}
+
+const runCommand = async (scene: Scene, command: Command, site: string): Promise<string> => {
+  const { ctx, ledger, machine } = scene
+  const named = (answer: Answer): string => {
+    note(scene, site, answer.nonce)
+    return answer.name
+  }
+  switch (command.is) {
+    case "step": {
+      const { name, ms, undoFails } = command
+      const compensate = (answer: Answer, info: StepInfo) =>
+        attempt(scene, "undo", info, async () => {
+          await pause(3)
+          if (answer.name !== name) throw new Error(`the undo of ${name} got ${answer.name}`)
+          if (info.attempt <= (undoFails ?? 0)) throw failed(`undo of ${name}`)
+        })
+      return named(
+        await see(scene, name, () =>
+          ctx.step(name, {
+            run: (info) =>
+              attempt(scene, "step", info, async (nonce): Promise<Answer> => {
+                if (ms > 0) await pause(ms)
+                return { name, nonce }
+              }),
+            ...(undoFails === null ? {} : { compensate }),
+          }),
+        ),
+      )
+    }
+    case "flaky": {
+      const { name, fails, tries, waitMs } = command
+      return named(
+        await see(scene, name, () =>
+          ctx.step(name, {
+            run: (info) =>
+              attempt(scene, "step", info, (nonce): Answer => {
+                if (info.attempt <= fails) throw failed(name)
+                return { name, nonce }
+              }),
+            retry: { maxAttempts: tries, initialDelayMs: waitMs, backoff: "fixed" },
+          }),
+        ),
+      )
+    }
+    case "shaky": {
+      const { name } = command
+      return named(
+        await see(scene, name, () =>
+          ctx.step(name, (info) =>
+            attempt(scene, "step", info, (nonce): Answer => {
+              if (ctx.attempt === 1) throw failed(name)
+              return { name, nonce }
+            }),
+          ),
+        ),
+      )
+    }
+    case "refused": {
+      const { name } = command
+      await see(scene, name, () =>
+        ctx.step(name, (info) =>
+          attempt(scene, "step", info, (nonce) => ({ name: poison, nonce })),
+        ),
+      )
+      return name
+    }
+    case "sleep": {
+      const { name, ms } = command
+      const used = (scene.uses.get(name) ?? 0) + 1
+      const stepKey = used === 1 ? name : `${name}#${used}`
+      const { workflowRunId } = ctx
+      const key = `${workflowRunId} ${stepKey}`
+      if (!ledger.sleeps.has(key)) {
+        ledger.sleeps.set(key, { workflowRunId, stepKey, at: machine.now, ms })
+      }
+      await see(scene, name, () => ctx.sleep(name, ms))
+      return name
+    }
+    case "effect": {
+      const { name } = command
+      note(scene, site, await see(scene, name, () => ctx.sideEffect(name, () => Math.random())))
+      return name
+    }
+    case "emit":
+      await see(scene, command.name, () => ctx.emit(command.name, site))
+      return command.name
+    case "values": {
+      note(scene, `${site} values`, [ctx.now().getTime(), ctx.random(), ctx.uuid()].join())
+      const { name } = command
+      await see(scene, name, () => ctx.sideEffect(name, () => name))
+      return name
+    }
+    case "event": {
+      const { name, ms } = command
+      const heard = await see(scene, name, () => ctx.waitForEvent(name, { timeout: ms }))
+      note(scene, site, heard.timedOut)
+      return `${name}:${heard.timedOut ? "silence" : "heard"}`
+    }
+    case "child": {
+      const of = scene.program.workflows[command.of]?.name ?? ""
+      const called = defineWorkflow<any, string>(of, () => "")
+      const { name } = command
+      return `[${await see(scene, name, () => ctx.workflow(called, undefined, { name }))}]`
+    }
+    case "all": {
+      const arms = command.arms.map((arm, i) => runBlock(scene, arm, `${site}|${i}`))
+      return `(${(await Promise.all(arms)).join(" & ")})`
+    }
+    case "race": {
+      const arms = command.arms.map((arm, i) =>
+        runBlock(scene, arm, `${site}|${i}`).then((got) => `${i}:${got}`),
+      )
+      note(scene, site, await Promise.race(arms))
+      return `<${command.name}>`
+    }
+    case "loop": {
+      const rounds: Array<string> = []
+      for (let i = 0; i < command.times; i++) {
+        rounds.push(await runBlock(scene, command.block, `${site}@${i}`))
+      }
+      return `{${rounds.join(", ")}}`
+    }
+    case "try":
+      try {
+        return await runBlock(scene, command.block, `${site}t`)
+      } catch (error) {
+        note(scene, site, (error as Error).message.replaceAll(/[0-9a-f-]{36}/g, "(id)"))
+        return `caught ${await runBlock(scene, command.rescue, `${site}c`)}`
+      }
+    case "throw":
+      throw new Error(command.message)
+  }
+}

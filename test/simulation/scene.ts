@@ -1,0 +1,112 @@
+/**
+ * What checkers look at: the seed's options and program, the ledger, the store, and each change of
+ * it as it is made.
+ */
+import { isDeepStrictEqual } from "node:util"
+import type { RunRow, StepRecord, TimerRow } from "../../src/WorkflowStore.ts"
+import type { Faults, Options } from "./faults.ts"
+import type { Ledger, Try } from "./ledger.ts"
+import type { Machine } from "./machine.ts"
+import type { Applied, Network } from "./network.ts"
+import type { Prediction } from "./predict.ts"
+import type { Program, Start } from "./program.ts"
+import type { Timeline } from "./timeline.ts"
+
+/** One row before and after a call was applied. */
+export interface RowChange {
+  readonly before: RunRow | null
+  readonly after: RunRow
+}
+
+/** What one applied call changed. */
+export interface Change {
+  readonly applied: Applied
+  /** By the store's clock. */
+  readonly now: number
+  readonly rows: ReadonlyArray<RowChange>
+  /** Leases as they were before the call. */
+  readonly leases: ReadonlyMap<string, number>
+}
+
+/** A start that was confirmed. */
+export interface Acknowledged {
+  readonly start: Start
+  readonly workflowRunId: string
+}
+
+/** What somebody found wrong. */
+export interface Violation {
+  readonly invariant: string
+  readonly message: string
+  /** The run that it is about. */
+  readonly workflowRunId: string | null
+  readonly at: number
+}
+
+export interface Scene {
+  readonly options: Options
+  readonly program: Program
+  readonly machine: Machine
+  readonly faults: Faults
+  readonly network: Network
+  readonly ledger: Ledger
+  readonly timeline: Timeline
+  readonly acknowledged: ReadonlyArray<Acknowledged>
+  /** Runs that somebody asked to cancel, or may have. */
+  readonly cancelled: ReadonlySet<string>
+  /** How often a process was killed, frozen or cut off, so far. */
+  readonly disruptions: () => number
+  readonly rows: () => ReadonlyMap<string, RunRow>
+  readonly records: (workflowRunId: string) => ReadonlyArray<StepRecord>
+  readonly timers: (workflowRunId: string) => ReadonlyArray<TimerRow>
+  readonly startOf: (workflowRunId: string) => Start | null
+  readonly prediction: (row: RunRow) => Prediction
+  readonly violate: (invariant: string, workflowRunId: string | null, message: string) => void
+}
+
+/** One promise, and how it is watched over during a seed. */
+export interface Invariant {
+  readonly id: string
+  readonly claim: string
+  readonly watch: (scene: Scene) => Checker
+}
+
+export interface Checker {
+  readonly onChange?: (change: Change) => void
+  readonly onTry?: (one: Try) => void
+  /** After the liveness phase. */
+  readonly atEnd?: () => void
+}
+
+/** Remembers the rows, to tell what a call has changed. */
+export class Observer {
+  #rows = new Map<string, RunRow>()
+  #leases = new Map<string, number>()
+
+  observe(applied: Applied, network: Network, now: number): Change {
+    const { runs, workers } = network.handle.inspect()
+    const leases = this.#leases
+    const rows: Array<RowChange> = []
+    for (const after of runs) {
+      const before = this.#rows.get(after.workflowRunId) ?? null
+      if (before !== null && isSameRow(before, after)) continue
+      rows.push({ before, after })
+      this.#rows.set(after.workflowRunId, after)
+    }
+    this.#leases = new Map(workers.map((one) => [one.workerId, one.leaseExpiresAt]))
+    return { applied, now, rows, leases }
+  }
+}
+
+const isSameRow = (a: RunRow, b: RunRow): boolean =>
+  a.status === b.status &&
+  a.token === b.token &&
+  a.workerId === b.workerId &&
+  a.attempt === b.attempt &&
+  a.wakeCounter === b.wakeCounter &&
+  a.crashCount === b.crashCount &&
+  a.dueAt === b.dueAt &&
+  a.compensating === b.compensating &&
+  a.cancelRequest === b.cancelRequest &&
+  a.result === b.result &&
+  isDeepStrictEqual(a.error, b.error)

@@ -1,0 +1,252 @@
+/**
+ * One seed, from its first die to its verdict: a safety phase with faults, a liveness phase without,
+ * a graceful stop, and what the checkers say of each.
+ */
+import * as MemoryStore from "../../src/MemoryStore.ts"
+import { isTerminal } from "../../src/Run.ts"
+import { diceOf } from "../support/dice.ts"
+import { makeClient } from "./client.ts"
+import {
+  type FaultKind,
+  Faults,
+  type Options,
+  optionsOf,
+  printOptions,
+  type Size,
+} from "./faults.ts"
+import { invariants } from "./invariants/index.ts"
+import { Ledger } from "./ledger.ts"
+import { epoch, Machine } from "./machine.ts"
+import { makeNemesis } from "./nemesis.ts"
+import { Network } from "./network.ts"
+import { type Prediction, predict } from "./predict.ts"
+import { makeProgram, type Program, printProgram } from "./program.ts"
+import { promiseWorkflows } from "./promiseBody.ts"
+import { type Checker, Observer, type Scene, type Violation } from "./scene.ts"
+import { Timeline } from "./timeline.ts"
+import { Workers } from "./workers.ts"
+
+/** What became of a seed. */
+export interface Verdict {
+  readonly options: Options
+  readonly program: Program
+  readonly violations: ReadonlyArray<Violation>
+  readonly faults: ReadonlyMap<FaultKind, number>
+  readonly runs: number
+  readonly tries: number
+  readonly simulatedMs: number
+  /** How long the liveness phase took. */
+  readonly recoveryMs: number
+  readonly fingerprint: string
+  readonly timeline: Timeline
+}
+
+/** What a seed draws. */
+export const drawn = (seed: number, size: Size): { options: Options; program: Program } => {
+  const dice = diceOf(seed)
+  const options = optionsOf(seed, dice.fork(), size)
+  return { options, program: programOf(dice.fork(), options) }
+}
+
+const programOf = (dice: ReturnType<typeof diceOf>, options: Options): Program =>
+  makeProgram(dice, {
+    runs: options.runs,
+    commands: options.commands,
+    withinMs: options.safetyMs,
+    slowMs: options.leaseMs * 1.5,
+    races: options.races,
+    cancels: options.cancels,
+    refusals: options.refusals,
+    events: options.events,
+  })
+
+/** Faults that end in a pause, for a person to look at. */
+const resumable = /the driver broke/
+
+/**
+ * The longest that everything may take once the faults are over: a hung call is given up after a
+ * minute, and there may be several, one behind the other.
+ */
+const livenessMs = 20 * 60_000
+
+/** Plays a seed. The same options and program, the same verdict. */
+export const simulate = async ({
+  options,
+  program,
+}: {
+  readonly options: Options
+  readonly program: Program
+}): Promise<Verdict> => {
+  const machine = new Machine(diceOf(options.seed ^ 0x5eed))
+  const switchOff = machine.switchOn()
+  try {
+    return await play(machine, options, program)
+  } finally {
+    switchOff()
+  }
+}
+
+const play = async (machine: Machine, options: Options, program: Program): Promise<Verdict> => {
+  const timeline = new Timeline(machine)
+  const faults = new Faults(options)
+  const ledger = new Ledger()
+  const handle = MemoryStore.makeUnsafe()
+  const observer = new Observer()
+  const violations: Array<Violation> = []
+  const checkers: Array<Checker> = []
+  const predictions = new Map<string, Prediction>()
+
+  const network: Network = new Network({
+    handle,
+    machine,
+    faults,
+    options,
+    timeline,
+    onApplied: (applied) => {
+      const change = observer.observe(applied, network, Math.floor(epoch + machine.now))
+      for (const { before, after } of change.rows) {
+        if (before === null) client.onNewRun(after)
+        timeline.add(
+          applied.process,
+          `${applied.verb}: ${timeline.name(after.workflowRunId)} ${before?.status ?? "new"} -> ` +
+            `${after.status} token ${after.token}` +
+            (after.workerId === null ? "" : ` held`) +
+            (after.crashCount === 0 ? "" : ` crashes ${after.crashCount}`),
+        )
+      }
+      for (const checker of checkers) checker.onChange?.(change)
+    },
+  })
+  const workers = new Workers({
+    machine,
+    network,
+    options,
+    timeline,
+    workflows: () => promiseWorkflows(program, machine, ledger),
+  })
+  const rows = () => new Map(handle.inspect().runs.map((row) => [row.workflowRunId, row]))
+  const client = makeClient({
+    machine,
+    options,
+    program,
+    workers,
+    timeline,
+    row: (id) => rows().get(id) ?? null,
+  })
+  const nemesis = makeNemesis({ machine, network, options, faults, workers, timeline })
+  const startOf = (id: string) =>
+    client.acknowledged.find(({ workflowRunId }) => workflowRunId === id)?.start ?? null
+
+  const scene: Scene = {
+    options,
+    program,
+    machine,
+    faults,
+    network,
+    ledger,
+    timeline,
+    acknowledged: client.acknowledged,
+    cancelled: client.cancelled,
+    disruptions: nemesis.disruptions,
+    rows,
+    records: (id) => network.direct(handle.store.getSteps(id)),
+    timers: (id) => network.direct(handle.store.loadHistory([id]))[0]?.timers ?? [],
+    startOf,
+    prediction: ({ workflow, maxAttempts }) => {
+      const key = `${workflow} ${maxAttempts}`
+      const known = predictions.get(key)
+      if (known !== undefined) return known
+      const index = program.workflows.findIndex(({ name }) => name === workflow)
+      const made = predict(program, index, maxAttempts)
+      predictions.set(key, made)
+      return made
+    },
+    violate: (invariant, workflowRunId, message) => {
+      const about = workflowRunId === null ? "" : `${timeline.name(workflowRunId)} `
+      timeline.add(machine.current, `VIOLATION ${invariant}: ${about}${message}`)
+      violations.push({ invariant, message: about + message, workflowRunId, at: machine.now })
+    },
+  }
+  checkers.push(...invariants.map((invariant) => invariant.watch(scene)))
+  ledger.listeners.push((one) => {
+    const { process, what, stepKey, attempt, workflowRunId } = one
+    const name = timeline.name(workflowRunId)
+    timeline.add(process, `${what} ${stepKey} of ${name}, try ${attempt}: ${one.nonce}`)
+    for (const checker of checkers) checker.onTry?.(one)
+  })
+
+  // --- safety ----------------------------------------------------------------
+
+  for (let i = 0; i < options.workers; i++) {
+    machine.after(machine.nature, i * 7, () => workers.boot())
+  }
+  machine.after(machine.nature, options.safetyMs, () => {})
+  await machine.run(() => machine.now >= options.safetyMs || violations.length > 0)
+
+  // --- liveness --------------------------------------------------------------
+
+  const since = machine.now
+  timeline.add(machine.nature, "the faults are over")
+  nemesis.relent()
+  while (workers.alive().length < options.workers) workers.boot()
+  const look = () => {
+    for (const row of handle.inspect().runs) {
+      if (row.status !== "paused" || !resumable.test(row.pauseReason?.message ?? "")) continue
+      timeline.add(machine.nature, `resumes ${timeline.name(row.workflowRunId)}`)
+      network.direct(handle.store.resumeRun(row.workflowRunId))
+    }
+    machine.after(machine.nature, 1000, look)
+  }
+  look()
+  const allEnded = () =>
+    client.done() && handle.inspect().runs.every(({ status }) => isTerminal(status))
+  let ended = false
+  let looked = 0
+  await machine.run(() => {
+    if (violations.length > 0 || machine.now - since > livenessMs) return true
+    if (machine.now < looked) return false
+    looked = machine.now + 100
+    ended = allEnded()
+    return ended
+  })
+  const recoveryMs = machine.now - since
+
+  // --- the verdict -----------------------------------------------------------
+
+  for (const checker of checkers) checker.atEnd?.()
+  for (const crash of machine.crashes) {
+    const text = crash instanceof Error ? (crash.stack ?? crash.message) : String(crash)
+    violations.push({ invariant: "I0", message: text, workflowRunId: null, at: machine.now })
+  }
+  return {
+    options,
+    program,
+    violations,
+    faults: faults.counts,
+    runs: handle.inspect().runs.length,
+    tries: ledger.tries.length,
+    simulatedMs: machine.now,
+    recoveryMs,
+    fingerprint: timeline.fingerprint(),
+    timeline,
+  }
+}
+
+/** What a reader needs to see of a seed that failed. */
+export const report = (verdict: Verdict): string => {
+  const { options, program, violations, timeline } = verdict
+  const first = violations[0]
+  const about = first?.workflowRunId == null ? null : timeline.name(first.workflowRunId)
+  return [
+    `FLOWLY_SEED=${options.seed}`,
+    printOptions(options),
+    printProgram(program),
+    ...(about === null ? [] : [`what was told of ${about}:`, ...timeline.tail(60, about)]),
+    "the last that happened:",
+    ...timeline.tail(40),
+    ...violations.map(
+      ({ invariant, message, at }) => `${invariant} at ${at.toFixed(0)}: ${message}`,
+    ),
+    `FLOWLY_SEED=${options.seed}`,
+  ].join("\n")
+}

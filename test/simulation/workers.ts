@@ -1,0 +1,126 @@
+/**
+ * Processes with an engine in them: the promise facade, as an application uses it, on the network's
+ * store. A process that could not start dies and is replaced, as a supervisor of processes would.
+ */
+import * as Layer from "effect/Layer"
+import { DurableEngine } from "../../src/promise/DurableEngine.ts"
+import { MemoryWorkflowStore } from "../../src/promise/MemoryWorkflowStore.ts"
+import type { DurableEngineOptions } from "../../src/promise/options.ts"
+import { layUnder } from "../../src/promise/underlay.ts"
+import type { AnyWorkflow } from "../../src/promise/workflow.ts"
+import { layerStore } from "../../src/EngineClock.ts"
+import { WorkflowStore } from "../../src/WorkflowStore.ts"
+import type { Options } from "./faults.ts"
+import type { Machine, Process } from "./machine.ts"
+import type { Network } from "./network.ts"
+import type { Timeline } from "./timeline.ts"
+
+/** A process and the engine in it. */
+export interface Node {
+  readonly process: Process
+  readonly engine: DurableEngine
+  readonly workflows: ReadonlyArray<AnyWorkflow>
+  started: boolean
+  stopping: boolean
+}
+
+export interface WorkersOptions {
+  readonly machine: Machine
+  readonly network: Network
+  readonly options: Options
+  readonly timeline: Timeline
+  readonly workflows: () => ReadonlyArray<AnyWorkflow>
+}
+
+export class Workers {
+  readonly nodes: Array<Node> = []
+  /** Triggers, cancels and sends; executes nothing. */
+  readonly client: Node
+  readonly #given: WorkersOptions
+  #booted = 0
+
+  constructor(given: WorkersOptions) {
+    this.#given = given
+    this.client = this.#make("client", false)
+  }
+
+  alive(): ReadonlyArray<Node> {
+    return this.nodes.filter(({ process, stopping }) => process.state !== "dead" && !stopping)
+  }
+
+  boot(): void {
+    this.nodes.push(this.#make(`w${++this.#booted}`, true))
+  }
+
+  kill(node: Node, reason: string): void {
+    const { machine, timeline } = this.#given
+    timeline.add(node.process, reason)
+    machine.kill(node.process)
+  }
+
+  /** Stops gracefully; `then` when the process may go. */
+  stop(node: Node, then: () => void): void {
+    const { machine, timeline } = this.#given
+    node.stopping = true
+    timeline.add(node.process, "stops")
+    machine.task(node.process, () => {
+      void (async () => {
+        try {
+          await node.engine.stop()
+          timeline.add(node.process, "has stopped")
+          then()
+        } catch (error) {
+          machine.crashes.push(error)
+        }
+      })()
+    })
+  }
+
+  #make(name: string, works: boolean): Node {
+    const { machine, network, options, timeline, workflows } = this.#given
+    const process = machine.spawn(name)
+    const known = workflows()
+    const given: DurableEngineOptions = { workflows: known, logger: silent }
+    layUnder(given, {
+      clock: Layer.empty,
+      engineClock: layerStore,
+      store: () => Layer.succeed(WorkflowStore, network.clientOf(process)),
+      worker: {
+        pollIntervalMs: options.pollMs,
+        maxConcurrent: options.maxConcurrent,
+        leaseMs: options.leaseMs,
+        shutdownTimeoutMs: 3000,
+        limits: {
+          shortWaitMs: options.shortWaitMs,
+          // bodies do no asynchronous work of their own here
+          parkGraceMs: 0,
+          divergenceGraceMs: 20,
+          drainMs: 5000,
+        },
+      },
+      onEngine: () => {},
+      onWorker: () => {},
+    })
+    const engine = new DurableEngine(given)
+    engine.setStore(new MemoryWorkflowStore())
+    const node: Node = { process, engine, workflows: known, started: false, stopping: false }
+    if (works) {
+      timeline.add(process, "boots")
+      machine.task(process, () => {
+        void (async () => {
+          try {
+            await engine.start()
+            node.started = true
+          } catch {
+            this.kill(node, "could not start")
+            machine.after(machine.nature, 500, () => this.boot())
+          }
+        })()
+      })
+    }
+    return node
+  }
+}
+
+const ignore = () => {}
+const silent = { debug: ignore, info: ignore, warn: ignore, error: ignore }
