@@ -1,7 +1,8 @@
 /**
  * Runs programs as workflows of the promise API, watched by the ledger.
  */
-import type { StepInfo, WorkflowContext } from "../../src/promise/context.ts"
+import type { WorkflowContext } from "../../src/promise/context.ts"
+import type { StepInfo } from "../../src/promise/step.ts"
 import { type AnyWorkflow, defineWorkflow } from "../../src/promise/workflow.ts"
 import type { BodyExecution, Ledger } from "./ledger.ts"
 import type { Machine } from "./machine.ts"
