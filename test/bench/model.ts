@@ -76,3 +76,7 @@ export interface Case {
   readonly title: string
   readonly prepare: (bench: Bench) => Promise<Prepared> | Prepared
 }
+
+/** The concurrency of cases that are measured at one only. */
+export const typical = ({ concurrency }: Sizes): number =>
+  concurrency[concurrency.length >> 1] ?? 50
