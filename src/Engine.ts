@@ -19,6 +19,7 @@ import { maxMillis } from "./DurationInput.ts"
 import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, Execution, ExecutionHook } from "./engine/Execution.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
+import { makeRegistry, type Registry } from "./engine/registry.ts"
 import { makeStarter } from "./engine/starter.ts"
 import { eventOfToken, reservedPrefix, runOfToken } from "./engine/tokens.ts"
 import type { StoredError } from "./ErrorPayload.ts"
@@ -44,6 +45,7 @@ import {
   type ScheduleRow,
   type StepRecord,
   type StoreError,
+  type WorkflowRef,
   WorkflowStore,
 } from "./WorkflowStore.ts"
 
@@ -53,9 +55,7 @@ import {
  * @category models
  * @since 0.1.0
  */
-export interface RegisteredWorkflow {
-  readonly name: string
-  readonly version: string | null
+export interface RegisteredWorkflow extends WorkflowRef {
   /** Starts the body; answers how to abandon it. */
   readonly startBody: (execution: Execution, onEnd: (end: BodyEnd) => void) => () => void
 }
@@ -112,7 +112,7 @@ export type StartError =
  */
 export interface LocalWorker {
   /** Reserves a slot for an eager start; `null` where it had better not. */
-  readonly reserve: (workflow: string) => Slot | null
+  readonly reserve: (workflow: WorkflowRef) => Slot | null
 }
 
 /**
@@ -162,17 +162,17 @@ export class Engine extends Context.Service<
   {
     readonly store: WorkflowStore["Service"]
     readonly journal: Journal.Journal["Service"]
-    /** Makes a workflow known, for the life of the scope. */
+    /** Makes a workflow known, in its version, for the life of the scope. */
     readonly register: (
       workflow: RegisteredWorkflow,
     ) => Effect.Effect<void, DuplicateWorkflow, Scope.Scope>
-    readonly workflows: ReadonlyMap<string, RegisteredWorkflow>
+    readonly workflows: Registry
     /** Called when a workflow is registered. */
     readonly onRegistered: (listener: () => void) => () => void
     readonly setLocalWorker: (worker: LocalWorker | null) => void
 
     readonly start: (
-      workflow: { readonly name: string; readonly version: string | null },
+      workflow: WorkflowRef,
       input: Encoded,
       options?: StartOptions,
     ) => Effect.Effect<Started, StartError>
@@ -224,6 +224,7 @@ export class Engine extends Context.Service<
     readonly schedule: (options: {
       readonly key: string
       readonly workflow: string
+      readonly version: string | null
       readonly cron: string
       readonly timeZone?: string | undefined
       readonly input: Encoded
@@ -301,7 +302,7 @@ const ifUuid = <A, E>(id: string, effect: Effect.Effect<A, E>): Effect.Effect<A,
   isUuid(id) ? effect : unknown(id)
 
 const checkStart = (
-  workflow: { readonly name: string; readonly version: string | null },
+  workflow: WorkflowRef,
   input: Encoded,
   options: StartOptions,
 ): Result.Result<NewRun, InvalidInput> =>
@@ -359,7 +360,7 @@ export const make = Effect.fnUntraced(function* (
   const starter = yield* makeStarter(store)
   const outcomes = yield* makeOutcomes(store, journal.hints, pollIntervalMs)
   const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs)
-  const workflows = new Map<string, RegisteredWorkflow>()
+  const workflows = makeRegistry()
   const registered = new Set<() => void>()
   const lifecycleListeners = new Set<(event: LifecycleEvent) => void>()
   let local: LocalWorker | null = null
@@ -383,7 +384,7 @@ export const make = Effect.fnUntraced(function* (
     const eager = run.scheduledFor === null && run.concurrencyKey === null
     const worker = eager ? local : null
     const answer = yield* Effect.acquireUseRelease(
-      Effect.sync(() => worker?.reserve(run.workflow) ?? null),
+      Effect.sync(() => worker?.reserve(workflow) ?? null),
       (slot) =>
         Effect.map(starter({ run, claimFor: slot?.workerId ?? null, deadlineMs }), (inserted) => {
           if (inserted._tag === "Inserted") {
@@ -425,14 +426,14 @@ export const make = Effect.fnUntraced(function* (
     register: (workflow) =>
       Effect.acquireRelease(
         Effect.suspend(() => {
-          if (workflows.has(workflow.name)) {
-            return Effect.fail(new DuplicateWorkflow({ workflow: workflow.name }))
+          if (!workflows.add(workflow)) {
+            const { name, version } = workflow
+            return Effect.fail(new DuplicateWorkflow({ workflow: name, version }))
           }
-          workflows.set(workflow.name, workflow)
           for (const listener of registered) listener()
           return Effect.void
         }),
-        () => Effect.sync(() => workflows.delete(workflow.name)),
+        () => Effect.sync(() => workflows.remove(workflow)),
       ),
     onRegistered: (listener) => {
       registered.add(listener)
@@ -514,6 +515,7 @@ export const make = Effect.fnUntraced(function* (
       return yield* store.upsertSchedule({
         key: schedule.key,
         workflow: schedule.workflow,
+        version: schedule.version,
         cron: rule.expression,
         timeZone: rule.timeZone,
         input: schedule.input,

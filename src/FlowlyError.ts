@@ -454,18 +454,23 @@ export class ConcurrencyConflict extends Schema.TaggedError<ConcurrencyConflict>
  */
 export class UnknownWorkflow extends Schema.TaggedError<UnknownWorkflow>("flowly/UnknownWorkflow")(
   "UnknownWorkflow",
-  { workflow: Schema.String, known: Schema.Array(Schema.String) },
+  {
+    workflow: Schema.String,
+    version: Schema.NullOr(Schema.String),
+    known: Schema.Array(Schema.String),
+  },
 ) {
   readonly retryable = false
   override get message() {
-    if (this.known.includes(this.workflow)) {
+    const version = this.version === null ? "" : ` in version "${this.version}"`
+    if (this.known.includes(`"${this.workflow}"${version}`)) {
       return (
-        `this engine knows another definition of the name "${this.workflow}": ` +
+        `this engine knows another definition of "${this.workflow}"${version}: ` +
         `use the one that is in \`workflows\``
       )
     }
     return (
-      `workflow "${this.workflow}" is not registered with this engine ` +
+      `workflow "${this.workflow}"${version} is not registered with this engine ` +
       `(it knows: ${this.known.join(", ") || "none"}): add it to \`workflows\``
     )
   }
@@ -479,10 +484,13 @@ export class UnknownWorkflow extends Schema.TaggedError<UnknownWorkflow>("flowly
  */
 export class DuplicateWorkflow extends Schema.TaggedError<DuplicateWorkflow>(
   "flowly/DuplicateWorkflow",
-)("DuplicateWorkflow", { workflow: Schema.String }) {
+)("DuplicateWorkflow", { workflow: Schema.String, version: Schema.NullOr(Schema.String) }) {
   readonly retryable = false
   override get message() {
-    return `two workflows are named "${this.workflow}": a name must be unique within an engine`
+    return this.version === null
+      ? `two workflows are named "${this.workflow}": within an engine, a name must be unique, or ` +
+          `each of them needs a \`version\``
+      : `two workflows are named "${this.workflow}" and have version "${this.version}"`
   }
 }
 

@@ -211,11 +211,14 @@ export const make = Effect.fnUntraced(function* (
     return fiber
   }
 
+  const knownWorkflows = () =>
+    engine.workflows.all().map(({ name, version }) => ({ name, version }))
+
   const runs = makeRuns({
     store,
     journal,
     outcomes: engine.outcomes,
-    workflow: (name) => engine.workflows.get(name),
+    workflow: engine.workflows.get,
     limits: options.limits,
     fork,
     leaseTrusted: () => lease.trusted(),
@@ -239,7 +242,7 @@ export const make = Effect.fnUntraced(function* (
     registration: () => ({
       label: options.label,
       capacity: options.maxConcurrent,
-      workflows: [...engine.workflows.values()].map(({ name, version }) => ({ name, version })),
+      workflows: knownWorkflows(),
     }),
     accountsFor: runs.accountsFor,
     onLapsed: runs.dropAll,
@@ -296,7 +299,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.map(
           store.claimRuns({
             workerId: slots.workerId,
-            workflows: [...engine.workflows.keys()],
+            workflows: knownWorkflows(),
             limit,
             suspects,
           }),
@@ -310,7 +313,7 @@ export const make = Effect.fnUntraced(function* (
 
   const poll = Effect.gen(function* () {
     nudgePoll.closeUnsafe()
-    if (free() <= 0 || stopping || !lease.trusted() || engine.workflows.size === 0) {
+    if (free() <= 0 || stopping || !lease.trusted() || engine.workflows.size() === 0) {
       backlog = true
       return options.pollIntervalMs
     }
@@ -423,7 +426,7 @@ export const make = Effect.fnUntraced(function* (
   engine.setLocalWorker({
     reserve: (workflow) => {
       const fit = !stopping && !backlog && free() > 0 && lease.fresh()
-      if (!fit || !engine.workflows.has(workflow)) return null
+      if (!fit || engine.workflows.get(workflow) === undefined) return null
       const slot = reserve(1)
       return { ...slot, execute: (run) => slot.execute([run]) }
     },

@@ -64,7 +64,7 @@ import type { ScheduleRow, StoreError } from "./WorkflowStore.ts"
  */
 export interface Workflow<in out P, in out A, in out E> {
   readonly name: string
-  /** Runs are claimed only by workers that know their workflow. */
+  /** A run belongs to the version that started it: only workers that have this one claim it. */
   readonly version: string | null
   readonly payload: AnyCodec<P>
   readonly success: AnyCodec<A>
@@ -332,6 +332,7 @@ export const schedule = <P, A, E>(
     return yield* engine.schedule({
       key: options.key ?? workflow.name,
       workflow: workflow.name,
+      version: workflow.version,
       cron: options.cron,
       timeZone: options.timeZone,
       input,

@@ -49,6 +49,18 @@ export type StoreError = StoreUnavailable | StoreRejected
 // -----------------------------------------------------------------------------
 
 /**
+ * A workflow as runs name it. A run belongs to the version that started it; `null` is the version of
+ * runs that were started without one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WorkflowRef {
+  readonly name: string
+  readonly version: string | null
+}
+
+/**
  * A child's place in its parent. (`parent run`, `step key`, `parent attempt`) is unique, so replay
  * cannot start a second child.
  *
@@ -531,7 +543,7 @@ export interface WorkerRegistration {
   readonly workerId: string
   readonly label: string
   readonly leaseMs: number
-  readonly workflows: ReadonlyArray<{ readonly name: string; readonly version: string | null }>
+  readonly workflows: ReadonlyArray<WorkflowRef>
   readonly capacity: number
 }
 
@@ -555,6 +567,8 @@ export interface Claim {
 export interface ScheduleRow {
   readonly key: string
   readonly workflow: string
+  /** Of the runs that its ticks start. */
+  readonly version: string | null
   readonly cron: string
   readonly timeZone: string
   readonly input: Encoded
@@ -638,13 +652,13 @@ export class WorkflowStore extends Context.Service<
     // --- claims ----------------------------------------------------------------
 
     /**
-     * Claims due runs of the named workflows, best priority first, then oldest due. Takes nothing
-     * unless the worker's own lease is live, checked in the same statement. Runs with two or more
+     * Claims due runs of the named workflows, each in just the version named, best priority first,
+     * then oldest due. Takes nothing unless the worker's own lease is live, checked in the same statement. Runs with two or more
      * crashes (suspects) are claimed only with `suspects: true`, and then only those.
      */
     readonly claimRuns: (options: {
       readonly workerId: string
-      readonly workflows: ReadonlyArray<string>
+      readonly workflows: ReadonlyArray<WorkflowRef>
       readonly limit: number
       readonly suspects: boolean
     }) => Effect.Effect<ReadonlyArray<ClaimedRun>, StoreError>

@@ -1,7 +1,7 @@
 /**
  * Claims: taking due runs, hearing about held ones, handing them back.
  */
-import type { Claim, ClaimedRun, RunSignals } from "../WorkflowStore.ts"
+import type { Claim, ClaimedRun, RunSignals, WorkflowRef } from "../WorkflowStore.ts"
 import * as DueIndex from "./dueIndex.ts"
 import { claim, hasLiveLease, isHeld, release } from "./lifecycle.ts"
 import { signalsOf, type State } from "./state.ts"
@@ -11,7 +11,7 @@ export const claimRuns = (
   now: number,
   options: {
     readonly workerId: string
-    readonly workflows: ReadonlyArray<string>
+    readonly workflows: ReadonlyArray<WorkflowRef>
     readonly limit: number
     readonly suspects: boolean
   },

@@ -1,11 +1,12 @@
 /**
  * Which unclaimed runs are due, in the order in which they are to be claimed.
  *
- * Two binary heaps per workflow and suspicion: runs due later (by due time) and ready ones (by
+ * Two binary heaps per workflow, version and suspicion: runs due later (by due time) and ready ones (by
  * priority, due time, id), as the Postgres store has two partial indexes, and for the same reason:
  * neither finished, foreign nor future work is ever in the way of a claim. Entries are never
  * removed from the middle; one whose version is not its run's any more is dropped when met.
  */
+import type { WorkflowRef } from "../WorkflowStore.ts"
 import type { Run } from "./state.ts"
 
 interface Entry {
@@ -37,13 +38,16 @@ export const copy = (index: DueIndex): DueIndex => {
 /** A run with this many crashes is a suspect: claimed alone (mechanism of poison runs). */
 export const suspectCrashes = 2
 
-const heapKey = (workflow: string, suspect: boolean): string => (suspect ? "!" : "-") + workflow
+// neither a name nor a version has a NUL
+const heapKey = ({ name, version }: WorkflowRef, suspect: boolean): string =>
+  `${suspect ? "!" : "-"}${name}\0${version ?? ""}`
 
 /** Enters an unclaimed run that has a due time; its older entries become stale. */
 export const enter = (index: DueIndex, run: Run): void => {
   leave(run)
   if (run.dueAt === null) return
-  const key = heapKey(run.workflow, run.crashCount >= suspectCrashes)
+  const { workflow: name, version: ofRun } = run
+  const key = heapKey({ name, version: ofRun }, run.crashCount >= suspectCrashes)
   let heaps = index.heaps.get(key)
   if (heaps === undefined) index.heaps.set(key, (heaps = { later: [], ready: [] }))
   const { workflowRunId, dueVersion: version, priority, dueAt } = run
@@ -60,7 +64,7 @@ export const take = (
   index: DueIndex,
   runs: ReadonlyMap<string, Run>,
   options: {
-    readonly workflows: ReadonlyArray<string>
+    readonly workflows: ReadonlyArray<WorkflowRef>
     readonly suspects: boolean
     readonly limit: number
     readonly now: number
@@ -69,8 +73,9 @@ export const take = (
   const isLive = (entry: Entry): boolean =>
     runs.get(entry.workflowRunId)?.dueVersion === entry.version
   const sources: Array<Heaps> = []
-  for (const workflow of new Set(options.workflows)) {
-    const heaps = index.heaps.get(heapKey(workflow, options.suspects))
+  const keys = options.workflows.map((workflow) => heapKey(workflow, options.suspects))
+  for (const key of new Set(keys)) {
+    const heaps = index.heaps.get(key)
     if (heaps === undefined) continue
     sources.push(heaps)
     for (let next = heaps.later[0]; next && next.dueAt <= options.now; next = heaps.later[0]) {

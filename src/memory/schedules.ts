@@ -19,6 +19,7 @@ export const upsertSchedule = (
   const row: ScheduleRow = Object.freeze({
     key: schedule.key,
     workflow: schedule.workflow,
+    version: schedule.version,
     cron: schedule.cron,
     timeZone: schedule.timeZone,
     input: freezeEncoded(schedule.input),

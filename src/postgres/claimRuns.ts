@@ -1,5 +1,5 @@
 /**
- * The claim: a bounded index scan per known workflow, then locks on what was found, in order.
+ * The claim: a bounded index scan per known workflow and version, then locks on what was found, in order.
  *
  * Candidates are read without locks, a few more than asked for, because other workers read the same
  * ones; then at most `limit` of them are locked, skipping what others hold, and the predicate is
@@ -18,7 +18,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { Claim, ClaimedRun, RunSignals, StoreError } from "../WorkflowStore.ts"
+import type { Claim, ClaimedRun, RunSignals, StoreError, WorkflowRef } from "../WorkflowStore.ts"
 import { batch } from "./batch.ts"
 import type { Database, Row } from "./database.ts"
 import type { Names } from "./names.ts"
@@ -40,7 +40,7 @@ import {
 
 type Options = {
   readonly workerId: string
-  readonly workflows: ReadonlyArray<string>
+  readonly workflows: ReadonlyArray<WorkflowRef>
   readonly limit: number
   readonly suspects: boolean
 }
@@ -51,29 +51,37 @@ export const claimRuns = (
   const { healthy, suspects } = claimStatements(database.names)
   return Effect.fnUntraced(function* (options) {
     if (options.limit <= 0 || options.workflows.length === 0) return []
+    // a workflow named twice would give each candidate twice
+    const workflows = options.workflows.filter(
+      (one, at, all) =>
+        at === all.findIndex(({ name, version }) => name === one.name && version === one.version),
+    )
     const rows = yield* database.write("claimRuns", options.suspects ? suspects : healthy, [
       yield* database.now,
       options.workerId,
-      // a workflow named twice would give each candidate twice
-      [...new Set(options.workflows)],
+      workflows.map(({ name }) => name),
       String(options.limit),
       // Others read the same head of the queue: with no spare candidates, all but one come back short.
       String(options.limit * 2 + 16),
+      workflows.map(({ version }) => version ?? ""),
     ])
     return rows.map(toClaimedRun)
   })
 }
 
+/** As in the indexes: no version is ''. */
+const ofWorkflow = `r.workflow = w.workflow and coalesce(r.version, '') = w.version`
+
 const healthyCandidates = (n: Names): string => `
       (select r.workflow_run_id, r.priority, r.due_at
         from ${n.runs} r
-        where r.workflow = w.workflow and r.ready and r.crash_count < 2
+        where ${ofWorkflow} and r.ready and r.crash_count < 2
         order by r.priority, r.due_at
         limit $5::int)
       union all
       (select r.workflow_run_id, r.priority, r.due_at
         from ${n.runs} r
-        where r.workflow = w.workflow and not r.ready and r.crash_count < 2
+        where ${ofWorkflow} and not r.ready and r.crash_count < 2
           and r.due_at <= ${steady("$1")}
         order by r.due_at
         limit $5::int)`
@@ -81,7 +89,7 @@ const healthyCandidates = (n: Names): string => `
 const suspectCandidates = (n: Names): string => `
       (select r.workflow_run_id, r.priority, r.due_at
         from ${n.runs} r
-        where r.workflow = w.workflow and r.crash_count >= 1 and r.crash_count >= 2
+        where ${ofWorkflow} and r.crash_count >= 1 and r.crash_count >= 2
           and r.worker_id is null
           and r.due_at <= ${steady("$1")}
         order by r.due_at
@@ -102,7 +110,7 @@ const claimStatement = (n: Names, candidates: string): string => `
   ),
   candidates as materialized (
     select c.workflow_run_id, c.priority, c.due_at
-    from unnest($3::text[]) w(workflow)
+    from unnest($3::text[], $6::text[]) w(workflow, version)
     cross join lateral (${candidates}
     ) c
     where exists (select 1 from lease)

@@ -8,16 +8,17 @@ import * as Effect from "effect/Effect"
 import type { NewRun, ScheduleRow, StoreError } from "../WorkflowStore.ts"
 import type { Database, Row } from "./database.ts"
 import { newRunBatch, newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
-import { at, bool, clock, encoded, int, intOrNull, ms, steady, text } from "./rows.ts"
+import { at, bool, clock, encoded, int, intOrNull, ms, steady, text, textOrNull } from "./rows.ts"
 
 const columns = (s: string): string =>
-  `${s}.schedule_key, ${s}.workflow, ${s}.cron, ${s}.time_zone, ${s}.input_codec,
+  `${s}.schedule_key, ${s}.workflow, ${s}.version, ${s}.cron, ${s}.time_zone, ${s}.input_codec,
     ${s}.input::text as input, ${s}.enabled, ${ms(`${s}.next_tick`)} as next_tick,
     ${ms(`${s}.last_tick`)} as last_tick`
 
 const toSchedule = (row: Row): ScheduleRow => ({
   key: text(row["schedule_key"]),
   workflow: text(row["workflow"]),
+  version: textOrNull(row["version"]),
   cron: text(row["cron"]),
   timeZone: text(row["time_zone"]),
   input: encoded(row["input_codec"], row["input"]),
@@ -32,12 +33,12 @@ export const upsertSchedule = (
   const n = database.names
   const statement = `
     insert into ${n.schedules} as s (schedule_key, workflow, cron, time_zone, input_codec, input,
-      enabled, next_tick, created_at, updated_at)
+      enabled, next_tick, created_at, updated_at, version)
     select $2::text, $3::text, $4::text, $5::text, $6::text, $7::jsonb, $8::boolean, ${at("$9")},
-      c.at, c.at
+      c.at, c.at, $10::text
     from (select ${clock("$1")} as at) c
     on conflict (schedule_key) do update set
-      workflow = excluded.workflow, cron = excluded.cron, time_zone = excluded.time_zone,
+      workflow = excluded.workflow, version = excluded.version, cron = excluded.cron, time_zone = excluded.time_zone,
       input_codec = excluded.input_codec, input = excluded.input, enabled = excluded.enabled,
       -- A process that merely starts again must not move a tick that is due.
       next_tick = case
@@ -58,6 +59,7 @@ export const upsertSchedule = (
       schedule.input.json,
       String(schedule.enabled),
       String(schedule.nextTick),
+      schedule.version,
     ])
     return toSchedule(rows[0]!)
   })

@@ -15,6 +15,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { v7 as uuidv7, validate as isUuid } from "uuid"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { Engine, layer as engineLayer, type LifecycleEvent } from "../Engine.ts"
+import { showWorkflow, workflowKey } from "../engine/registry.ts"
 import { anyValue } from "../engine/values.ts"
 import { summarize } from "../ErrorPayload.ts"
 import {
@@ -140,10 +141,12 @@ export class DurableEngine {
     checkOptions(options)
     this.#options = options
     for (const workflow of options.workflows) {
-      if (this.#workflows.has(workflow.name)) {
-        throw toFlowlyError(new DuplicateWorkflow({ workflow: workflow.name }))
+      const key = workflowKey(workflow)
+      if (this.#workflows.has(key)) {
+        const { name, version } = workflow
+        throw toFlowlyError(new DuplicateWorkflow({ workflow: name, version }))
       }
-      this.#workflows.set(workflow.name, workflow)
+      this.#workflows.set(key, workflow)
     }
   }
 
@@ -285,6 +288,7 @@ export class DurableEngine {
         return yield* engine.schedule({
           key: key ?? workflow.name,
           workflow: workflow.name,
+          version: workflow.version,
           cron,
           timeZone,
           input: encoded,
@@ -452,11 +456,10 @@ export class DurableEngine {
     workflow: WorkflowDefinition<I, any>,
     input: I | undefined,
   ): Effect.Effect<Encoded, UnknownWorkflow | InvalidInput | SerializationError | PayloadTooLarge> {
-    const { name, inputSchema } = workflow
-    if (this.#workflows.get(name) !== workflow) {
-      return Effect.fail(
-        new UnknownWorkflow({ workflow: name, known: [...this.#workflows.keys()] }),
-      )
+    const { name, version, inputSchema } = workflow
+    if (this.#workflows.get(workflowKey(workflow)) !== workflow) {
+      const known = [...this.#workflows.values()].map(showWorkflow)
+      return Effect.fail(new UnknownWorkflow({ workflow: name, version, known }))
     }
     const checked =
       inputSchema === null

@@ -16,6 +16,8 @@ import { errorOf } from "./FlowlyError.ts"
 export interface RunStatusBase {
   readonly workflowRunId: string
   readonly workflow: string
+  /** Of the definition that started it, if that has one. */
+  readonly version?: string
   readonly input: unknown
   /** Attempt of the whole run, from 1. */
   readonly attempt: number
@@ -63,6 +65,7 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
   const base: RunStatusBase = {
     workflowRunId: row.workflowRunId,
     workflow: row.workflow,
+    ...(row.version === null ? {} : { version: row.version }),
     input: valueOf(row.input),
     attempt: row.attempt,
     scheduledFor: row.scheduledFor === null ? null : new Date(row.scheduledFor),

@@ -16,7 +16,10 @@ import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
  * What a workflow may say beside its function.
  */
 export interface WorkflowOptions<I> {
-  /** Runs are marked with the version of the code that started them. */
+  /**
+   * Of this code. A run belongs to the version that started it, and is executed by it alone: keep
+   * the old definitions in `workflows` as long as there are runs of them.
+   */
   readonly version?: string | undefined
   /** Checks the input: when a run is triggered, and each time a worker reads it. */
   readonly input?: StandardSchema<I> | undefined

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { showWorkflow } from "../engine/registry.ts"
 import type { Engine } from "../Engine.ts"
 import { summarize } from "../ErrorPayload.ts"
 import { isTerminal } from "../Run.ts"
@@ -64,9 +65,13 @@ export const whatItWaitsFor = Effect.fnUntraced(function* (
     const reason = row.pauseReason === null ? "no reason was recorded" : summarize(row.pauseReason)
     return `is paused: ${reason}`
   }
-  if (!engine.workflows.has(row.workflow)) {
-    const known = [...engine.workflows.keys()].map((name) => `"${name}"`).join(", ")
-    return `is ${row.status}, and this engine does not know its workflow: it knows ${known || "none"}`
+  const workflow = { name: row.workflow, version: row.version }
+  if (engine.workflows.get(workflow) === undefined) {
+    const known = engine.workflows.all().map(showWorkflow).join(", ")
+    return (
+      `is ${row.status}, and this engine does not know its workflow ${showWorkflow(workflow)}: ` +
+      `it knows ${known || "none"}`
+    )
   }
   const [history] = yield* engine.store.loadHistory([row.workflowRunId])
   const open = history === undefined ? [] : openOperations(history)

@@ -31,6 +31,7 @@ import type {
   RunSignals,
   RunSources,
   Transition,
+  WorkflowRef,
   WorkflowStore,
 } from "../WorkflowStore.ts"
 
@@ -90,7 +91,7 @@ export interface RunsOptions {
   readonly store: WorkflowStore["Service"]
   readonly journal: Journal["Service"]
   readonly outcomes: Outcomes
-  readonly workflow: (name: string) => RegisteredWorkflow | undefined
+  readonly workflow: (workflow: WorkflowRef) => RegisteredWorkflow | undefined
   readonly limits: ExecutionLimits
   readonly fork: ExecutionEnv["fork"]
   readonly leaseTrusted: () => boolean
@@ -169,7 +170,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
 
   const beginUnsafe = (entry: Entry, history: RunHistory | null) => {
     const { run, claim } = entry
-    const workflow = options.workflow(run.workflow)
+    const workflow = options.workflow({ name: run.workflow, version: run.version })
     if (entry.ended || entry.leaving) return
     // unregistered since the claim: another worker may know it
     if (workflow === undefined) return leave(entry, { _tag: "HandBack" })

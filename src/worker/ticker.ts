@@ -35,7 +35,7 @@ export const fireDueTicks = Effect.fnUntraced(function* (
         expectedNextTick: schedule.nextTick,
         tick,
         nextTick,
-        run: runOf(schedule),
+        run: runOf(schedule, tick),
       })
       .pipe(
         // one schedule that the database refuses must not stop those behind it
@@ -48,13 +48,14 @@ export const fireDueTicks = Effect.fnUntraced(function* (
   return fired
 })
 
-const runOf = (schedule: ScheduleRow): NewRun => ({
+const runOf = (schedule: ScheduleRow, tick: number): NewRun => ({
   workflowRunId: uuidv7(),
   workflow: schedule.workflow,
-  version: null,
+  version: schedule.version,
   input: schedule.input,
   priority: 0,
-  scheduledFor: null,
+  // the nominal instant, however late it fires
+  scheduledFor: tick,
   timeoutMs: null,
   maxAttempts: null,
   idempotencyKey: null,

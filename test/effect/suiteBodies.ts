@@ -338,6 +338,23 @@ export const bodiesSuite = (where: string, newStore: NewStore): void => {
       }).pipe(within(newStore(), Layer.empty)),
     )
 
+    it.effect("two versions of one name live side by side, each with its own runs", () => {
+      const of = (version: string) =>
+        Workflow.make("versioned", { success: Schema.String, version })
+      const say = (version: string) => of(version).toLayer(() => Effect.succeed(`by ${version}`))
+      return Effect.gen(function* () {
+        const two = yield* Workflow.trigger(of("2"), undefined)
+        const one = yield* Workflow.trigger(of("1"), undefined)
+        const three = yield* Workflow.trigger(of("3"), undefined)
+        yield* Testing.advance("1 day")
+        assert.deepStrictEqual([yield* one.result, yield* two.result], ["by 1", "by 2"])
+        const waiting = yield* rowOf(three.workflowRunId)
+        assert.deepStrictEqual([waiting?.status, waiting?.startedAt], ["pending", null])
+        const scheduled = yield* Workflow.schedule(of("2"), { cron: "@daily", payload: undefined })
+        assert.strictEqual(scheduled.version, "2")
+      }).pipe(within(newStore(), Layer.merge(say("1"), say("2"))))
+    })
+
     it.effect("two workflows of one name are refused", () =>
       Effect.gen(function* () {
         const other = Workflow.make("late").toLayer(() => Effect.void)

@@ -19,7 +19,7 @@ let used = 0
 const scheduled = Effect.fnUntraced(function* (cron: string, timeZone?: string) {
   const engine = yield* Engine
   const workflow = `ticks-${++used}`
-  yield* engine.schedule({ key: workflow, workflow, cron, timeZone, input: nothing })
+  yield* engine.schedule({ key: workflow, workflow, version: null, cron, timeZone, input: nothing })
   const runs = Effect.map(
     engine.store.listRuns({
       workflow,
@@ -97,7 +97,13 @@ export const cronTicks = <E>(name: string, store: Layer.Layer<WorkflowStore, E>)
         yield* TestClock.setTime(start)
         const { key, runs, unschedule } = yield* scheduled("@hourly")
         const engine = yield* Engine
-        yield* engine.schedule({ key, workflow: key, cron: "@daily", input: nothing })
+        yield* engine.schedule({
+          key,
+          workflow: key,
+          version: null,
+          cron: "@daily",
+          input: nothing,
+        })
         yield* TestClock.adjust(23 * hour)
         yield* fourTickers
         assert.strictEqual(yield* runs, 0)

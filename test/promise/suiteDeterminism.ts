@@ -1,7 +1,7 @@
 /** What a body may know of time and chance, and how its code may change under running runs. */
 import { describe, expect, it } from "vitest"
-import { defineWorkflow } from "../../src/index.ts"
-import { type Backend, makeGate, useRig } from "./rig.ts"
+import { defineWorkflow, type HookEvent, type WorkflowContext } from "../../src/index.ts"
+import { type Backend, makeGate, refusal, thrown, useRig } from "./rig.ts"
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
@@ -95,6 +95,109 @@ export const determinismSuite = (backend: Backend): void => {
       )
       const engine = await rig.started([workflow])
       expect(await (await engine.trigger(workflow)).result()).toBe("InvalidInput")
+    })
+  })
+  describe("versions of a workflow", () => {
+    /** Three definitions of one name. */
+    const versions = () => {
+      const name = rig.name("versioned")
+      const say = (version: string) => (ctx: WorkflowContext) =>
+        ctx.step("say", () => `by ${version}`)
+      return {
+        none: defineWorkflow(name, say("none")),
+        one: defineWorkflow(name, say("one"), { version: "1" }),
+        two: defineWorkflow(name, say("two"), { version: "2" }),
+      }
+    }
+
+    it("live side by side in one engine, each with its own runs", async () => {
+      const { none, one, two } = versions()
+      const engine = await rig.started([none, one, two])
+      const results = [none, two, one, two].map(async (definition) => {
+        const handle = await engine.trigger(definition)
+        return [await handle.result(), (await handle.status())?.version]
+      })
+      expect(await Promise.all(results)).toEqual([
+        ["by none", undefined],
+        ["by two", "2"],
+        ["by one", "1"],
+        ["by two", "2"],
+      ])
+    })
+
+    it("a run waits, untouched, for a worker that has its version", async () => {
+      const { none, one, two } = versions()
+      const client = rig.engine([none, one])
+      const handles = [await client.trigger(one), await client.trigger(none)] as const
+      const newer = await rig.started([two])
+      const run = await newer.trigger(two)
+      expect(await run.result()).toBe("by two")
+      // several polls, each of which would have taken them
+      const other = await newer.trigger(two, { scheduledFor: new Date(Date.now() + 300) })
+      expect(await other.result()).toBe("by two")
+      for (const handle of handles) {
+        const status = await client.getStatus(handle.workflowRunId)
+        expect(status).toMatchObject({ status: "pending", attempt: 1 })
+        expect(status?.startedAt).toBeUndefined()
+      }
+      await rig.started([one])
+      expect(await handles[0].result()).toBe("by one")
+      await rig.started([none])
+      expect(await handles[1].result()).toBe("by none")
+    })
+
+    it("a run goes on with its version where a newer one is deployed beside it", async () => {
+      const name = rig.name("versioned")
+      const gate = makeGate()
+      const one = defineWorkflow(
+        name,
+        async (ctx) => [await ctx.step("old", () => "old"), await ctx.step("gate", gate.step)],
+        { version: "1" },
+      )
+      const two = defineWorkflow(name, (ctx) => ctx.step("new", () => "new"), { version: "2" })
+      const { engine, handle } = await rig.replay(one, gate, {}, [two])
+      expect(await handle.result()).toEqual(["old", "through"])
+      expect(await (await engine.trigger(two)).result()).toBe("new")
+    })
+
+    it("a child, and a schedule, are of the version they were given", async () => {
+      const { none, one, two } = versions()
+      const parent = defineWorkflow(rig.name("parent"), async (ctx) => [
+        await ctx.workflow(two),
+        await ctx.workflow(one),
+        await ctx.workflow(none),
+      ])
+      const engine = await rig.started([parent, none, one, two])
+      expect(await (await engine.trigger(parent)).result()).toEqual(["by two", "by one", "by none"])
+      const key = rig.name("key")
+      const ticked = Promise.withResolvers<HookEvent>()
+      engine.hook("workflow:completed", (event) => {
+        if (event.workflow === two.name) ticked.resolve(event)
+      })
+      await engine.schedule(two, { key, cron: "* * * * * *" })
+      const { workflowRunId } = await ticked.promise
+      await engine.unschedule(key)
+      const status = await engine.getStatus(workflowRunId)
+      expect(status).toMatchObject({ status: "completed", version: "2", result: "by two" })
+      // the tick's nominal instant
+      expect(status?.scheduledFor?.getMilliseconds()).toBe(0)
+      expect(status?.scheduledFor?.getTime()).toBeLessThanOrEqual(status?.createdAt.getTime() ?? 0)
+    })
+
+    it("two definitions of one version are refused, and so is one that is not registered", async () => {
+      const { none, one, two } = versions()
+      const twice = defineWorkflow(one.name, () => "again", { version: "1" })
+      expect(thrown(() => rig.engine([none, one, twice]))).toMatchObject({
+        code: "DuplicateWorkflow",
+        message: expect.stringContaining('version "1"'),
+        details: { workflow: one.name, version: "1" },
+      })
+      const engine = rig.engine([none, one])
+      const refused = await refusal(engine.trigger(two))
+      expect(refused).toMatchObject({ code: "UnknownWorkflow", details: { version: "2" } })
+      expect(refused.message).toContain(`"${one.name}" in version "1"`)
+      const another = await refusal(engine.trigger(twice))
+      expect(another.message).toContain("another definition")
     })
   })
 }

@@ -147,7 +147,9 @@ export const engineSuite = (backend: Backend): void => {
       ]) {
         const error = await refusal(call())
         expect(error.code).toBe("UnknownWorkflow")
-        expect(error.message).toMatch(/"bad triggers" is not registered.*knows: known one.*add it/)
+        expect(error.message).toMatch(
+          /"bad triggers" is not registered.*knows: "known one".*add it/,
+        )
       }
       const twin = defineWorkflow("known one", () => 2)
       const error = await refusal(engine.trigger(twin))

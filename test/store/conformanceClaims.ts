@@ -1,6 +1,7 @@
 /** Claims: who gets what, in which order; signals; handing back. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import {
   compensate,
   handBack,
@@ -23,7 +24,9 @@ export const claimTests = (test: Test) => {
     test("a claimed run is the row as the claim left it", function* (s) {
       yield* s.insert(newRun(1, { version: "v1", timeoutMs: 60_000, maxAttempts: 3, priority: 2 }))
       yield* s.advance(5)
-      const { input, ...claim } = yield* s.claimOnly(yield* s.worker(1), 1)
+      const { input, ...claim } = yield* s.claimOnly(yield* s.worker(1), 1, {
+        workflows: [{ name: "w", version: "v1" }],
+      })
       assert.deepStrictEqual(parse(input), { n: 1 })
       assert.deepStrictEqual(claim, {
         workflowRunId: id(1),
@@ -84,6 +87,46 @@ export const claimTests = (test: Test) => {
       yield* s.insert(...[5, 3, 4, 1, 2].map((n) => newRun(n, { priority: n })))
       const claims = yield* s.claim(a, { limit: 3 })
       assert.sameMembers(idsOf(claims), [1, 2, 3].map(id))
+    })
+
+    test("a run is claimed for its own version only; no version is a version", function* (s) {
+      const versions = [null, "1", "2", null, "2"]
+      yield* s.insert(...versions.map((version, n) => newRun(n + 1, { version })))
+      const a = yield* s.worker(1)
+      const ids = (
+        workflows: ReadonlyArray<{ name: string; version: string | null }>,
+        limit = 10,
+      ) => Effect.map(s.claim(a, { workflows, limit }), idsOf)
+      const w = (version: string | null) => ({ name: "w", version })
+      assert.deepStrictEqual(yield* ids([w("3"), { name: "x", version: "2" }]), [])
+      assert.deepStrictEqual(yield* ids([w("2")], 1), [id(3)])
+      assert.deepStrictEqual(yield* ids([w(null), w("1"), w(null)]), [id(1), id(2), id(4)])
+      assert.deepStrictEqual(yield* ids([w(null), w("1")]), [])
+      // what was given back is, again, for its own version
+      yield* s.store.releaseClaims([{ workflowRunId: id(3), token: 1 }])
+      assert.deepStrictEqual(yield* ids([w(null), w("1")]), [])
+      const claimed = yield* s.claim(a, { workflows: [w("2")] })
+      assert.deepStrictEqual(idsOf(claimed), [id(3), id(5)])
+      assert.deepStrictEqual(
+        claimed.map(({ version }) => version),
+        ["2", "2"],
+      )
+    })
+
+    test("a run of a foreign version waits untouched, also as a suspect", function* (s) {
+      yield* s.insert(newRun(1, { version: "1" }))
+      const workflows = [{ name: "w", version: "1" }]
+      for (const n of [1, 2]) {
+        const worker = yield* s.worker(n)
+        assert.deepStrictEqual(idsOf(yield* s.claim(worker, { workflows })), [id(1)])
+        assert.strictEqual(yield* s.lapseAndSweep, 1)
+        yield* TestClock.adjust(60_000)
+      }
+      const c = yield* s.worker(3)
+      assert.deepStrictEqual(yield* s.claim(c, { suspects: true }), [])
+      const other = [{ name: "w", version: "2" }]
+      assert.deepStrictEqual(yield* s.claim(c, { suspects: true, workflows: other }), [])
+      assert.deepStrictEqual(idsOf(yield* s.claim(c, { suspects: true, workflows })), [id(1)])
     })
 
     test("only the named workflows are claimed, however much foreign work waits", function* (s) {

@@ -11,6 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import type { Encoded } from "../../src/Payload.ts"
 import type { TerminalStatus } from "../../src/Run.ts"
 import {
+  type WorkflowRef,
   type Claim,
   type ClaimedRun,
   type InsertAnswer,
@@ -172,6 +173,7 @@ export const schedule = (
 ): Omit<ScheduleRow, "lastTick"> => ({
   key,
   workflow: "w",
+  version: null,
   cron: "0 9 * * *",
   timeZone: "UTC",
   input: json(key),
@@ -217,14 +219,25 @@ export class Fixture {
 
   claim(
     worker: string,
-    options: { limit?: number; suspects?: boolean; workflows?: string[] } = {},
+    options: {
+      limit?: number
+      suspects?: boolean
+      workflows?: ReadonlyArray<string | WorkflowRef>
+    } = {},
   ) {
     const { limit = 10, suspects = false, workflows = ["w"] } = options
-    return this.store.claimRuns({ workerId: worker, workflows, limit, suspects })
+    const named = workflows.map((one) =>
+      typeof one === "string" ? { name: one, version: null } : one,
+    )
+    return this.store.claimRuns({ workerId: worker, workflows: named, limit, suspects })
   }
 
   /** Claims, and expects exactly run `n`. */
-  claimOnly(worker: string, n: number, options: { suspects?: boolean } = {}) {
+  claimOnly(
+    worker: string,
+    n: number,
+    options: { suspects?: boolean; workflows?: ReadonlyArray<WorkflowRef> } = {},
+  ) {
     return Effect.map(this.claim(worker, options), (claims): ClaimedRun => {
       assert.deepStrictEqual(idsOf(claims), [id(n)])
       return claims[0]!

@@ -35,6 +35,7 @@ export const scheduleTests = (test: Test) => {
       assert.deepStrictEqual(rest, {
         key: "b",
         workflow: "w",
+        version: null,
         cron: "0 9 * * *",
         timeZone: "Europe/Berlin",
         enabled: true,
@@ -42,6 +43,11 @@ export const scheduleTests = (test: Test) => {
         lastTick: null,
       })
       yield* s.store.upsertSchedule(schedule("a"))
+      const versioned = yield* s.store.upsertSchedule(schedule("c", { version: "2" }))
+      assert.strictEqual(versioned.version, "2")
+      const again = yield* s.store.upsertSchedule(schedule("c", { version: "3" }))
+      assert.deepStrictEqual([again.version, again.nextTick], ["3", versioned.nextTick])
+      yield* s.store.removeSchedule("c")
       const all = yield* s.store.listSchedules
       assert.sameMembers(
         all.map(({ key }) => key),

@@ -22,6 +22,13 @@ beforeAll(async () => {
     yield* s.insert(...Array.from({ length: 40 }, (_, n) => newRun(n, { workflow: "known" })))
   })
   await rig.query("alter table workflow_runs set (autovacuum_enabled = false)")
+  // 20,000 ready runs of other versions of "known", and
+  await rig.query(`
+    insert into workflow_runs (workflow_run_id, workflow, version, status, ready, due_at,
+      input_codec, input, created_at)
+    select gen_random_uuid(), 'known', (n % 2 + 1)::text, 'pending', n % 5 > 0, to_timestamp(0),
+      'json', '1', now()
+    from generate_series(1, 20000) n`)
   // 60,000 rows that no claim of "known" may read: foreign, future, finished, parked for ever
   await rig.query(`
     insert into workflow_runs (workflow_run_id, workflow, status, ready, due_at, input_codec, input,
@@ -86,19 +93,19 @@ for (const state of ["never analyzed", "analyzed"]) {
     })
 
     it("a claim reads bounded ranges of indexes", async () => {
-      const parameters = [now(), workerId(1), ["known", "absent"], "32", "80"]
+      const parameters = [now(), workerId(1), ["known", "absent"], "32", "80", ["", "1"]]
       const plan = await explain(claimStatements(names()).healthy, parameters)
       assertBounded(plan, 4000)
       assert.strictEqual(plan["Actual Rows"], 32)
     })
 
     it("a claim that finds nothing reads next to nothing", async () => {
-      const parameters = [now(), workerId(1), ["absent"], "32", "80"]
+      const parameters = [now(), workerId(1), ["absent"], "32", "80", [""]]
       assertBounded(await explain(claimStatements(names()).healthy, parameters), 60)
     })
 
     it("a claim of suspects reads the index of crashed runs", async () => {
-      const parameters = [now(), workerId(1), ["known"], "1", "18"]
+      const parameters = [now(), workerId(1), ["known"], "1", "18", [""]]
       assertBounded(await explain(claimStatements(names()).suspects, parameters), 60)
     })
 

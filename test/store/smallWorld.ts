@@ -119,7 +119,8 @@ export class World {
   }
 
   /** Claims one run, as worker `n`. */
-  claim(actor: string, n: number, workflows = ["w"]): void {
+  claim(actor: string, n: number, names = ["w"]): void {
+    const workflows = names.map((name) => ({ name, version: null }))
     const options = { workerId: workerId(n), workflows, limit: 1, suspects: false }
     const [claim] = this.run((store) => store.claimRuns(options))
     if (claim === undefined) return
@@ -232,7 +233,8 @@ export class World {
       }))
       this.run((store) => store.sendEvents(events))
       for (const suspects of [false, true]) {
-        const options = { workerId: workerId(100 + round), workflows: ["w", "x"], limit: 10 }
+        const workflows = ["w", "x"].map((name) => ({ name, version: null }))
+        const options = { workerId: workerId(100 + round), workflows, limit: 10 }
         const claims = this.run((store) => store.claimRuns({ ...options, suspects }))
         const end = { transition: settle("completed") }
         this.run((store) => store.commit(claims.map((claim) => write(claim, end))))

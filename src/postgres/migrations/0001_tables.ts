@@ -80,12 +80,15 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_analyze_scale_factor = 0.02
   )`,
-  `create index runs_claimed_by_priority on ${n.runs} (workflow, priority, due_at)
+  // a null is found by no index condition that takes any version: '' is the version of no version
+  `create index runs_claimed_by_priority
+    on ${n.runs} (workflow, coalesce(version, ''), priority, due_at)
     where ready and crash_count < 2`,
-  `create index runs_claimed_when_due on ${n.runs} (workflow, due_at)
+  `create index runs_claimed_when_due on ${n.runs} (workflow, coalesce(version, ''), due_at)
     where not ready and due_at is not null and crash_count < 2`,
   // suspects: claimed one at a time, counted back, dead-lettered
-  `create index runs_crashed on ${n.runs} (workflow, due_at) where crash_count >= 1`,
+  `create index runs_crashed on ${n.runs} (workflow, coalesce(version, ''), due_at)
+    where crash_count >= 1`,
   `create index runs_held_by_worker on ${n.runs} (worker_id) where worker_id is not null`,
   `create unique index runs_one_per_idempotency_key on ${n.runs} (workflow, idempotency_key)
     where idempotency_key is not null`,
@@ -187,6 +190,7 @@ export const statements = (n: Names): ReadonlyArray<string> => [
   `create table ${n.schedules} (
     schedule_key text not null,
     workflow text not null,
+    version text,
     cron text not null,
     time_zone text not null,
     input_codec text not null,
