@@ -16,6 +16,7 @@ import type * as Scope from "effect/Scope"
 import { v7 as uuidv7, validate as isUuid } from "uuid"
 import * as Cron from "./Cron.ts"
 import { maxMillis } from "./DurationInput.ts"
+import { type Control, makeControl } from "./engine/control.ts"
 import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, Execution, ExecutionHook } from "./engine/Execution.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
@@ -159,7 +160,7 @@ export type LifecycleEvent = {
  */
 export class Engine extends Context.Service<
   Engine,
-  {
+  Control & {
     readonly store: WorkflowStore["Service"]
     readonly journal: Journal.Journal["Service"]
     /** Makes a workflow known, in its version, for the life of the scope. */
@@ -186,19 +187,6 @@ export class Engine extends Context.Service<
     readonly getEvents: (
       workflowRunId: string,
     ) => Effect.Effect<ReadonlyArray<EventRow>, StoreError>
-    readonly cancel: (
-      workflowRunId: string,
-      options?: {
-        readonly compensate?: boolean | undefined
-        readonly reason?: string | undefined
-      },
-    ) => Effect.Effect<"cancelled" | "requested", RunNotFound | RunStateConflict | StoreError>
-    readonly resume: (
-      workflowRunId: string,
-    ) => Effect.Effect<void, RunNotFound | RunStateConflict | StoreError>
-    readonly retry: (
-      workflowRunId: string,
-    ) => Effect.Effect<void, RunNotFound | RunStateConflict | StoreError>
     readonly sendEvent: (
       workflowRunId: string,
       name: string,
@@ -447,47 +435,7 @@ export const make = Effect.fnUntraced(function* (
       isUuid(id) ? Effect.map(store.getRuns([id]), ([row]) => row ?? null) : Effect.succeed(null),
     getSteps: (id) => (isUuid(id) ? store.getSteps(id) : Effect.succeed([])),
     getEvents: (id) => (isUuid(id) ? store.getEvents(id) : Effect.succeed([])),
-    cancel: Effect.fn("Engine.cancel")(function* (id, cancelOptions) {
-      const answer = yield* ifUuid(
-        id,
-        store.requestCancel({
-          workflowRunId: id,
-          compensate: cancelOptions?.compensate ?? null,
-          reason: cancelOptions?.reason ?? null,
-        }),
-      )
-      switch (answer) {
-        case "unknown":
-          return yield* unknown(id)
-        case "terminal":
-          return yield* conflict(id, "be cancelled", "it has already ended")
-        case "compensating":
-          return yield* conflict(id, "be cancelled", "it is already undoing its steps")
-        case "cancelled":
-          journal.hints.send("settled")
-          journal.hints.send("work")
-          return answer
-        case "requested":
-          journal.hints.send("work")
-          journal.hints.send("signal")
-          return answer
-      }
-    }),
-    resume: Effect.fn("Engine.resume")(function* (id) {
-      const answer = yield* ifUuid(id, store.resumeRun(id))
-      if (answer === "unknown") return yield* unknown(id)
-      if (answer === "not-paused") return yield* conflict(id, "be resumed", "it is not paused")
-      journal.hints.send("work")
-    }),
-    retry: Effect.fn("Engine.retry")(function* (id) {
-      const answer = yield* ifUuid(id, store.retryRun(id))
-      if (answer === "unknown") return yield* unknown(id)
-      if (answer === "not-retryable") {
-        const reason = "only a failed or dead-lettered run that has not begun to undo can"
-        return yield* conflict(id, "be retried", reason)
-      }
-      journal.hints.send("work")
-    }),
+    ...makeControl(store, journal.hints.send),
     sendEvent: Effect.fn("Engine.sendEvent")(function* (id, name, payload, sendOptions) {
       yield* Effect.fromResult(checkEventName(name))
       const senderId = sendOptions?.id ?? null
@@ -616,6 +564,7 @@ const claimedFrom = (
   hasHistory: false,
   wakeCounter: 0,
   cancelRequest: null,
+  pauseRequest: null,
   deadlinePassed: false,
 })
 

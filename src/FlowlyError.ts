@@ -307,6 +307,44 @@ export class RunCancelled extends Schema.TaggedError<RunCancelled>("flowly/RunCa
 }
 
 /**
+ * An operator ended the run at once: nothing was undone.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunTerminated extends Schema.TaggedError<RunTerminated>("flowly/RunTerminated")(
+  "RunTerminated",
+  { workflowRunId: Schema.String, reason: Schema.NullOr(Schema.String) },
+) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `run ${this.workflowRunId} was terminated${this.reason === null ? "" : `: ${this.reason}`} ` +
+      `(completed steps were not undone; fork the run to start from one of them)`
+    )
+  }
+}
+
+/**
+ * An operator paused the run. Its history is intact.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunPaused extends Schema.TaggedError<RunPaused>("flowly/RunPaused")("RunPaused", {
+  workflowRunId: Schema.String,
+  reason: Schema.NullOr(Schema.String),
+}) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `run ${this.workflowRunId} was paused${this.reason === null ? "" : `: ${this.reason}`} ` +
+      `(resume it to go on)`
+    )
+  }
+}
+
+/**
  * The run's deadline passed.
  *
  * @category errors

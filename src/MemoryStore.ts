@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Claims from "./memory/claims.ts"
 import * as Commit from "./memory/commit.ts"
+import * as Control from "./memory/control.ts"
 import * as Inserts from "./memory/inserts.ts"
 import * as Reads from "./memory/reads.ts"
 import * as Requests from "./memory/requests.ts"
@@ -132,10 +133,17 @@ const makeStore = (state: State.State): WorkflowStore["Service"] => {
     commit: (writes) => at((now) => Commit.commit(state, now, writes)),
 
     requestCancel: (options) => at((now) => Requests.requestCancel(state, now, options)),
-    resumeRun: (id) => at((now) => Requests.resumeRun(state, now, id)),
-    retryRun: (id) => at((now) => Requests.retryRun(state, now, id)),
+    resumeRun: (id, reason = null) => at((now) => Requests.resumeRun(state, now, id, reason)),
+    retryRun: (id, reason = null) => at((now) => Requests.retryRun(state, now, id, reason)),
     sendEvents: (events) => at((now) => Requests.sendEvents(state, now, events)),
     findToken: (options) => Effect.sync(() => Reads.findToken(state, options)),
+
+    terminateRuns: (runs) => at((now) => Control.terminateRuns(state, now, runs)),
+    pauseRuns: (runs) => at((now) => Control.pauseRuns(state, now, runs)),
+    wakeRuns: (options) => at((now) => Control.wakeRuns(state, now, options)),
+    rescheduleRuns: (options) => at((now) => Control.rescheduleRuns(state, now, options)),
+    forkRuns: (forks) => at((now) => Control.forkRuns(state, now, forks)),
+    getControls: (id) => Effect.sync(() => Reads.getControls(state, id)),
 
     getRuns: (ids) => Effect.sync(() => Reads.getRuns(state, ids)),
     listRuns: (options) => Effect.sync(() => Reads.listRuns(state, options)),

@@ -28,8 +28,11 @@ import { EngineClock } from "./EngineClock.ts"
 import { InvalidInput, PoolTooSmall } from "./FlowlyError.ts"
 import { claimRuns, readSignals, releaseClaims } from "./postgres/claimRuns.ts"
 import { commit } from "./postgres/commit.ts"
+import { pauseRuns, rescheduleRuns, terminateRuns, wakeRuns } from "./postgres/control.ts"
+import { getControls } from "./postgres/controlLog.ts"
 import { makeDatabase } from "./postgres/database.ts"
 import { sendEvents, tailEvents } from "./postgres/events.ts"
+import { forkRuns } from "./postgres/forkRuns.ts"
 import { listen, notify } from "./postgres/hints.ts"
 import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/history.ts"
 import { insertRuns } from "./postgres/insertRuns.ts"
@@ -205,6 +208,12 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     retryRun: retryRun(database),
     sendEvents: sendEvents(database),
     findToken: findToken(database),
+    terminateRuns: terminateRuns(database),
+    pauseRuns: pauseRuns(database),
+    wakeRuns: wakeRuns(database),
+    rescheduleRuns: rescheduleRuns(database),
+    forkRuns: forkRuns(database),
+    getControls: getControls(database),
     getRuns: getRuns(database),
     listRuns: listRuns(database),
     getSteps: getSteps(database),

@@ -69,7 +69,8 @@ export const statuses: ReadonlyArray<RunStatus> = [
  */
 export const transitions: Readonly<Record<RunStatus, ReadonlyArray<RunStatus>>> = {
   // dead_letter: the claims without progress passed their limit (promise 11)
-  pending: ["running", "cancelled", "dead_letter"],
+  // paused: by an operator, as wherever a run is in nobody's hands
+  pending: ["running", "paused", "cancelled", "dead_letter"],
   running: [
     "pending",
     "sleeping",
@@ -81,11 +82,12 @@ export const transitions: Readonly<Record<RunStatus, ReadonlyArray<RunStatus>>> 
     "cancelled",
     "dead_letter",
   ],
-  sleeping: ["running", "pending", "cancelled"],
-  waiting: ["running", "pending", "cancelled"],
+  sleeping: ["running", "pending", "paused", "cancelled"],
+  waiting: ["running", "pending", "paused", "cancelled"],
   paused: ["pending", "compensating", "cancelled"],
-  // paused: the code that should undo does not offer every undo (divergence)
-  compensating: ["compensated", "failed", "paused", "dead_letter"],
+  // paused: by an operator, or the code that should undo does not offer every undo (divergence)
+  // cancelled: terminated, which undoes no more
+  compensating: ["compensated", "failed", "paused", "cancelled", "dead_letter"],
   completed: [],
   failed: ["pending"],
   compensated: [],

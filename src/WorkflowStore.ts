@@ -24,6 +24,16 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
+import type {
+  ControlEntry,
+  ForkAnswer,
+  ForkPoint,
+  PauseAnswer,
+  PauseRequest,
+  RescheduleAnswer,
+  TerminateAnswer,
+  WakeAnswer,
+} from "./Control.ts"
 import type { StoredError } from "./ErrorPayload.ts"
 import type {
   PoolTooSmall,
@@ -144,6 +154,8 @@ export interface CancelRequest {
 export interface RunSignals {
   readonly wakeCounter: number
   readonly cancelRequest: CancelRequest | null
+  /** Never beside a cancel request, which withdraws it. */
+  readonly pauseRequest: PauseRequest | null
   /** By the store's clock. Never true while compensating. */
   readonly deadlinePassed: boolean
 }
@@ -208,6 +220,7 @@ export interface RunRow {
   readonly scheduledFor: number | null
   readonly deadlineAt: number | null
   readonly cancelRequest: CancelRequest | null
+  readonly pauseRequest: PauseRequest | null
   readonly wakeCounter: number
   readonly token: number
   /** Incarnation id of the worker that holds the claim. */
@@ -337,6 +350,8 @@ export interface RunSources extends RunSignals {
   readonly children: ReadonlyArray<ChildRow>
   /** Events sent to the run that no record has consumed, by `eventId`. */
   readonly events: ReadonlyArray<EventRow>
+  /** When its open timers and stored backoffs are due: others may move them. */
+  readonly dueTimes: ReadonlyArray<TimerRow>
 }
 
 /**
@@ -441,7 +456,9 @@ export interface CompensationWrite {
  *   `carried`. An event that a removed record had consumed is unconsumed again.
  * - `Pause`: `paused`, claim released, history intact.
  *
- * All that release the claim reset the crash count.
+ * All that release the claim reset the crash count. Where a pause is requested, `Park`, `HandBack`
+ * and `RetryRun` leave the run `paused`: so a holder that was asked to pause hands back, and a request
+ * that is withdrawn meanwhile leaves it due now.
  *
  * @category models
  * @since 0.1.0
@@ -702,7 +719,7 @@ export class WorkflowStore extends Context.Service<
      * - `cancelled`: the run was unclaimed and had never started; it has settled.
      * - `requested`: the holder (or the next one) will act on it; the run is woken, and an
      *   unclaimed one is `pending`, due now, also from a backoff and from `paused`. The first
-     *   request stands.
+     *   request stands; a request to pause is withdrawn.
      * - `terminal`, `compensating`: refused. `unknown`: no such run.
      */
     readonly requestCancel: (options: {
@@ -713,9 +730,13 @@ export class WorkflowStore extends Context.Service<
       "cancelled" | "requested" | "terminal" | "compensating" | "unknown",
       StoreError
     >
-    /** `paused` → claimable, due now: `compensating` if it had begun to undo, else `pending`. */
+    /**
+     * `paused` → claimable, due now: `compensating` if it had begun to undo, else `pending`; one that
+     * never started is due when it was scheduled for. A request to pause that the holder has not acted on is withdrawn (`resumed`, too).
+     */
     readonly resumeRun: (
       workflowRunId: string,
+      reason?: string | null,
     ) => Effect.Effect<"resumed" | "not-paused" | "unknown", StoreError>
     /**
      * Explicit retry of a `failed` or `dead_letter` run that has not begun to compensate: the next
@@ -726,6 +747,7 @@ export class WorkflowStore extends Context.Service<
      */
     readonly retryRun: (
       workflowRunId: string,
+      reason?: string | null,
     ) => Effect.Effect<"retried" | "not-retryable" | "unknown", StoreError>
     /**
      * Stores events and wakes their runs; answers align. Sending the same `id` to a run again
@@ -747,6 +769,72 @@ export class WorkflowStore extends Context.Service<
       readonly workflowRunId: string
       readonly token: string
     }) => Effect.Effect<string | null, StoreError>
+
+    // --- control: answers align with the ids; each accepted verb leaves a log entry ---------------
+
+    /**
+     * Ends runs at once, as `cancelled` with the given error (its cause: the error the run had), and
+     * undoes nothing. A claimed one gets a fresh token, so that its holder finds the claim `lost`.
+     * Wakes parents; asks children that are not terminal to cancel, in the same commit.
+     */
+    readonly terminateRuns: (
+      runs: ReadonlyArray<{
+        readonly workflowRunId: string
+        readonly error: StoredError
+        readonly reason: string | null
+      }>,
+    ) => Effect.Effect<ReadonlyArray<TerminateAnswer>, StoreError>
+    /**
+     * Pauses unclaimed runs, with the given error as the pause's reason; of claimed ones it is a
+     * request, and `error` becomes the reason when the claim is let go. Also of compensating runs.
+     */
+    readonly pauseRuns: (
+      runs: ReadonlyArray<{
+        readonly workflowRunId: string
+        readonly error: StoredError
+        readonly reason: string | null
+      }>,
+    ) => Effect.Effect<ReadonlyArray<PauseAnswer>, StoreError>
+    /**
+     * Wakes runs. With `endSleeps` their open timers (of sleeps, and of timeouts of events), stored
+     * backoffs and the backoff between attempts are due now, and it is logged; without, a run that
+     * waits looks again at what it waits for, and nothing is logged.
+     */
+    readonly wakeRuns: (options: {
+      readonly workflowRunIds: ReadonlyArray<string>
+      readonly endSleeps: boolean
+      readonly reason: string | null
+    }) => Effect.Effect<ReadonlyArray<WakeAnswer>, StoreError>
+    /**
+     * Sets another due time: of a run that has not started (its deadline moves along), else of its
+     * open sleep. `sleep` names the step key of the sleep, needed where several are open.
+     */
+    readonly rescheduleRuns: (options: {
+      readonly workflowRunIds: ReadonlyArray<string>
+      readonly at: number
+      readonly sleep: string | null
+      readonly reason: string | null
+    }) => Effect.Effect<ReadonlyArray<RescheduleAnswer>, StoreError>
+    /**
+     * Starts new runs from old ones, whatever their status, which stay untouched: the final records
+     * before the point are copied with their timers, under no token, without what was undone of
+     * them. `pending`, due now, first attempt, no keys, no parent; `hasHistory` at its first claim.
+     */
+    readonly forkRuns: (
+      forks: ReadonlyArray<{
+        readonly workflowRunId: string
+        readonly from: ForkPoint
+        /** UUIDv7 of the new run, made by the caller. */
+        readonly newRunId: string
+        /** `null`: that of the origin. */
+        readonly input: Encoded | null
+        readonly reason: string | null
+      }>,
+    ) => Effect.Effect<ReadonlyArray<ForkAnswer>, StoreError>
+    /** The control log of a run, oldest first. */
+    readonly getControls: (
+      workflowRunId: string,
+    ) => Effect.Effect<ReadonlyArray<ControlEntry>, StoreError>
 
     // --- reading ---------------------------------------------------------------
 

@@ -39,6 +39,7 @@ import type {
   RunSources,
   RunWrite,
   StepRecord,
+  TimerRow,
   Transition,
   WriteAnswer,
 } from "../WorkflowStore.ts"
@@ -358,7 +359,8 @@ export const startExecution = (options: {
     executing: 0,
     inFlight: 0,
     mode: run.compensating ? "compensating" : "forward",
-    handBack: () => handBackRequested,
+    // who is asked to pause hands back: the store makes of it a pause, if it is still wanted
+    handBack: () => handBackRequested || execution.signals.pauseRequest !== null,
     storeNow: () => storeBase + (env.monotonicMs() - monotonicBase),
 
     issue: (operation, resume) => {
@@ -621,7 +623,7 @@ export const startExecution = (options: {
     }
     if (execution.mode === "compensating") return parts.replayed(execution)
     if (awaitBegun()) return
-    if (handBackRequested) return considerHandBack()
+    if (execution.handBack()) return considerHandBack()
     if (unstarted.length > 0) startAll()
     considerParking()
   }
@@ -938,11 +940,13 @@ export const startExecution = (options: {
     if (execution.mode === "stopped") return
     // answers may arrive out of order: the counter only grows
     if (signals.wakeCounter < execution.signals.wakeCounter) return
+    const wasPausing = execution.signals.pauseRequest !== null
     execution.signals = signals
     if (execution.mode === "forward") {
       if (signals.cancelRequest !== null) return parts.cancelled(execution)
       if (signals.deadlinePassed) return parts.timedOut(execution)
       if (signals.wakeCounter !== execution.sourcesCounter) env.refreshSources()
+      if (wasPausing !== (signals.pauseRequest !== null)) pump()
     }
   }
 
@@ -958,6 +962,19 @@ export const startExecution = (options: {
     const events = sources.events.filter((event) => !execution.takenEvents.has(event.eventId))
     execution.events.splice(0, execution.events.length, ...events)
     execution.sourcesCounter = sources.wakeCounter
+    sources.dueTimes.forEach(takeDueTime)
+  }
+
+  /** Others may move timers and stored backoffs. A short backoff is ours alone: it is not stored. */
+  const takeDueTime = ({ stepKey, wakeAt }: TimerRow): void => {
+    if (execution.timers.has(stepKey)) execution.timers.set(stepKey, wakeAt)
+    const issued = issuedByKey.get(stepKey)
+    if (issued?.phase !== "waiting" || issued.wakeAt === null || issued.wakeAt === wakeAt) return
+    const { kind } = issued.operation
+    const isTimer = kind === "sleep" || kind === "event"
+    if (!isTimer && issued.wakeAt - execution.storeNow() <= env.limits.shortWaitMs) return
+    issued.wakeAt = wakeAt
+    if (issued.timer !== null) armTimer(issued)
   }
 
   const handle: ExecutionHandle = {

@@ -44,8 +44,8 @@ export const start = (execution: Execution, issued: Issued): void => {
  */
 export const due = (execution: Execution, issued: Issued): void => {
   if (issued.again !== null) {
-    // a run that ends begins no further try
-    if (execution.mode === "forward") issued.again()
+    // a run that ends, or is let go, begins no further try
+    if (execution.mode === "forward" && !execution.handBack()) issued.again()
     return
   }
   // the store accepts the end of a sleep, or the timeout of an event, only when it has passed

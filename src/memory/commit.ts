@@ -20,7 +20,8 @@ import { findChild, insertChild } from "./inserts.ts"
 import {
   assertTransition,
   isHeld,
-  release,
+  letGo,
+  pause,
   resetCrashes,
   settle,
   startNextAttempt,
@@ -208,7 +209,7 @@ const move = (state: State, now: number, run: Run, transition: Transition): void
       return park(state, now, run, transition)
     case "HandBack":
       resetCrashes(run)
-      return release(state, run, "pending", now)
+      return letGo(state, run, "pending", now)
     case "Settle":
       return settle(state, run, transition, now)
     case "Compensate":
@@ -222,12 +223,11 @@ const move = (state: State, now: number, run: Run, transition: Transition): void
       run.error = freezeError(transition.error)
       resetCrashes(run)
       const delayMs = run.cancelRequest === null ? transition.delayMs : 0
-      return release(state, run, "pending", withDeadline(run, now + delayMs))
+      return letGo(state, run, "pending", withDeadline(run, now + delayMs))
     }
     case "Pause":
-      run.pauseReason = freezeError(transition.error)
       resetCrashes(run)
-      return release(state, run, "paused", null)
+      return pause(state, run, transition.error)
   }
 }
 
@@ -239,11 +239,11 @@ const park = (
 ): void => {
   resetCrashes(run)
   // Something came between the reading of the sources and this commit: look again, now.
-  if (run.wakeCounter !== transition.wakeCounter) return release(state, run, "pending", now)
+  if (run.wakeCounter !== transition.wakeCounter) return letGo(state, run, "pending", now)
   const { dueAt, delayMs } = transition
   const times = [dueAt, delayMs === null ? null : now + delayMs].filter((time) => time !== null)
   const wakeAt = times.length === 0 ? null : Math.min(...times)
-  release(state, run, transition.status, withDeadline(run, wakeAt))
+  letGo(state, run, transition.status, withDeadline(run, wakeAt))
 }
 
 const answer = (state: State, run: Run, write: RunWrite, now: number): WriteAnswer => ({

@@ -89,6 +89,27 @@ export const release = (
   DueIndex.enter(state.due, run)
 }
 
+/**
+ * Makes the run nobody's after its holder: paused, if somebody asked for that. A cancel request and a
+ * request to pause never stand beside each other.
+ */
+export const letGo = (
+  state: State,
+  run: Run,
+  to: "pending" | "sleeping" | "waiting",
+  dueAt: number | null,
+): void => {
+  if (run.pauseRequest === null) return release(state, run, to, dueAt)
+  pause(state, run, run.pauseRequest.error)
+}
+
+/** Nobody claims the run until it is resumed, or cancelled. */
+export const pause = (state: State, run: Run, error: StoredError): void => {
+  run.pauseReason = freezeError(error)
+  run.pauseRequest = null
+  release(state, run, "paused", null)
+}
+
 export const resetCrashes = (run: Run): void => {
   run.crashCount = 0
   run.crashedWorkers = []
@@ -128,6 +149,7 @@ export const settle = (
   resetCrashes(run)
   run.dueAt = null
   run.pauseReason = null
+  run.pauseRequest = null
   run.result = outcome.result === null ? null : freezeEncoded(outcome.result)
   if (outcome.error !== null) run.error = freezeError(outcome.error)
   else if (!run.compensating) run.error = null

@@ -3,6 +3,7 @@
  * its elements are frozen.
  */
 import type { RunStatus } from "../Run.ts"
+import type { ControlEntry } from "../Control.ts"
 import type {
   ChildRow,
   EventRow,
@@ -10,6 +11,7 @@ import type {
   RunRow,
   RunSources,
   StepRecord,
+  TimerRow,
 } from "../WorkflowStore.ts"
 import { byText, type Run, rowOf, signalsOf, type State } from "./state.ts"
 
@@ -45,8 +47,22 @@ const sourcesOf = (state: State, now: number, run: Run): RunSources => {
     now,
     children: childrenOf(state, run),
     events: run.events.filter((e) => e.direction === "sent" && !consumed.has(e.eventId)),
+    dueTimes: dueTimesOf(run),
   }
 }
+
+/** Timers without a final record, and stored backoffs. */
+export const dueTimesOf = (run: Run): ReadonlyArray<TimerRow> => {
+  const timers = [...run.timers.values()].filter((timer) => isOpen(run, timer.stepKey))
+  const backoffs = Array.from(run.records.values(), ({ record }) => record).flatMap(
+    ({ stepKey, retryAt }) => (retryAt === null ? [] : [{ stepKey, wakeAt: retryAt }]),
+  )
+  return [...timers, ...backoffs].toSorted((a, b) => byText(a.stepKey, b.stepKey))
+}
+
+/** Whether the operation of this key has no outcome yet. */
+export const isOpen = (run: Run, stepKey: string): boolean =>
+  (run.records.get(stepKey)?.record.status ?? "retrying") === "retrying"
 
 /** One per step key: the child of the newest attempt. */
 const childrenOf = (state: State, run: Run): ReadonlyArray<ChildRow> => {
@@ -116,6 +132,9 @@ export const getEvents = (state: State, workflowRunId: string): ReadonlyArray<Ev
   known(state, [workflowRunId]).flatMap((run) =>
     run.events.filter((event) => event.direction === "emitted"),
   )
+
+export const getControls = (state: State, workflowRunId: string): ReadonlyArray<ControlEntry> =>
+  known(state, [workflowRunId]).flatMap((run) => run.controls)
 
 /** One process numbers the events, so the newest id is a cursor that respects commits. */
 export const tailEvents = (

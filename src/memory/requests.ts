@@ -4,6 +4,7 @@
  */
 import { isTerminal } from "../Run.ts"
 import type { Encoded } from "../Payload.ts"
+import { log } from "./control.ts"
 import { release, resetCrashes, settle, startNextAttempt, wake } from "./lifecycle.ts"
 import { compositeKey, type Run, freezeEncoded, type State } from "./state.ts"
 
@@ -22,6 +23,8 @@ export const requestCancel = (
   if (run.compensating) return "compensating"
   const { compensate, reason } = options
   run.cancelRequest ??= Object.freeze({ compensate, reason })
+  run.pauseRequest = null
+  log(state, run, now, "cancel", reason, compensate === null ? {} : { compensate })
   if (run.startedAt === null) {
     const outcome = {
       status: "cancelled",
@@ -38,6 +41,9 @@ export const requestCancel = (
   return "requested"
 }
 
+/** A run that never started keeps its time. */
+const firstDue = (run: Run, now: number): number => Math.max(run.scheduledFor ?? now, now)
+
 const resume = (state: State, run: Run, dueAt: number): void => {
   run.pauseReason = null
   release(state, run, "pending", dueAt)
@@ -47,11 +53,16 @@ export const resumeRun = (
   state: State,
   now: number,
   workflowRunId: string,
+  reason: string | null,
 ): "resumed" | "not-paused" | "unknown" => {
   const run = state.runs.get(workflowRunId)
   if (run === undefined) return "unknown"
-  if (run.status !== "paused") return "not-paused"
-  resume(state, run, now)
+  if (run.status !== "paused" && run.pauseRequest === null) return "not-paused"
+  run.pauseRequest = null
+  log(state, run, now, "resume", reason)
+  const isStarted = run.startedAt !== null
+  if (run.status === "paused") resume(state, run, isStarted ? now : firstDue(run, now))
+  else wake(state, run, now)
   return "resumed"
 }
 
@@ -59,6 +70,7 @@ export const retryRun = (
   state: State,
   now: number,
   workflowRunId: string,
+  reason: string | null,
 ): "retried" | "not-retryable" | "unknown" => {
   const run = state.runs.get(workflowRunId)
   if (run === undefined) return "unknown"
@@ -69,6 +81,7 @@ export const retryRun = (
     if (state.concurrency.has(key)) return "not-retryable"
     state.concurrency.set(key, workflowRunId)
   }
+  log(state, run, now, "retry", reason)
   startNextAttempt(run, run.failedPosition)
   resetCrashes(run)
   run.error = null

@@ -3,6 +3,7 @@
  * through. Records, events and values are frozen and replaced, never changed; only `Run` and the
  * maps are mutable, and only the modules of this folder touch them.
  */
+import type { ControlEntry, PauseRequest } from "../Control.ts"
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import type { RunStatus } from "../Run.ts"
@@ -41,7 +42,7 @@ export interface Run {
   readonly idempotencyKey: string | null
   readonly concurrencyKey: string | null
   readonly parent: ParentRef | null
-  readonly scheduledFor: number | null
+  scheduledFor: number | null
   readonly createdAt: number
   status: RunStatus
   compensating: boolean
@@ -49,6 +50,8 @@ export interface Run {
   result: Encoded | null
   error: StoredError | null
   pauseReason: StoredError | null
+  /** A pause that the claim's holder was asked for, with the reason that it is to leave. */
+  pauseRequest: { readonly request: PauseRequest; readonly error: StoredError } | null
   /** Where an explicit retry starts; `"none"`: a poison run, nothing of it failed. */
   failedPosition: number | null | "none"
   dueAt: number | null
@@ -72,6 +75,8 @@ export interface Run {
   readonly events: Array<EventRow>
   /** Ids of runs whose parent this is, in order of insertion. */
   readonly children: Array<string>
+  /** What operators asked for. */
+  readonly controls: Array<ControlEntry>
 }
 
 export interface Worker {
@@ -115,6 +120,7 @@ export const copy = (state: State): State => ({
     timers: new Map(run.timers),
     events: [...run.events],
     children: [...run.children],
+    controls: [...run.controls],
   })),
   workers: mapValues(state.workers, (worker) => ({ ...worker, claims: new Set(worker.claims) })),
   due: DueIndex.copy(state.due),
@@ -156,6 +162,7 @@ const deepFreeze = <A>(value: A): A => {
 export const signalsOf = (run: Run, now: number): RunSignals => ({
   wakeCounter: run.wakeCounter,
   cancelRequest: run.cancelRequest,
+  pauseRequest: run.pauseRequest?.request ?? null,
   deadlinePassed: !run.compensating && run.deadlineAt !== null && run.deadlineAt <= now,
 })
 
@@ -180,6 +187,7 @@ export const rowOf = (run: Run): RunRow =>
     scheduledFor: run.scheduledFor,
     deadlineAt: run.deadlineAt,
     cancelRequest: run.cancelRequest,
+    pauseRequest: run.pauseRequest?.request ?? null,
     wakeCounter: run.wakeCounter,
     token: run.token,
     workerId: run.workerId,
@@ -209,6 +217,7 @@ export const newRun = (run: NewRun, now: number): Run => ({
   result: null,
   error: null,
   pauseReason: null,
+  pauseRequest: null,
   failedPosition: null,
   dueAt: null,
   deadlineAt:
@@ -227,4 +236,5 @@ export const newRun = (run: NewRun, now: number): Run => ({
   timers: new Map(),
   events: [],
   children: [],
+  controls: [],
 })

@@ -177,9 +177,7 @@ const claimBatch = (claims: ReadonlyArray<Claim>): string =>
   batch(claims, (claim) => ({ id: claim.workflowRunId, token: claim.token }))
 
 const toHeld = (row: Row): RunSignals & { readonly workflowRunId: string } => {
-  const { wakeCounter, cancelRequest, deadlinePassed } = toSignals(row)
-  const workflowRunId = text(row["workflow_run_id"])
-  return { workflowRunId, wakeCounter, cancelRequest, deadlinePassed }
+  return { workflowRunId: text(row["workflow_run_id"]), ...toSignals(row) }
 }
 
 /** Signals of the claims that are still held. */

@@ -93,7 +93,7 @@ writes as materialized (
 const fencedPart = (n: Names, shape: Shape): string => `
 ${shape.transitions ? "fenced" : "held"} as materialized (
   select w.*, r.status as was, r.compensating, r.wake_counter, r.deadline_at,
-    r.cancel_requested_at, r.cancel_compensate, r.cancel_reason, r.parent_run_id
+    r.cancel_requested_at, r.cancel_compensate, r.cancel_reason, r.pause_request, r.parent_run_id
   from writes w
   -- One look into the primary key for each write, whatever the planner thinks of the batch.
   cross join lateral (
@@ -278,6 +278,7 @@ const answerPart = (shape: Shape): string => {
   (not h.compensating and h.deadline_at is not null and h.deadline_at <= c.at
     and h.kind is distinct from 'Compensate') as deadline_passed,
   (h.cancel_requested_at is not null) as cancel_requested, h.cancel_compensate, h.cancel_reason,
+  (h.pause_request is not null) as pause_requested, h.pause_request->>'reason' as pause_request_reason,
   ${ms("c.at")} as at,
   ${
     // Not per run: a join of two such CTEs is a nested loop, and the usual answer is "all of them".
@@ -318,5 +319,5 @@ cross join clock c${shape.transitions ? "\nleft join folded f on f.workflow_run_
 
 /** One line about a part of a write. */
 const line = (tag: string, key: string, value: string, from: string) =>
-  `select '${tag}', h.ord, null, null, null, null, null, null, null, ${key}, ${value}
+  `select '${tag}', h.ord, null, null, null, null, null, null, null, null, null, ${key}, ${value}
 from ${from}`

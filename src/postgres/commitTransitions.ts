@@ -70,6 +70,8 @@ folded as materialized (
   select h.run as workflow_run_id, h.was, h.compensating, h.deadline_at,
     h.wake_counter + coalesce(k.times, 0) as wake_counter,
     null::timestamptz as was_due, false as was_ready, h.cancel_requested_at,
+    -- A holder that was asked to pause hands back; so does one that parks. What it leaves is paused.
+    h.pause_request is not null and h.kind in ('Park', 'HandBack', 'RetryRun') as pausing,
     h.kind, h.status, h.due, h.delay, h.codec, h.result, h.error, h.failed_position,
     -- Parking compares the counter, with the wakes of this very statement (no lost wake-up).
     h.kind = 'Park' and h.wake_counter + coalesce(k.times, 0) <> h.wakes as woken,
@@ -81,7 +83,7 @@ folded as materialized (
   union all
   select p.workflow_run_id, p.status, p.compensating, p.deadline_at,
     p.wake_counter + k.times,
-    p.due_at, p.ready, p.cancel_requested_at,
+    p.due_at, p.ready, p.cancel_requested_at, false,
     null, null, null, null, null, null, null, null,
     false,
     p.worker_id is null and p.status in ('sleeping', 'waiting', 'compensating'), c.at
@@ -94,6 +96,7 @@ folded as materialized (
 moved as (
   select f.*,
     case
+      when f.pausing then null
       when f.kind is null then case when f.parked then least(f.was_due, f.at) else f.was_due end
       when f.kind = 'HandBack' or f.woken then f.at
       when f.kind = 'Park' then least(
@@ -114,7 +117,7 @@ changed as (
       when m.kind is null then case
         when m.parked and m.was <> 'compensating' then 'pending' else m.was end
       when m.kind = 'Settle' then m.status
-      when m.kind = 'Pause' then 'paused'
+      when m.kind = 'Pause' or m.pausing then 'paused'
       when m.kind = 'Compensate' or m.was = 'compensating' then 'compensating'
       when m.kind = 'Park' and not m.woken then m.status
       else 'pending'
@@ -140,9 +143,11 @@ changed as (
     end,
     pause_reason = case
       when m.kind = 'Pause' then m.error
+      when m.pausing then r.pause_request->'error'
       when m.kind = 'Settle' then null
       else r.pause_reason
     end,
+    pause_request = case when m.kind in ${releases} then null else r.pause_request end,
     failed_position = case when m.kind = 'Settle' then m.failed_position else r.failed_position end
   from moved m
   where r.workflow_run_id = m.workflow_run_id

@@ -13,13 +13,14 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import type { SqlClient } from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
+import { SqlError } from "effect/sql/SqlError"
 import type { StoreError } from "../WorkflowStore.ts"
 import type { Names } from "./names.ts"
 import { deadlinePassed, type Effects, toStoreError } from "./sqlErrors.ts"
@@ -43,6 +44,11 @@ export interface Database {
   readonly write: Run
   /** `$now`: epoch milliseconds of a test's clock, `null` where the database's own is to be read. */
   readonly now: Effect.Effect<string | null>
+  /** Several statements in one commit. Only where one statement cannot do: each costs a round trip. */
+  readonly transaction: <A>(
+    operation: string,
+    statements: Effect.Effect<A, StoreError>,
+  ) => Effect.Effect<A, StoreError>
   /** Whether the calling fiber is inside `sql.withTransaction` on this client. */
   readonly inTransaction: Effect.Effect<boolean>
 }
@@ -79,6 +85,21 @@ export const makeDatabase = (options: {
     names: options.names,
     read: run("reads"),
     write: run("writes"),
+    transaction: (operation, statements) =>
+      sql.withTransaction(statements).pipe(
+        Effect.catchCause((cause) => {
+          const failure = Option.getOrUndefined(Cause.findErrorOption(cause))
+          if (failure !== undefined) return Effect.fail(failure)
+          // when the ROLLBACK fails too (a cut connection), both errors come out as defects
+          const defect = Cause.squash(cause)
+          return defect instanceof SqlError ? Effect.fail(defect) : Effect.failCause(cause)
+        }),
+        Effect.mapError((error) =>
+          error instanceof SqlError ? toStoreError(operation, "writes", error) : error,
+        ),
+        Effect.provideService(Clock.Clock, Clock.Clock.defaultValue()),
+        Effect.withTracerEnabled(false),
+      ),
     now: Effect.map(options.now, (now) => (now === null ? null : String(now))),
     inTransaction: Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome),
   }

@@ -75,7 +75,7 @@ export const loadHistory = (
 export const loadSources = (
   database: Database,
 ): ((ids: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<RunSources>, StoreError>) => {
-  const statement = sourcesStatement(database.names, [])
+  const statement = sourcesStatement(database.names, [dueTimesArm(database.names)])
   return Effect.fnUntraced(function* (ids) {
     const known = uuids(ids)
     if (known.length === 0) return []
@@ -133,6 +133,22 @@ const timerArm = (n: Names): string => `
     from ${n.timers} t
     where t.workflow_run_id = any($2::uuid[])`
 
+/** Timers without a final record, and stored backoffs. */
+const dueTimesArm = (n: Names): string => `
+    select 'due' as tag, t.workflow_run_id::text as run, t.step_key as key,
+      ${msUp("t.wake_at")} as place, null as meta, null as codec, null as value, null as error
+    from ${n.timers} t
+    where t.workflow_run_id = any($2::uuid[])
+      and not exists (
+        select 1 from ${n.steps} s
+        where s.workflow_run_id = t.workflow_run_id and s.step_key = t.step_key
+          and s.status <> 'retrying'
+      )
+    union all
+    select 'due', s.workflow_run_id::text, s.step_key, ${msUp("s.retry_at")}, null, null, null, null
+    from ${n.steps} s
+    where s.workflow_run_id = any($2::uuid[]) and s.status = 'retrying'`
+
 /** A page of the runs' records after a cursor (run, key); `place` is the row's place in the page. */
 const recordArm = (
   n: Names,
@@ -172,6 +188,7 @@ interface Collected {
   readonly children: Array<ChildRow>
   readonly events: Array<EventRow>
   readonly timers: Array<TimerRow>
+  readonly dueTimes: Array<TimerRow>
   readonly records: Array<StepRecord>
 }
 
@@ -192,6 +209,7 @@ const collect = (rows: ReadonlyArray<Row>): Map<string, Collected> => {
       children: [],
       events: [],
       timers: [],
+      dueTimes: [],
       records: [],
     })
   }
@@ -200,12 +218,16 @@ const collect = (rows: ReadonlyArray<Row>): Map<string, Collected> => {
     if (run === undefined) continue
     if (row["tag"] === "child") run.children.push(toChild(row))
     else if (row["tag"] === "event") run.events.push(toEvent(row))
-    else if (row["tag"] === "timer") {
-      run.timers.push({ stepKey: text(row["key"]), wakeAt: int(row["place"]) })
-    }
+    else if (row["tag"] === "timer") run.timers.push(toTimer(row))
+    else if (row["tag"] === "due") run.dueTimes.push(toTimer(row))
   }
   return runs
 }
+
+const toTimer = (row: Row): TimerRow => ({
+  stepKey: text(row["key"]),
+  wakeAt: int(row["place"]),
+})
 
 const toChild = (row: Row): ChildRow => {
   const meta = metaOf(row)
@@ -263,11 +285,21 @@ const sourcesOf = (run: Collected): RunSources => ({
   ...run.signals,
   children: run.children.toSorted((a, b) => byText(a.stepKey, b.stepKey)),
   events: run.events.toSorted((a, b) => a.eventId - b.eventId),
+  dueTimes: run.dueTimes.toSorted((a, b) => byText(a.stepKey, b.stepKey)),
 })
 
 const historyOf = (run: Collected): RunHistory => {
   const records = sorted(run.records)
-  return { ...sourcesOf(run), records, timers: run.timers }
+  return { ...sourcesOf({ ...run, dueTimes: openTimes(run) }), records, timers: run.timers }
+}
+
+/** What \`dueTimesArm\` reads, of a history that was read whole. */
+const openTimes = ({ timers, records }: Collected): Array<TimerRow> => {
+  const final = new Set(records.flatMap((r) => (r.status === "retrying" ? [] : [r.stepKey])))
+  const backoffs = records.flatMap(({ stepKey, retryAt }) =>
+    retryAt === null ? [] : [{ stepKey, wakeAt: retryAt }],
+  )
+  return [...timers.filter(({ stepKey }) => !final.has(stepKey)), ...backoffs]
 }
 
 /** By position; backoffs last. */

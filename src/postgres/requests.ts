@@ -9,6 +9,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../WorkflowStore.ts"
+import { logControl } from "./controlLog.ts"
 import type { Database } from "./database.ts"
 import { clock, interval, text } from "./rows.ts"
 import { isUuid } from "./uuids.ts"
@@ -39,7 +40,7 @@ export const requestCancel = (
       for no key update of r
     ),
     verdict as materialized (
-      select l.workflow_run_id, l.parent_run_id, l.worker_id,
+      select l.workflow_run_id, l.workflow_run_id as id, l.parent_run_id, l.worker_id,
         case
           when l.completed_at is not null then 'terminal'
           when l.compensating then 'compensating'
@@ -59,6 +60,8 @@ export const requestCancel = (
         cancel_reason = case when r.cancel_requested_at is null
           then $4::text else r.cancel_reason end,
         cancel_requested_at = coalesce(r.cancel_requested_at, v.at),
+        -- cancel wins
+        pause_request = null,
         status = case
           when v.answer = 'cancelled' then 'cancelled'
           when v.worker_id is null then 'pending'
@@ -83,6 +86,13 @@ export const requestCancel = (
       where v.answer = 'cancelled' and l.workflow_run_id = v.parent_run_id
         and p.workflow_run_id = l.workflow_run_id and p.completed_at is null
       returning 1
+    ),
+    logged as (${logControl(n, {
+      verb: "cancel",
+      from: "verdict x where x.answer in ('cancelled', 'requested')",
+      reason: "$4::text",
+      detail: `jsonb_strip_nulls(jsonb_build_object('compensate', $3::boolean))`,
+    })}
     )
     select v.answer from verdict v`
   return Effect.fnUntraced(function* (options) {
@@ -97,34 +107,57 @@ export const requestCancel = (
   })
 }
 
-/** `paused` → claimable again. */
+/** `paused` → claimable again; a request to pause is withdrawn. */
 export const resumeRun = (
   database: Database,
-): ((workflowRunId: string) => Effect.Effect<"resumed" | "not-paused" | "unknown", StoreError>) => {
+): ((
+  workflowRunId: string,
+  reason?: string | null,
+) => Effect.Effect<"resumed" | "not-paused" | "unknown", StoreError>) => {
   const n = database.names
   const statement = `
     with locked as materialized (
-      select r.workflow_run_id, r.status
+      select r.workflow_run_id as id, r.status, ${clock("$1")} as at,
+        r.status = 'paused' or r.pause_request is not null as resumes
       from ${n.runs} r
       where r.workflow_run_id = $2::uuid
       for no key update of r
     ),
     resumed as (
       update ${n.runs} r
-      set status = case when r.compensating then 'compensating' else 'pending' end,
-        ready = true,
-        due_at = ${clock("$1")},
-        pause_reason = null
+      set status = case
+          when l.status <> 'paused' then r.status
+          when r.compensating then 'compensating'
+          else 'pending'
+        end,
+        ready = case when l.status <> 'paused' then r.ready
+          else r.started_at is not null or coalesce(r.scheduled_for <= l.at, true) end,
+        due_at = case
+          when l.status <> 'paused' then r.due_at
+          -- one that never started keeps its time
+          when r.started_at is null then greatest(r.scheduled_for, l.at)
+          else l.at
+        end,
+        -- the holder looks again, and goes on
+        wake_counter = r.wake_counter + case when l.status = 'paused' then 0 else 1 end,
+        pause_reason = null,
+        pause_request = null
       from locked l
-      where r.workflow_run_id = l.workflow_run_id and l.status = 'paused'
+      where r.workflow_run_id = l.id and l.resumes
       returning 1
+    ),
+    logged as (${logControl(n, {
+      verb: "resume",
+      from: "locked x where x.resumes",
+      reason: "$3::text",
+    })}
     )
-    select case when l.status = 'paused' then 'resumed' else 'not-paused' end as answer
+    select case when l.resumes then 'resumed' else 'not-paused' end as answer
     from locked l`
-  return Effect.fnUntraced(function* (workflowRunId) {
+  return Effect.fnUntraced(function* (workflowRunId, reason = null) {
     if (!isUuid(workflowRunId)) return "unknown"
     const now = yield* database.now
-    const rows = yield* database.write("resumeRun", statement, [now, workflowRunId])
+    const rows = yield* database.write("resumeRun", statement, [now, workflowRunId, reason])
     return rows[0] === undefined ? "unknown" : (text(rows[0]["answer"]) as "resumed" | "not-paused")
   })
 }
@@ -134,6 +167,7 @@ export const retryRun = (
   database: Database,
 ): ((
   workflowRunId: string,
+  reason?: string | null,
 ) => Effect.Effect<"retried" | "not-retryable" | "unknown", StoreError>) => {
   const n = database.names
   const statement = `
@@ -196,15 +230,17 @@ export const retryRun = (
         deadline_at = e.at + ${interval("r.timeout_ms")}
       from eligible e
       where r.workflow_run_id = e.workflow_run_id
-      returning 1
+      returning r.workflow_run_id as id, e.at
+    ),
+    logged as (${logControl(n, { verb: "retry", from: "retried x", reason: "$3::text" })}
     )
     select case when exists (select 1 from retried) then 'retried' else 'not-retryable' end as answer
     from locked`
-  return Effect.fnUntraced(function* (workflowRunId) {
+  return Effect.fnUntraced(function* (workflowRunId, reason = null) {
     if (!isUuid(workflowRunId)) return "unknown"
     const now = yield* database.now
     const rows = yield* database
-      .write("retryRun", statement, [now, workflowRunId])
+      .write("retryRun", statement, [now, workflowRunId, reason])
       .pipe(
         Effect.catchTag("StoreRejected", (error) =>
           error.sqlState === "23505"

@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import type { PauseRequest } from "../Control.ts"
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import type { RunStatus } from "../Run.ts"
@@ -80,11 +81,14 @@ export const signalColumns = (r: string, now: string): string =>
       as deadline_passed,
     (${r}.cancel_requested_at is not null) as cancel_requested,
     ${r}.cancel_compensate as cancel_compensate,
-    ${r}.cancel_reason as cancel_reason`
+    ${r}.cancel_reason as cancel_reason,
+    (${r}.pause_request is not null) as pause_requested,
+    ${r}.pause_request->>'reason' as pause_request_reason`
 
 export const toSignals = (row: Row): RunSignals => ({
   wakeCounter: int(row["wake_counter"]),
   cancelRequest: toCancelRequest(row),
+  pauseRequest: toPauseRequest(row),
   deadlinePassed: bool(row["deadline_passed"]),
 })
 
@@ -95,6 +99,9 @@ const toCancelRequest = (row: Row): CancelRequest | null =>
         reason: textOrNull(row["cancel_reason"]),
       }
     : null
+
+const toPauseRequest = (row: Row): PauseRequest | null =>
+  bool(row["pause_requested"]) ? { reason: textOrNull(row["pause_request_reason"]) } : null
 
 export const toParent = (row: Row): ParentRef | null =>
   row["parent_run_id"] == null
@@ -118,6 +125,8 @@ export const runColumns = (r: string): string =>
     ${ms(`${r}.deadline_at`)} as deadline_at,
     (${r}.cancel_requested_at is not null) as cancel_requested,
     ${r}.cancel_compensate, ${r}.cancel_reason,
+    (${r}.pause_request is not null) as pause_requested,
+    ${r}.pause_request->>'reason' as pause_request_reason,
     ${r}.wake_counter, ${r}.claim_token, ${r}.worker_id::text as worker_id,
     ${r}.claimed_by_insert, ${r}.crash_count,
     ${ms(`${r}.created_at`)} as created_at, ${ms(`${r}.started_at`)} as started_at,
@@ -143,6 +152,7 @@ export const toRunRow = (row: Row): RunRow => ({
   scheduledFor: intOrNull(row["scheduled_for"]),
   deadlineAt: intOrNull(row["deadline_at"]),
   cancelRequest: toCancelRequest(row),
+  pauseRequest: toPauseRequest(row),
   wakeCounter: int(row["wake_counter"]),
   token: int(row["claim_token"]),
   workerId: textOrNull(row["worker_id"]),

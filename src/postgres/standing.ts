@@ -61,17 +61,17 @@ export const readStanding = (database: Database): Read => {
     where r.workflow_run_id in (select run from x)
     union all
     select 'record', s.workflow_run_id::text, s.step_key, null, s.claim_token, null, s.attempts,
-      ${ms("s.completed_at")}, s.compensation_token, null, null, null, null, null
+      ${ms("s.completed_at")}, s.compensation_token, null, null, null, null, null, null, null
     from (select distinct run, key from x where key is not null and attempt is null) x
     join ${n.steps} s on s.workflow_run_id = x.run and s.step_key = x.key
     union all
     select 'timer', t.workflow_run_id::text, t.step_key, null, null, null, null,
-      ${msUp("t.wake_at")}, null, null, null, null, null, null
+      ${msUp("t.wake_at")}, null, null, null, null, null, null, null, null
     from (select distinct run, key from x where key is not null and attempt is null) x
     join ${n.timers} t on t.workflow_run_id = x.run and t.step_key = x.key
     union all
     select 'child', c.parent_run_id::text, c.parent_step_key, c.workflow_run_id::text, null, null,
-      null, null, null, null, null, null, null, null
+      null, null, null, null, null, null, null, null, null, null
     from (select distinct run, key, attempt from x where attempt is not null) x
     join ${n.runs} c
       on c.parent_run_id = x.run and c.parent_step_key = x.key and c.parent_attempt = x.attempt`

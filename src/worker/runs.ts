@@ -128,18 +128,11 @@ export const makeRuns = (options: RunsOptions): Runs => {
 
   /**
    * Wakes a run that parked while its body was still at work: what that work leads to would else wait
-   * for the wake of something else, perhaps for ever. An event that nobody waits for does it.
+   * for the wake of something else, perhaps for ever.
    */
-  const wakeAgain = ({ workflowRunId, token }: Claim) =>
+  const wakeAgain = ({ workflowRunId }: Claim) =>
     store
-      .sendEvents([
-        {
-          workflowRunId,
-          name: "flowly:parked-too-soon",
-          payload: { codec: "json", json: "null" },
-          id: `flowly:parked-too-soon:${token}`,
-        },
-      ])
+      .wakeRuns({ workflowRunIds: [workflowRunId], endSleeps: false, reason: null })
       .pipe(
         Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
         Effect.ignore,

@@ -7,6 +7,7 @@ import { describe } from "@effect/vitest"
 import type * as Layer from "effect/Layer"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { claimTests } from "./conformanceClaims.ts"
+import { controlTests } from "./conformanceControl.ts"
 import { fenceTests } from "./conformanceFence.ts"
 import { testOn } from "./conformanceFixture.ts"
 import { insertTests } from "./conformanceInserts.ts"
@@ -34,6 +35,7 @@ export const storeConformance = (
     journalTests(test)
     transitionTests(test)
     requestTests(test)
+    controlTests(test)
     scheduleTests(test)
     readTests(test)
   })

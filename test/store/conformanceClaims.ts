@@ -45,6 +45,7 @@ export const claimTests = (test: Test) => {
         hasHistory: false,
         wakeCounter: 0,
         cancelRequest: null,
+        pauseRequest: null,
         deadlinePassed: false,
       })
       const row = yield* s.row(1)
@@ -261,6 +262,7 @@ export const claimTests = (test: Test) => {
           workflowRunId: id(1),
           wakeCounter: 2,
           cancelRequest: { compensate: true, reason: "because" },
+          pauseRequest: null,
           deadlinePassed: true,
         },
       ])

@@ -61,6 +61,7 @@ export const insertTests = (test: Test) => {
         scheduledFor: start + 500,
         deadlineAt: start + 1500,
         cancelRequest: null,
+        pauseRequest: null,
         wakeCounter: 0,
         token: 0,
         workerId: null,

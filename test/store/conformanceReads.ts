@@ -100,10 +100,12 @@ export const readTests = (test: Test) => {
         workflowRunId: id(1),
         wakeCounter: 1,
         cancelRequest: { compensate: false, reason: "r" },
+        pauseRequest: null,
         deadlinePassed: true,
         now: start + 20,
         children: [],
         events: [],
+        dueTimes: [],
       })
     })
   })

@@ -56,6 +56,8 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     cancel_requested_at timestamptz,
     cancel_compensate boolean,
     cancel_reason text,
+    -- what the holder is asked, and the pause's reason when it has let go: {"reason", "error"}
+    pause_request jsonb,
     failed_position integer,
     input_codec text not null,
     input jsonb not null,
@@ -159,7 +161,7 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     -- of the inserting transaction: an order that respects commits, which event_id is not
     xid xid8 not null default pg_current_xact_id(),
     constraint events_pkey primary key (event_id),
-    constraint events_direction_known check (direction in ('sent', 'emitted'))
+    constraint events_direction_known check (direction in ('sent', 'emitted', 'control'))
   )`,
   `create index events_of_run on ${n.events} (workflow_run_id, event_id)`,
   `create unique index events_one_per_sender_id on ${n.events} (workflow_run_id, sender_id)
