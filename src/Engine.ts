@@ -551,6 +551,7 @@ const claimedFrom = (
   workflow: run.workflow,
   version: run.version,
   token,
+  seed: run.workflowRunId,
   compensating: false,
   attempt: 1,
   maxAttempts: run.maxAttempts,

@@ -28,6 +28,8 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { checkName, Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
+import type { ForkPoint } from "./Control.ts"
+import type { ControlOptions } from "./engine/control.ts"
 import type { BodyEnd } from "./engine/Execution.ts"
 import type { RunOutcome } from "./engine/outcomes.ts"
 import {
@@ -44,6 +46,7 @@ import {
   type PayloadTooLarge,
   RunFailed,
   type RunNotFound,
+  type RunStateConflict,
   type SerializationError,
   UnreadableValue,
 } from "./FlowlyError.ts"
@@ -259,6 +262,36 @@ export const handle = <P, A, E>(
   workflowRunId: string,
 ): Effect.Effect<Handle<A, E>, never, Engine> =>
   Effect.map(Engine, (engine) => handleOf(engine, workflow, { workflowRunId, existing: true }))
+
+/**
+ * A new run from a point of an old one of any status, which stays as it is. Without a payload, with
+ * the same one; without a point, from its end.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const fork = <P, A, E>(
+  workflow: Workflow<P, A, E>,
+  workflowRunId: string,
+  options?: ControlOptions & {
+    readonly from?: ForkPoint | undefined
+    readonly payload?: P | undefined
+  },
+): Effect.Effect<
+  Handle<A, E>,
+  InvalidInput | RunNotFound | RunStateConflict | SerializationError | PayloadTooLarge | StoreError,
+  Engine
+> =>
+  Effect.gen(function* () {
+    const engine = yield* Engine
+    const { from, payload, reason } = options ?? {}
+    const input =
+      payload === undefined
+        ? undefined
+        : yield* schemaValue(workflow.payload).encode(payload, "input")
+    const forked = yield* engine.fork(workflowRunId, { from, reason, input })
+    return handleOf(engine, workflow, { ...forked, existing: false })
+  })
 
 const handleOf = <P, A, E>(
   engine: Engine["Service"],

@@ -171,6 +171,8 @@ export interface ClaimedRun extends RunSignals {
   readonly workflow: string
   readonly version: string | null
   readonly token: number
+  /** What its random numbers are drawn from: its id; of a fork that of the first origin. */
+  readonly seed: string
   /** The run is undoing: claim it to compensate. */
   readonly compensating: boolean
   /** Attempt of the whole run, from 1. */

@@ -5,6 +5,7 @@
  */
 export * as Child from "./Child.ts"
 export * as Compensation from "./Compensation.ts"
+export * as Control from "./Control.ts"
 export * as Engine from "./Engine.ts"
 export * as EngineClock from "./EngineClock.ts"
 export * as Event from "./Event.ts"

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export type { ControlVerb } from "./Control.ts"
 export type { DurationInput } from "./DurationInput.ts"
 export type { ChildOptions, WorkflowContext } from "./promise/context.ts"
 export type { RetryOptions, StepInfo, StepOptions, TryInfo } from "./promise/step.ts"
@@ -21,6 +22,8 @@ export type { Logger } from "./promise/logger.ts"
 export { MemoryWorkflowStore } from "./promise/MemoryWorkflowStore.ts"
 export type { StandardResult, StandardSchema } from "./promise/standardSchema.ts"
 export type { DurableEngineOptions, PoolLike } from "./promise/options.ts"
+export type { ControlOptions, ManyAnswer, RunFilter } from "./engine/control.ts"
+export type { ControlLogEntry, ForkFrom, ForkOptions, RunControls } from "./promise/RunControls.ts"
 export type { RunStatusBase, WorkflowStatus } from "./promise/status.ts"
 export {
   type AnyWorkflow,

@@ -213,6 +213,7 @@ export const forkRuns = (
     )
     // Woken once: the first claim of it reads its history.
     row.wakeCounter = 1
+    row.seed = origin.seed
     row.dueAt = now
     for (const [stepKey, entry] of origin.records) {
       const { position } = entry.record

@@ -56,6 +56,7 @@ export const claim = (state: State, run: Run, workerId: string, now: number): Cl
     workflow: run.workflow,
     version: run.version,
     token: run.token,
+    seed: run.seed,
     compensating: run.compensating,
     attempt: run.attempt,
     maxAttempts: run.maxAttempts,

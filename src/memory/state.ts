@@ -43,6 +43,7 @@ export interface Run {
   readonly concurrencyKey: string | null
   readonly parent: ParentRef | null
   scheduledFor: number | null
+  seed: string
   readonly createdAt: number
   status: RunStatus
   compensating: boolean
@@ -210,6 +211,7 @@ export const newRun = (run: NewRun, now: number): Run => ({
   concurrencyKey: run.concurrencyKey,
   parent: run.parent === null ? null : Object.freeze({ ...run.parent }),
   scheduledFor: run.scheduledFor,
+  seed: run.workflowRunId,
   createdAt: now,
   status: "pending",
   compensating: false,

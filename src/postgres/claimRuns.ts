@@ -146,7 +146,7 @@ const claimStatement = (n: Names, candidates: string): string => `
   )
   select r.workflow_run_id::text as workflow_run_id, r.workflow, r.version, r.claim_token,
     r.compensating, r.attempt, r.max_attempts, r.input_codec, r.input::text as input,
-    r.error::text as error,
+    r.error::text as error, coalesce(r.seed, r.workflow_run_id)::text as seed,
     r.parent_run_id::text as parent_run_id, r.parent_step_key, r.parent_attempt,
     ${ms("r.created_at")} as created_at, ${ms("r.started_at")} as started_at,
     ${ms("r.deadline_at")} as deadline_at, r.crash_count, r.has_history,
@@ -159,6 +159,7 @@ const toClaimedRun = (row: Row): ClaimedRun => ({
   workflowRunId: text(row["workflow_run_id"]),
   workflow: text(row["workflow"]),
   version: textOrNull(row["version"]),
+  seed: text(row["seed"]),
   token: int(row["claim_token"]),
   compensating: bool(row["compensating"]),
   attempt: int(row["attempt"]),

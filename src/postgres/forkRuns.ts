@@ -82,9 +82,10 @@ const forkStatement = (n: Names): string => `
     insert into ${n.runs} (workflow_run_id, workflow, version, status, priority, ready, due_at,
       -- woken once: the first claim of it reads its history
       wake_counter,
-      max_attempts, timeout_ms, deadline_at, input_codec, input, created_at)
+      -- the dice of the origin: what was copied replays by them
+      seed, max_attempts, timeout_ms, deadline_at, input_codec, input, created_at)
     select p.id, o.workflow, o.version, 'pending', o.priority, true, p.at, 1,
-      o.max_attempts, o.timeout_ms, p.at + ${interval("o.timeout_ms")},
+      coalesce(o.seed, o.workflow_run_id), o.max_attempts, o.timeout_ms, p.at + ${interval("o.timeout_ms")},
       coalesce(p.codec, o.input_codec),
       case when p.codec is null then o.input else ${payload("p.codec", "p.input")} end, p.at
     from placed p
@@ -102,10 +103,10 @@ const forkStatement = (n: Names): string => `
   ),
   written as (
     -- under no token, consuming no event of the new run, undone in no way
-    insert into ${n.steps} (workflow_run_id, step_key, name, kind, position, status, attempts,
-      has_compensate, carried, claim_token, result_codec, result, error, started_at, completed_at)
-    select c.id, c.step_key, c.name, c.kind, c.position, c.status, c.attempts,
-      c.has_compensate, c.carried, 0, c.result_codec, c.result, c.error, c.started_at, c.completed_at
+    insert into ${n.steps} (workflow_run_id, step_key, name, kind, position, issued_after, status,
+      attempts, has_compensate, carried, claim_token, result_codec, result, error, started_at, completed_at)
+    select c.id, c.step_key, c.name, c.kind, c.position, c.issued_after, c.status,
+      c.attempts, c.has_compensate, c.carried, 0, c.result_codec, c.result, c.error, c.started_at, c.completed_at
     from copied c
     returning 1
   ),

@@ -53,6 +53,7 @@ import { makeListeners } from "./listeners.ts"
 import { loggerLayer } from "./logger.ts"
 import { MemoryWorkflowStore, memoryLayer } from "./MemoryWorkflowStore.ts"
 import { checkOptions, checkWorkflow, type DurableEngineOptions } from "./options.ts"
+import { bindControls, RunControls } from "./RunControls.ts"
 import { validate } from "./standardSchema.ts"
 import { needsHistory, toStatus, valueOf, type WorkflowStatus } from "./status.ts"
 import { underlayOf } from "./underlay.ts"
@@ -122,7 +123,7 @@ interface Running {
 /**
  * A durable workflow engine.
  */
-export class DurableEngine {
+export class DurableEngine extends RunControls {
   readonly #options: DurableEngineOptions
   readonly #workflows = new Map<string, AnyWorkflow>()
   #store: MemoryWorkflowStore | null = null
@@ -138,8 +139,10 @@ export class DurableEngine {
   })
 
   constructor(options: DurableEngineOptions) {
+    super()
     checkOptions(options)
     this.#options = options
+    bindControls(this, (effect) => this.#run(effect))
     for (const workflow of options.workflows) {
       const key = workflowKey(workflow)
       if (this.#workflows.has(key)) {
@@ -318,17 +321,6 @@ export class DurableEngine {
   }
 
   /**
-   * Cancels a run and its children. "requested": it was under way, and ends at its next safe point.
-   * Completed steps are undone, unless `compensate` is false.
-   */
-  cancel(
-    workflowRunId: string,
-    options?: { readonly compensate?: boolean; readonly reason?: string },
-  ): Promise<"cancelled" | "requested"> {
-    return this.#run(Effect.flatMap(Engine, (engine) => engine.cancel(workflowRunId, options)))
-  }
-
-  /**
    * Sends an event to a run, which takes it with `ctx.waitForEvent`, now or later. "duplicate": an
    * event with this `id` was sent to the run before.
    */
@@ -347,11 +339,6 @@ export class DurableEngine {
    */
   resolveToken(token: string, payload?: unknown): Promise<"resolved" | "already-resolved"> {
     return this.#run(resolve(token, payload))
-  }
-
-  /** Lets a paused run go on. */
-  resume(workflowRunId: string): Promise<void> {
-    return this.#run(Effect.flatMap(Engine, (engine) => engine.resume(workflowRunId)))
   }
 
   /** Events that a run emitted, in order. */

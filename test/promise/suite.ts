@@ -3,6 +3,7 @@ import { describe } from "vitest"
 import type { Backend } from "./rig.ts"
 import { bodySuite } from "./suiteBody.ts"
 import { childrenSuite } from "./suiteChildren.ts"
+import { controlSuite } from "./suiteControl.ts"
 import { determinismSuite } from "./suiteDeterminism.ts"
 import { endingsSuite } from "./suiteEndings.ts"
 import { cronSuite } from "./suiteCron.ts"
@@ -16,6 +17,7 @@ import { valuesSuite } from "./suiteValues.ts"
 export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: bodies`, () => bodySuite(backend))
   describe(`${backend.name}: children`, () => childrenSuite(backend))
+  describe(`${backend.name}: control`, () => controlSuite(backend))
   describe(`${backend.name}: determinism`, () => determinismSuite(backend))
   describe(`${backend.name}: step control`, () => stepControlSuite(backend))
   describe(`${backend.name}: endings`, () => endingsSuite(backend))

@@ -33,6 +33,7 @@ export const claimTests = (test: Test) => {
         workflow: "w",
         version: "v1",
         token: 1,
+        seed: id(1),
         compensating: false,
         attempt: 1,
         maxAttempts: 3,

@@ -507,6 +507,7 @@ export const controlTests = (test: Test) => {
       assert.deepStrictEqual((yield* s.row(2)).input, (yield* s.row(1)).input)
       const claim = yield* s.claimOnly("01980000-0000-7000-8000-000000000001", 2)
       assert.deepStrictEqual([claim.hasHistory, claim.attempt, claim.token], [true, 1, 1])
+      assert.strictEqual(claim.seed, id(1), "it draws the random numbers of its origin")
       assert.deepStrictEqual(
         (yield* s.history(2)).records.map((one) => one.stepKey),
         ["a", "nap"],

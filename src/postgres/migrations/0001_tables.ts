@@ -45,6 +45,8 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     crash_count integer not null default 0,
     -- the worker of each counted crash, for giving counts back
     crashed_by uuid[] not null default '{}',
+    -- of a fork: the run whose random numbers it draws
+    seed uuid,
     parent_run_id uuid,
     parent_step_key text,
     parent_attempt integer,

@@ -1,0 +1,191 @@
+/**
+ * The operator's verbs of `DurableEngine`: each a thin layer over those of the `Engine`.
+ *
+ * Runs are named by id or by filter. By id a verb that the run cannot take rejects (`RunNotFound`,
+ * `RunStateConflict`); by filter it counts. Every verb takes a reason, kept in the run's control log.
+ */
+import * as Effect from "effect/Effect"
+import type { ControlEntry, ControlVerb, ForkPoint } from "../Control.ts"
+import { Engine } from "../Engine.ts"
+import type { ControlOptions, ManyAnswer, RunFilter } from "../engine/control.ts"
+import { anyValue } from "../engine/values.ts"
+
+/**
+ * Where a fork leaves its origin: before this step (by its key), or before this place in the order of
+ * completion. What was recorded before is remembered by the new run.
+ */
+export type ForkFrom = string | { readonly position: number }
+
+/**
+ * How a run is forked.
+ */
+export interface ForkOptions extends ControlOptions {
+  /** Default: the end; all that was recorded is kept. */
+  readonly from?: ForkFrom | undefined
+  /** Default: the input of the origin. */
+  readonly input?: unknown
+}
+
+/**
+ * One entry of a run's control log.
+ */
+export interface ControlLogEntry {
+  readonly verb: ControlVerb
+  readonly reason: string | null
+  readonly detail: Readonly<Record<string, string | number | boolean | null>>
+  readonly at: Date
+}
+
+type Run = <A, E>(effect: Effect.Effect<A, E, Engine>) => Promise<A>
+
+/** Gives the verbs the engine that they run on. */
+export let bindControls: (controls: RunControls, run: Run) => void
+
+const engine = <A, E>(
+  verb: (engine: Engine["Service"]) => Effect.Effect<A, E>,
+): Effect.Effect<A, E, Engine> => Effect.flatMap(Engine, verb)
+
+/**
+ * What an operator may do with runs.
+ */
+export class RunControls {
+  #run: Run = () => Promise.reject(new Error("the controls are bound to no engine"))
+
+  static {
+    bindControls = (controls, run) => {
+      controls.#run = run
+    }
+  }
+
+  /**
+   * Cancels a run and its children. "requested": it was under way, and ends at its next safe point.
+   * Completed steps are undone, unless `compensate` is false.
+   */
+  cancel(
+    workflowRunId: string,
+    options?: ControlOptions & { readonly compensate?: boolean | undefined },
+  ): Promise<"cancelled" | "requested"> {
+    return this.#run(engine((one) => one.cancel(workflowRunId, options)))
+  }
+
+  cancelMany(
+    filter: RunFilter,
+    options?: ControlOptions & { readonly compensate?: boolean | undefined },
+  ): Promise<ManyAnswer> {
+    return this.#run(engine((one) => one.cancelMany(filter, options)))
+  }
+
+  /** Ends a run at once, as "cancelled", undoing nothing; its children are asked to cancel. */
+  terminate(workflowRunId: string, options?: ControlOptions): Promise<void> {
+    return this.#run(engine((one) => one.terminate(workflowRunId, options)))
+  }
+
+  terminateMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
+    return this.#run(engine((one) => one.terminateMany(filter, options)))
+  }
+
+  /**
+   * Pauses a run, also one that is undoing. "requested": its executing steps end first, and are
+   * recorded; nothing new is started. A cancel wins over a pause.
+   */
+  pause(workflowRunId: string, options?: ControlOptions): Promise<"paused" | "requested"> {
+    return this.#run(engine((one) => one.pause(workflowRunId, options)))
+  }
+
+  pauseMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
+    return this.#run(engine((one) => one.pauseMany(filter, options)))
+  }
+
+  /** Lets a paused run go on; withdraws a pause that was only requested so far. */
+  resume(workflowRunId: string, options?: ControlOptions): Promise<void> {
+    return this.#run(engine((one) => one.resume(workflowRunId, options)))
+  }
+
+  resumeMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
+    return this.#run(engine((one) => one.resumeMany(filter, options)))
+  }
+
+  /** Another attempt, in place, of a failed or dead-lettered run: from the failure on. */
+  retry(workflowRunId: string, options?: ControlOptions): Promise<void> {
+    return this.#run(engine((one) => one.retry(workflowRunId, options)))
+  }
+
+  retryMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
+    return this.#run(engine((one) => one.retryMany(filter, options)))
+  }
+
+  /** Ends the run's open sleeps and backoffs now (timeouts of waits for events, too). */
+  wake(workflowRunId: string, options?: ControlOptions): Promise<void> {
+    return this.#run(engine((one) => one.wake(workflowRunId, options)))
+  }
+
+  wakeMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
+    return this.#run(engine((one) => one.wakeMany(filter, options)))
+  }
+
+  /** Another due time for a run that has not started, else for its open sleep (or the named one). */
+  reschedule(
+    workflowRunId: string,
+    at: Date,
+    options?: ControlOptions & { readonly sleep?: string | undefined },
+  ): Promise<void> {
+    return this.#run(engine((one) => one.reschedule(workflowRunId, at, options)))
+  }
+
+  rescheduleMany(
+    filter: RunFilter,
+    at: Date,
+    options?: ControlOptions & { readonly sleep?: string | undefined },
+  ): Promise<ManyAnswer> {
+    return this.#run(engine((one) => one.rescheduleMany(filter, at, options)))
+  }
+
+  /**
+   * Starts a new run from a point of an old one of any status, which stays as it is. What was recorded
+   * before the point is remembered, and not done again.
+   */
+  fork(
+    workflowRunId: string,
+    options?: ForkOptions & { readonly newRunId?: string | undefined },
+  ): Promise<{ readonly workflowRunId: string }> {
+    const newRunId = options?.newRunId
+    return this.#run(
+      Effect.flatMap(forkOptions(options), (given) =>
+        engine((one) => one.fork(workflowRunId, { ...given, newRunId })),
+      ),
+    )
+  }
+
+  forkMany(
+    filter: RunFilter,
+    options?: ForkOptions,
+  ): Promise<ManyAnswer & { readonly workflowRunIds: ReadonlyArray<string> }> {
+    return this.#run(
+      Effect.flatMap(forkOptions(options), (given) => engine((one) => one.forkMany(filter, given))),
+    )
+  }
+
+  /** What operators asked of the run, and why; oldest first. */
+  async getControlLog(workflowRunId: string): Promise<ReadonlyArray<ControlLogEntry>> {
+    const log = await this.#run(engine((one) => one.getControls(workflowRunId)))
+    return log.map(toLogEntry)
+  }
+}
+
+const forkOptions = (options: ForkOptions | undefined) => {
+  const { from, reason, input } = options ?? {}
+  const point: ForkPoint | undefined = typeof from === "string" ? { stepKey: from } : from
+  if (input === undefined) return Effect.succeed({ from: point, reason })
+  return Effect.map(anyValue.encode(input, "input"), (encoded) => ({
+    from: point,
+    reason,
+    input: encoded,
+  }))
+}
+
+const toLogEntry = ({ verb, reason, detail, createdAt }: ControlEntry): ControlLogEntry => ({
+  verb,
+  reason,
+  detail,
+  at: new Date(createdAt),
+})
