@@ -215,6 +215,15 @@ export const checkFilter = (
     : invalid("filter.status", `"${String(strange)}" is not one of ${statuses.join(", ")}`)
 }
 
+const ended = "it has already ended"
+
+const reasonOf = (options: ControlOptions | undefined) => Effect.fromResult(checkReason(options))
+
+const idsOf = (runs: ReadonlyArray<RunRow>) => runs.map((run) => run.workflowRunId)
+
+const first = <A extends string>(answers: ReadonlyArray<A>): A | "unknown" =>
+  answers[0] ?? "unknown"
+
 /**
  * The verbs over a store. `tell` sends hints to whoever may wait for what they change.
  */
@@ -247,8 +256,9 @@ export const makeControl = (
           limit: pageSize,
         })
         if (page.length > 0) {
-          const answers = yield* verb(page)
-          for (const answer of answers) answer ? accepted++ : refused++
+          const taken = (yield* verb(page)).filter(Boolean).length
+          accepted += taken
+          refused += page.length - taken
           yield* changed
         }
         before = page.at(-1)?.workflowRunId ?? null
@@ -261,8 +271,6 @@ export const makeControl = (
     (verb: (workflowRunId: string) => Effect.Effect<boolean, StoreError>) =>
     (runs: ReadonlyArray<RunRow>) =>
       Effect.forEach(runs, (run) => verb(run.workflowRunId), { concurrency: statementsAtOnce })
-
-  const idsOf = (runs: ReadonlyArray<RunRow>) => runs.map((run) => run.workflowRunId)
 
   /** The answer about one run, refused or accepted. */
   const byId = <A extends string, B extends A>(
@@ -282,9 +290,6 @@ export const makeControl = (
       yield* changed
       return answer as Exclude<B, "unknown">
     })
-
-  const ended = "it has already ended"
-  const reasonOf = (options: ControlOptions | undefined) => Effect.fromResult(checkReason(options))
 
   const cancel = (id: string, compensate: boolean | undefined, reason: string | null) =>
     store.requestCancel({ workflowRunId: id, compensate: compensate ?? null, reason })
@@ -307,9 +312,6 @@ export const makeControl = (
 
   const wake = (workflowRunIds: ReadonlyArray<string>, reason: string | null) =>
     store.wakeRuns({ workflowRunIds, endSleeps: true, reason })
-
-  const first = <A extends string>(answers: ReadonlyArray<A>): A | "unknown" =>
-    answers[0] ?? "unknown"
 
   return {
     cancel: (id, options) =>
