@@ -224,6 +224,12 @@ const idsOf = (runs: ReadonlyArray<RunRow>) => runs.map((run) => run.workflowRun
 const first = <A extends string>(answers: ReadonlyArray<A>): A | "unknown" =>
   answers[0] ?? "unknown"
 
+/** A verb that takes one run per statement. */
+const oneByOne =
+  (verb: (workflowRunId: string) => Effect.Effect<boolean, StoreError>) =>
+  (runs: ReadonlyArray<RunRow>) =>
+    Effect.forEach(runs, (run) => verb(run.workflowRunId), { concurrency: statementsAtOnce })
+
 /**
  * The verbs over a store. `tell` sends hints to whoever may wait for what they change.
  */
@@ -265,12 +271,6 @@ export const makeControl = (
         if (page.length < pageSize) return { accepted, refused }
       }
     })
-
-  /** A verb that takes one run per statement. */
-  const oneByOne =
-    (verb: (workflowRunId: string) => Effect.Effect<boolean, StoreError>) =>
-    (runs: ReadonlyArray<RunRow>) =>
-      Effect.forEach(runs, (run) => verb(run.workflowRunId), { concurrency: statementsAtOnce })
 
   /** The answer about one run, refused or accepted. */
   const byId = <A extends string, B extends A>(

@@ -6,7 +6,6 @@
  */
 import type {
   ControlEntry,
-  ControlVerb,
   ForkAnswer,
   ForkPoint,
   PauseAnswer,
@@ -17,27 +16,12 @@ import type {
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import { isTerminal } from "../Run.ts"
+import { log } from "./controlLog.ts"
 import * as DueIndex from "./dueIndex.ts"
 import { pause, release, settle, wake } from "./lifecycle.ts"
 import { isOpen } from "./reads.ts"
 import { requestCancel } from "./requests.ts"
 import { freezeError, newRun, type Recorded, type Run, type State } from "./state.ts"
-
-/** Beside what it tells of, in the same step. */
-export const log = (
-  state: State,
-  run: Run,
-  now: number,
-  verb: ControlVerb,
-  reason: string | null,
-  detail: ControlEntry["detail"] = {},
-): void => {
-  const { workflowRunId } = run
-  const controlId = ++state.lastEventId
-  run.controls.push(
-    Object.freeze({ controlId, workflowRunId, verb, reason, detail, createdAt: now }),
-  )
-}
 
 export const terminateRuns = (
   state: State,

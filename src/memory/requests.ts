@@ -4,7 +4,7 @@
  */
 import { isTerminal } from "../Run.ts"
 import type { Encoded } from "../Payload.ts"
-import { log } from "./control.ts"
+import { log } from "./controlLog.ts"
 import { release, resetCrashes, settle, startNextAttempt, wake } from "./lifecycle.ts"
 import { compositeKey, type Run, freezeEncoded, type State } from "./state.ts"
 
