@@ -103,7 +103,12 @@ class Play {
         return outcome._tag === "Value" ? value(`[${outcome.value}]`) : thrown("child")
       }
       case "all": {
+        // where one arm fails, the others are given up, wherever they are
+        const trial = new Play(this.#program, this.#attempt)
+        const fails = command.arms.some((arm) => trial.block(arm)._tag === "Thrown")
+        if (fails) this.#unsure++
         const outcomes = command.arms.map((arm) => this.block(arm))
+        if (fails) this.#unsure--
         const failed = outcomes.find((one) => one._tag === "Thrown")
         if (failed !== undefined) return failed
         return value(`(${outcomes.map((one) => (one as { value: string }).value).join(" & ")})`)

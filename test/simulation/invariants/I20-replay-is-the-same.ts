@@ -1,0 +1,41 @@
+/** What a body saw and decided, it sees and decides again, whoever runs it. */
+import type { BodyExecution } from "../ledger.ts"
+import type { Invariant } from "../scene.ts"
+
+export const I20: Invariant = {
+  id: "I20",
+  claim: "executions of one attempt see the same outcomes in the same order, and decide the same",
+  watch: (scene) => ({
+    atEnd: () => {
+      const groups = new Map<string, Array<BodyExecution>>()
+      for (const execution of scene.ledger.executions) {
+        const key = `${execution.workflowRunId} ${execution.attempt}`
+        const group = groups.get(key)
+        if (group === undefined) groups.set(key, [execution])
+        else group.push(execution)
+      }
+      for (const group of groups.values()) {
+        const longest = group.reduce((a, b) => (b.seen.length > a.seen.length ? b : a))
+        const notes = new Map<string, string>()
+        for (const execution of group) {
+          const { workflowRunId, seen } = execution
+          const at = seen.findIndex((one, i) => one !== longest.seen[i])
+          if (at >= 0) {
+            const other = `${longest.seen[at]} on ${longest.process.name}`
+            scene.violate(
+              "I20",
+              workflowRunId,
+              `its body saw ${seen[at]} on ${execution.process.name}, and ${other}, as number ${at + 1}`,
+            )
+          }
+          for (const [site, value] of execution.notes) {
+            const known = notes.get(site) ?? value
+            notes.set(site, known)
+            if (known === value) continue
+            scene.violate("I20", workflowRunId, `at ${site} it was ${known}, and then ${value}`)
+          }
+        }
+      }
+    },
+  }),
+}
