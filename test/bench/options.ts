@@ -17,7 +17,7 @@ How fast flowly is, against raw loops that are its limit, in turns in the same r
     --runs 20000              runs of a throughput sample (W1, W7, W9, W10)
     --concurrency 50,200,500  runs at once
     --steps 1000              of the one long run (W3, W10)
-    --replays 1000,50000      lengths of histories (W4)
+    --replays 1000,10000,49000  lengths of histories, below the limit of 50,000 (W4)
     --triggers 20000          starts (W5)
     --latencies 200           triggers of a latency sample (W2)
     --parked 200000           sleeping runs (W6)
@@ -36,7 +36,7 @@ const full: Sizes = {
   runs: 20_000,
   concurrency: [50, 200, 500],
   steps: 1000,
-  replays: [1000, 10_000, 50_000],
+  replays: [1000, 10_000, 49_000],
   triggers: 20_000,
   latencies: 200,
   parked: 200_000,

@@ -48,8 +48,8 @@ const obey = async (message: { readonly job?: Job; readonly say?: string }) => {
     begin()
     await working?.start()
     await send({ started: true })
-  } else if (message.say === "usage") {
-    globalThis.gc?.()
+  } else if (message.say === "usage" || message.say === "usage after collection") {
+    if (message.say === "usage after collection") globalThis.gc?.()
     const { rss, heapUsed } = process.memoryUsage()
     const { user, system } = process.cpuUsage()
     await send({ usage: { rss, heapUsed, cpu: user + system } })

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import type { Job } from "./child.ts"
 import type { Report } from "./meter.ts"
 
-/** Memory in bytes (after a collection), CPU in microseconds since the start of the process. */
+/** Memory in bytes, CPU in microseconds since the start of the process. */
 export interface Usage {
   readonly rss: number
   readonly heapUsed: number
@@ -24,6 +24,8 @@ export interface WorkerProcess {
   readonly start: () => Promise<void>
   readonly count: () => number
   readonly usage: () => Promise<Usage>
+  /** The collection is paid before the CPU is read. */
+  readonly usageAfterCollection: () => Promise<Usage>
   readonly stop: () => Promise<Report>
   readonly kill: () => void
   /** Rejects when the process fails. */
@@ -64,6 +66,7 @@ export const openWorker = async (job: Job): Promise<WorkerProcess> => {
     start: async () => void (await ask("start", "started")),
     count: () => count,
     usage: () => ask("usage", "usage"),
+    usageAfterCollection: () => ask("usage after collection", "usage"),
     stop: () => ask("stop", "report"),
     kill: () => void child.kill("SIGKILL"),
     failure: failed.promise,
