@@ -234,6 +234,43 @@ export class HistoryTooLong extends Schema.TaggedError<HistoryTooLong>("flowly/H
 }
 
 /**
+ * This store has no database to open a transaction in.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TransactionUnsupported extends Schema.TaggedError<TransactionUnsupported>(
+  "flowly/TransactionUnsupported",
+)("TransactionUnsupported", { store: Schema.String }) {
+  readonly retryable = false
+  override get message() {
+    return (
+      `a transactional step needs a database, and the ${this.store} store has none: in a test, give ` +
+      `it a client to hand out, new MemoryWorkflowStore({ client }) or MemoryStore.makeUnsafe({ sql })`
+    )
+  }
+}
+
+/**
+ * The code of a transactional step left no transaction to record the step in: all is rolled back
+ * that was not committed by that code itself.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TransactionBroken extends Schema.TaggedError<TransactionBroken>(
+  "flowly/TransactionBroken",
+)("TransactionBroken", { reason: Schema.Literals(["ended", "failed"]) }) {
+  readonly retryable = false
+  override get message() {
+    return this.reason === "ended"
+      ? "the step's code ended its transaction itself: leave BEGIN, COMMIT and ROLLBACK to the engine"
+      : "a statement of the step's transaction failed, its error was caught, and Postgres accepts no " +
+          "more statements: let the error through, or put a savepoint before the statement"
+  }
+}
+
+/**
  * A try of a step took longer than its `timeoutMs`.
  *
  * @category errors

@@ -13,6 +13,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Claims from "./memory/claims.ts"
+import type { SqlClient } from "effect/sql/SqlClient"
+import { TransactionUnsupported } from "./FlowlyError.ts"
 import * as Commit from "./memory/commit.ts"
 import * as Control from "./memory/control.ts"
 import * as Inserts from "./memory/inserts.ts"
@@ -55,12 +57,26 @@ export interface Snapshot {
 }
 
 /**
+ * What transactional steps are handed. There is no transaction: what their code does stands, also
+ * where it fails.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** In the promise API. */
+  readonly client?: unknown
+  /** In the Effect API. */
+  readonly sql?: SqlClient | undefined
+}
+
+/**
  * A new, empty memory store.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const makeUnsafe = (): Handle => makeHandle(State.make())
+export const makeUnsafe = (options: Options = {}): Handle => makeHandle(State.make(), options)
 
 /**
  * A fresh memory store for each time the layer is built.
@@ -78,8 +94,8 @@ export const layer: Layer.Layer<WorkflowStore> = Layer.sync(WorkflowStore, () =>
  */
 export const layerFrom = (handle: Handle): Layer.Layer<WorkflowStore> => handle.layer
 
-const makeHandle = (state: State.State): Handle => {
-  const store = makeStore(state)
+const makeHandle = (state: State.State, options: Options): Handle => {
+  const store = makeStore(state, options)
   return {
     store,
     layer: Layer.succeed(WorkflowStore, store),
@@ -92,7 +108,7 @@ const makeHandle = (state: State.State): Handle => {
       })),
       schedules: [...state.schedules.values()],
     }),
-    copy: () => makeHandle(State.copy(state)),
+    copy: () => makeHandle(State.copy(state), options),
   }
 }
 
@@ -103,7 +119,7 @@ const unreadHints = 64
 const at = <A>(verb: (now: number) => A): Effect.Effect<A> =>
   Clock.clockWith((clock) => Effect.sync(() => verb(clock.currentTimeMillisUnsafe())))
 
-const makeStore = (state: State.State): WorkflowStore["Service"] => {
+const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Service"] => {
   const listeners = new Set<Queue.Queue<Hint>>()
   return WorkflowStore.of({
     name: "memory",
@@ -131,6 +147,18 @@ const makeStore = (state: State.State): WorkflowStore["Service"] => {
 
     insertRuns: (options) => at((now) => Inserts.insertRuns(state, now, options)),
     commit: (writes) => at((now) => Commit.commit(state, now, writes)),
+    transact: ({ claim, use }) => {
+      const { client, sql } = handedOut
+      if (client === undefined && sql === undefined) {
+        return Effect.fail(new TransactionUnsupported({ store: "memory" }))
+      }
+      return Effect.flatMap(
+        use({ client: client ?? null, sql: sql ?? null, faultOf: () => null }),
+        (record) => at((now) => Commit.commitRecord(state, now, claim, record)),
+      )
+    },
+    transactionOutcome: ({ claim, record }) =>
+      at((now) => Commit.outcomeOf(state, now, claim, record)),
 
     requestCancel: (options) => at((now) => Requests.requestCancel(state, now, options)),
     resumeRun: (id, reason = null) => at((now) => Requests.resumeRun(state, now, id, reason)),

@@ -50,6 +50,7 @@ import {
 } from "./postgres/schedules.ts"
 import { findToken } from "./postgres/tokens.ts"
 import { deadLetterPoison, refundCrashes, sweep } from "./postgres/sweep.ts"
+import { transact, transactionOutcome } from "./postgres/transactions.ts"
 import { registerWorker, renewLease, retireWorker } from "./postgres/workers.ts"
 import { WorkflowStore } from "./WorkflowStore.ts"
 
@@ -181,11 +182,15 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
   const { now } = yield* EngineClock
   const prepare = options.prepare ?? true
   const database = makeDatabase({ sql, names, now, statementTimeoutMs, prepare })
+  let reserved = connectionsFor({ worker: true, listen: true })
+  const room = { max: maxConnectionsOf(sql), reserved: () => reserved }
   return WorkflowStore.of({
     name: "postgres",
     migrate: migrate(sql, database),
-    verify: (needs) =>
-      Effect.andThen(verifyPool(maxConnectionsOf(sql), needs), verifySchema(database)),
+    verify: (needs) => {
+      if (needs.worker) reserved = connectionsFor(needs)
+      return Effect.andThen(verifyPool(maxConnectionsOf(sql), needs), verifySchema(database))
+    },
     now: readClock(database),
     callersTransaction: Effect.map(database.inTransaction, (inside) =>
       inside ? { afterCommit: (then) => sql.afterCommit(Effect.sync(then)) } : null,
@@ -203,6 +208,8 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     releaseClaims: releaseClaims(database),
     insertRuns: insertRuns(database),
     commit: commit(database),
+    transact: transact(sql, database, room),
+    transactionOutcome: transactionOutcome(database),
     requestCancel: requestCancel(database),
     resumeRun: resumeRun(database),
     retryRun: retryRun(database),
@@ -236,12 +243,15 @@ const maxConnectionsOf = (sql: SqlClient.SqlClient): number | undefined => {
   return typeof config.maxConnections === "number" ? config.maxConnections : defaultMaxConnections
 }
 
+/** The journal's lane and the heartbeat must never wait for each other. */
+const connectionsFor = (needs: { readonly worker: boolean; readonly listen: boolean }): number =>
+  (needs.worker ? 2 : 1) + (needs.listen ? 1 : 0)
+
 const verifyPool = (
   max: number | undefined,
   needs: { readonly worker: boolean; readonly listen: boolean },
 ): Effect.Effect<void, PoolTooSmall> => {
-  // The journal's lane and the heartbeat must never wait for each other.
-  const needed = (needs.worker ? 2 : 1) + (needs.listen ? 1 : 0)
+  const needed = connectionsFor(needs)
   if (max === undefined || max >= needed) return Effect.void
   const parts = [
     ...(needs.worker ? ["one for the heartbeat", "one for everything else"] : ["one to work with"]),

@@ -44,7 +44,13 @@ import {
   type ValueCodec,
 } from "./engine/values.ts"
 import { encodeError, type StoredError } from "./ErrorPayload.ts"
-import { StepDeadlineExceeded, StepHeartbeatTimeout, StepTimeout } from "./FlowlyError.ts"
+import * as SqlClient from "effect/sql/SqlClient"
+import {
+  StepDeadlineExceeded,
+  StepHeartbeatTimeout,
+  StepTimeout,
+  TransactionUnsupported,
+} from "./FlowlyError.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import { markNonRetryable, markRetryAfter, verdictOf } from "./StepError.ts"
 import {
@@ -55,6 +61,7 @@ import {
   perform,
   WorkflowRun,
 } from "./WorkflowRun.ts"
+import type { Isolation, Transaction } from "./WorkflowStore.ts"
 
 /**
  * What a step's function is told: the number of the try, a key that is the same for all tries of
@@ -115,6 +122,58 @@ export const make = <
   name: string,
   options: Options<A, E, R, RC, T, D, H>,
 ): Effect.Effect<A, E | LimitErrors<T, D, H>, WorkflowRun | Lift<R | RC>> =>
+  stepOf(name, options) as any
+
+/**
+ * A step whose effect runs in a transaction of the store's database, which records the step too:
+ * exactly once, for what it does through the `SqlClient` that it is given (the store's own; not
+ * through another one of the application). Serialization failures and deadlocks run it again.
+ *
+ * **Example** (Moving money)
+ *
+ * ```ts
+ * yield* Step.transaction("transfer", {
+ *   isolation: "serializable",
+ *   run: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`update accounts set …`)
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const transaction = <
+  A,
+  E = never,
+  R = never,
+  RC = never,
+  T extends Limit = undefined,
+  D extends Limit = undefined,
+  H extends Limit = undefined,
+>(
+  name: string,
+  options: Options<A, E, R, RC, T, D, H> & {
+    /** Default: the database's. */
+    readonly isolation?: Isolation | undefined
+  },
+): Effect.Effect<
+  A,
+  E | LimitErrors<T, D, H>,
+  WorkflowRun | Lift<Exclude<R, SqlClient.SqlClient> | RC>
+> => stepOf(name, options, { isolation: options.isolation ?? null }) as any
+
+const onClient = <A, E, R>(
+  { sql }: Transaction,
+  run: Effect.Effect<A, E, R>,
+): Effect.Effect<A, E, R> =>
+  sql === null
+    ? Effect.die(new TransactionUnsupported({ store: "memory" }))
+    : Effect.provideService(run, SqlClient.SqlClient, sql)
+
+const stepOf = <A, E, R, RC, T extends Limit, D extends Limit, H extends Limit>(
+  name: string,
+  options: Options<A, E, R, RC, T, D, H>,
+  inTransaction?: { readonly isolation: Isolation | null },
+): Effect.Effect<any, any, any> =>
   Effect.gen(function* () {
     yield* Effect.orDie(Effect.fromResult(checkName(name, "step name")))
     const { services } = yield* WorkflowRun
@@ -130,11 +189,17 @@ export const make = <
       timeoutMs: millisOf(options.timeout),
       deadlineMs: millisOf(options.deadline),
       heartbeatTimeoutMs: millisOf(options.heartbeatTimeout),
+      ...(inTransaction === undefined ? {} : { transaction: inTransaction }),
       run: (attempt) =>
         provide(
-          typeof options.run === "function"
-            ? Effect.flatMap(infoOf(attempt, name), options.run)
-            : options.run,
+          Effect.suspend(() => {
+            const run =
+              typeof options.run === "function"
+                ? Effect.flatMap(infoOf(attempt, name), options.run)
+                : options.run
+            const { transaction: opened } = attempt
+            return opened === undefined ? run : onClient(opened, run)
+          }),
         ).pipe(
           Effect.catch((failure) =>
             Effect.flatMap(encodeFailure(error, failure), (stored) =>
@@ -144,6 +209,7 @@ export const make = <
                   failure,
                   options.retryIf as ((error: unknown) => boolean) | undefined,
                 ),
+                fault: attempt.transaction?.faultOf(failure) ?? null,
               }),
             ),
           ),
@@ -162,7 +228,7 @@ export const make = <
         onFailure: (failed) => deliverFailure(name, error, failed),
       }),
     )
-  }) as any
+  })
 
 /**
  * The error, marked: the step that fails with it is not tried again, whatever its policy says. The

@@ -35,12 +35,15 @@ import type {
   WakeAnswer,
 } from "./Control.ts"
 import type { StoredError } from "./ErrorPayload.ts"
+import type { SqlClient } from "effect/sql/SqlClient"
 import type {
   PoolTooSmall,
   SchemaNotMigrated,
   SchemaTooNew,
   StoreRejected,
   StoreUnavailable,
+  TransactionBroken,
+  TransactionUnsupported,
 } from "./FlowlyError.ts"
 import type { Encoded } from "./Payload.ts"
 import type { RunStatus, TerminalStatus } from "./Run.ts"
@@ -715,6 +718,36 @@ export class WorkflowStore extends Context.Service<
       writes: ReadonlyArray<RunWrite>,
     ) => Effect.Effect<ReadonlyArray<WriteAnswer>, StoreError>
 
+    /**
+     * Opens a transaction of the store's database, hands its client to `use`, and as the last
+     * statements before the commit locks the fence and writes the record that `use` answers. What
+     * `use` did and the record commit together or not at all.
+     *
+     * - `committed`, as of `commit`. `lost`: the claim is not ours any more, all is rolled back.
+     * - An error of `use`, as it is, also where the rollback fails. All is rolled back.
+     * - `StoreUnavailable` with outcome `not-applied` (a serialization failure among them): rolled
+     *   back, may be tried again. With outcome `unknown`: ask `transactionOutcome`.
+     *
+     * Interruption reaches `use`, and nothing after it. How many are open at once is bounded by the
+     * connections that a worker's heartbeat, journal and LISTEN leave free.
+     */
+    readonly transact: <E>(options: {
+      readonly claim: Claim
+      readonly isolation: Isolation | null
+      readonly use: (transaction: Transaction) => Effect.Effect<RecordWrite, E>
+    }) => Effect.Effect<
+      Exclude<WriteAnswer, { readonly _tag: "busy" }>,
+      E | StoreError | TransactionUnsupported | TransactionBroken | PoolTooSmall
+    >
+    /**
+     * What became of a transaction whose commit was not answered: waits until its session has ended,
+     * and looks for the record. `null`: it was not committed, and never will be.
+     */
+    readonly transactionOutcome: (options: {
+      readonly claim: Claim
+      readonly record: RecordWrite
+    }) => Effect.Effect<Exclude<WriteAnswer, { readonly _tag: "busy" }> | null, StoreError>
+
     // --- requests --------------------------------------------------------------
 
     /**
@@ -917,6 +950,27 @@ export class WorkflowStore extends Context.Service<
     readonly listen: Effect.Effect<Queue.Dequeue<Hint>, StoreError, Scope.Scope>
   }
 >()("flowly/WorkflowStore") {}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Isolation = "read committed" | "repeatable read" | "serializable"
+
+/**
+ * A transaction that the store opened for a step.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Transaction {
+  /** The `pg.PoolClient`, where the store borrows from a `pg.Pool`; else one of the same shape. */
+  readonly client: unknown
+  /** The client whose statements on this fiber are a part of the transaction. */
+  readonly sql: SqlClient | null
+  /** Whether an error of the step's code is a fault of the moment, in the database or on the way. */
+  readonly faultOf: (error: unknown) => "serialization" | "unavailable" | null
+}
 
 /**
  * A transaction that the application opened. `afterCommit` is not called when it is rolled back.

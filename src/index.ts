@@ -25,6 +25,11 @@ export type { DurableEngineOptions, PoolLike } from "./promise/options.ts"
 export type { ControlOptions, ManyAnswer, RunFilter } from "./engine/control.ts"
 export type { ControlLogEntry, ForkFrom, ForkOptions, RunControls } from "./promise/RunControls.ts"
 export type { RunStatusBase, WorkflowStatus } from "./promise/status.ts"
+export type {
+  TransactionClient,
+  TransactionOptions,
+  TransactionStep,
+} from "./promise/transaction.ts"
 export {
   type AnyWorkflow,
   defineWorkflow,

@@ -27,19 +27,28 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError } from "../ErrorPayload.ts"
-import { HistoryTooLong, StepMismatch } from "../FlowlyError.ts"
+import {
+  HistoryTooLong,
+  type PoolTooSmall,
+  StepMismatch,
+  type TransactionBroken,
+  type TransactionUnsupported,
+} from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import type {
   ChildRow,
   ClaimedRun,
   EventRow,
+  Isolation,
   RecordWrite,
   RunHistory,
   RunSignals,
   RunSources,
   RunWrite,
   StepRecord,
+  StoreError,
   TimerRow,
+  Transaction,
   Transition,
   WriteAnswer,
 } from "../WorkflowStore.ts"
@@ -100,6 +109,17 @@ export interface ExecutionLimits {
 }
 
 /**
+ * `WorkflowStore.transact` under this execution's claim.
+ */
+export type Transact = <E>(options: {
+  readonly isolation: Isolation | null
+  readonly use: (transaction: Transaction) => Effect.Effect<RecordWrite, E>
+}) => Effect.Effect<
+  Exclude<WriteAnswer, { readonly _tag: "busy" }>,
+  E | StoreError | TransactionUnsupported | TransactionBroken | PoolTooSmall
+>
+
+/**
  * What an execution needs from its process.
  */
 export interface ExecutionEnv {
@@ -111,6 +131,10 @@ export interface ExecutionEnv {
   readonly refreshSignals: () => void
   /** Asks the store for this run's sources; they come through `onSources`. */
   readonly refreshSources: () => void
+  readonly transact: Transact
+  readonly transactionOutcome: (
+    record: RecordWrite,
+  ) => Effect.Effect<Exclude<WriteAnswer, { _tag: "busy" }> | null, StoreError>
   readonly cancelChildren: (workflowRunIds: ReadonlyArray<string>) => Effect.Effect<void>
   /** The run has parked, and its body went on after so long at rest: it was too soon. */
   readonly parkedTooSoon: (restedMs: number) => void
@@ -185,6 +209,16 @@ interface Queued extends Known {
 }
 
 /**
+ * A place in the order of completion, for a record that is on its way by itself.
+ */
+export interface Reserved {
+  readonly record: RecordWrite
+  readonly committed: (answer: Extract<WriteAnswer, { readonly _tag: "committed" }>) => void
+  /** It is certain that the record will never be. */
+  readonly dropped: () => void
+}
+
+/**
  * The machine's state and the verbs that its parts (steps, waits, endings) share.
  */
 export interface Execution {
@@ -230,6 +264,11 @@ export interface Execution {
     outcome: Outcome,
     extra?: Partial<Pick<RecordWrite, "eventId">> & Pick<Fragment, "emitted">,
   ) => void
+  /**
+   * Takes the next place in the order of completion for a record that a transaction commits by
+   * itself. Nothing later is delivered before it is known what became of it.
+   */
+  readonly reserve: (issued: Issued, result: Encoded) => Reserved
   readonly write: (fragment: Fragment) => void
   readonly finish: (transition: Transition, end: ExecutionEnd, with_?: Partial<Fragment>) => void
   /** Something changed: look again what can be delivered, started, parked or concluded. */
@@ -310,6 +349,8 @@ export const startExecution = (options: {
   /** The body runs because of a delivery, or has just begun. */
   let stirred = true
   let nextPosition = 1
+  /** Places of records whose commit is under way: in the journal, or in a transaction of their own. */
+  const onTheirWay = new Set<number>()
   let historyBytes = 0
   const open = new Set<Issued>()
   /** Index of the next delivery in `queue`: shifting a long array would copy it each time. */
@@ -406,30 +447,16 @@ export const startExecution = (options: {
     },
 
     record: (issued, outcome, extra) => {
-      const position = nextPosition++
       const completed = outcome._tag === "Success"
-      if (completed) historyBytes += outcome.result?.json.length ?? 0
-      const { operation } = issued
-      const row: RecordWrite = {
-        stepKey: issued.key,
-        name: operation.name,
-        kind: operation.kind,
-        position,
-        issuedAfter: issued.issuedAfter,
-        status: completed ? "completed" : "failed",
-        attempts: Math.max(issued.attempts, 1),
-        result: completed ? outcome.result : null,
-        error: completed ? null : outcome.error,
-        hasCompensate: "undo" in operation && operation.undo !== null,
-        retryDelayMs: null,
-        elapsedMs: issued.startedAtMs === 0 ? 0 : env.monotonicMs() - issued.startedAtMs,
-        eventId: extra?.eventId ?? null,
-      }
+      const row = rowOf(issued, outcome, extra?.eventId ?? null)
+      const position = row.position as number
       issued.phase = "recorded"
+      onTheirWay.add(position)
       execution.write({
         records: [row],
         ...(extra?.emitted ? { emitted: extra.emitted } : {}),
         onCommitted: (answer) => {
+          onTheirWay.delete(position)
           const refused = answer.refusedSleeps.find((timer) => timer.stepKey === issued.key)
           if (refused) {
             issued.phase = "waiting"
@@ -442,30 +469,40 @@ export const startExecution = (options: {
             }
             return
           }
-          execution.records.set(issued.key, {
-            ...row,
-            carried: false,
-            startedAt: null,
-            completedAt: answer.now,
-            retryAt: null,
-            revision: 0,
-            heartbeat: null,
-            compensation: null,
-          })
-          queue.push({
-            key: issued.key,
-            kind: operation.kind,
-            position,
-            outcome,
-            at: answer.now,
-          })
+          recorded(row, outcome, answer.now)
         },
         onRejected: (error) => {
+          onTheirWay.delete(position)
           // the value is what the database refuses: the failure must be smaller than it was
           if (completed) execution.record(issued, { _tag: "Failure", error })
           else execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
         },
       })
+    },
+
+    reserve: (issued, result) => {
+      const outcome: Outcome = { _tag: "Success", result }
+      const record = rowOf(issued, outcome, null)
+      const position = record.position as number
+      onTheirWay.add(position)
+      issued.phase = "recorded"
+      return {
+        record,
+        committed: (answer) => {
+          onTheirWay.delete(position)
+          if (execution.mode === "stopped") return
+          recorded(record, outcome, answer.now)
+          execution.noteAnswer(answer)
+          progress()
+        },
+        dropped: () => {
+          onTheirWay.delete(position)
+          historyBytes -= result.json.length
+          issued.phase = "active"
+          // later ones may have waited for it
+          progress()
+        },
+      }
     },
 
     write: (fragment) => {
@@ -542,6 +579,51 @@ export const startExecution = (options: {
     },
   }
 
+  const rowOf = (issued: Issued, outcome: Outcome, eventId: number | null): RecordWrite => {
+    const completed = outcome._tag === "Success"
+    if (completed) historyBytes += outcome.result?.json.length ?? 0
+    const { operation } = issued
+    return {
+      stepKey: issued.key,
+      name: operation.name,
+      kind: operation.kind,
+      position: nextPosition++,
+      issuedAfter: issued.issuedAfter,
+      status: completed ? "completed" : "failed",
+      attempts: Math.max(issued.attempts, 1),
+      result: completed ? outcome.result : null,
+      error: completed ? null : outcome.error,
+      hasCompensate: "undo" in operation && operation.undo !== null,
+      retryDelayMs: null,
+      elapsedMs: issued.startedAtMs === 0 ? 0 : env.monotonicMs() - issued.startedAtMs,
+      eventId,
+    }
+  }
+
+  /** A record stands: its delivery has its place behind all of lower numbers. */
+  const recorded = (row: RecordWrite, outcome: Outcome, at: number): void => {
+    const position = row.position ?? 0
+    execution.records.set(row.stepKey, {
+      ...row,
+      carried: false,
+      startedAt: null,
+      completedAt: at,
+      retryAt: null,
+      revision: 0,
+      heartbeat: null,
+      compensation: null,
+    })
+    let place = queue.length
+    while (place > head && (queue[place - 1] as Queued).position > position) place--
+    queue.splice(place, 0, { key: row.stepKey, kind: row.kind, position, outcome, at })
+  }
+
+  /** A lower number may still be committed: the journal keeps the order, transactions do not. */
+  const isAwaited = (position: number): boolean => {
+    for (const one of onTheirWay) if (one < position) return true
+    return false
+  }
+
   const progress = (): void => {
     if (execution.mode === "ending") execution.onProgress?.()
     else pump()
@@ -609,6 +691,8 @@ export const startExecution = (options: {
     if (execution.bodyEnd !== null) return ended(execution.bodyEnd)
     const next = queue[head]
     if (deliverCarried(next?.position ?? Infinity)) return pump()
+    // its end brings us here again
+    if (next !== undefined && isAwaited(next.position)) return
     if (next !== undefined) {
       const issued = issuedByKey.get(next.key)
       if (issued === undefined) {

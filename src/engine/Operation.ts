@@ -8,6 +8,7 @@ import type * as Effect from "effect/Effect"
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
+import type { Isolation, Transaction } from "../WorkflowStore.ts"
 
 /**
  * What a step body is told about its try.
@@ -26,6 +27,8 @@ export interface Attempt {
  * What a step's body is told besides: what an earlier try had told of its progress, and how to tell.
  */
 export interface StepAttempt extends Attempt {
+  /** Where the operation asks for one. */
+  readonly transaction?: Transaction | undefined
   /** `null`: no try has told anything. */
   readonly lastHeartbeat: Encoded | null
   readonly heartbeat: (details: Encoded) => void
@@ -39,6 +42,8 @@ export interface AttemptFailure {
   readonly retryable: boolean
   /** No further try before that, whatever the policy says. `at` is an epoch millisecond. */
   readonly retryAfter?: RetryAfter | undefined
+  /** Of a transaction's code: a fault of the moment, which is no failure of the try. */
+  readonly fault?: ReturnType<Transaction["faultOf"]>
 }
 
 /**
@@ -59,6 +64,8 @@ export interface StepOperation {
   readonly name: string
   readonly run: (attempt: StepAttempt) => Effect.Effect<Encoded, AttemptFailure>
   readonly retry: RetryPolicy
+  /** Its body runs in a transaction, which records its outcome too. */
+  readonly transaction?: { readonly isolation: Isolation | null } | undefined
   /** Of one try. */
   readonly timeoutMs: number | null
   /** Of one try: without a heartbeat for so long it is given up. */

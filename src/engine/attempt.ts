@@ -36,6 +36,12 @@ export interface TimeLimit {
 }
 
 /**
+ * Begins what must not be cut off, and answers how to end it; `null`: too late, the try was told to
+ * stop, and how it ends is told already.
+ */
+export type Hold = () => (() => void) | null
+
+/**
  * A try under way.
  */
 export interface RunningAttempt {
@@ -48,7 +54,8 @@ export interface RunningAttempt {
  */
 export const startAttempt = <A, E>(options: {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  readonly body: (signal: AbortSignal) => Effect.Effect<A, E>
+  /** Calls `hold` before what must not be cut off: limits and aborts wait from then on. */
+  readonly body: (signal: AbortSignal, hold: Hold) => Effect.Effect<A, E>
   readonly limits: ReadonlyArray<TimeLimit>
   readonly onEnd: (end: AttemptEnd<A, E>) => void
 }): RunningAttempt => {
@@ -56,6 +63,22 @@ export const startAttempt = <A, E>(options: {
   const controller = new AbortController()
   const timers: Array<Fiber.Fiber<void>> = []
   let ended = false
+  let held = false
+  let waiting: (() => void) | null = null
+  const unlessHeld = (cut: () => void) => {
+    if (!held) cut()
+    else waiting ??= cut
+  }
+  const hold: Hold = () => {
+    if (ended || controller.signal.aborted) return null
+    held = true
+    return () => {
+      held = false
+      const cut = waiting
+      waiting = null
+      cut?.()
+    }
+  }
   const end = (result: AttemptEnd<A, E>) => {
     if (ended) return
     ended = true
@@ -66,7 +89,7 @@ export const startAttempt = <A, E>(options: {
   const fiber = fork(
     Effect.uninterruptible(
       Effect.matchCause(
-        Effect.suspend(() => options.body(controller.signal)),
+        Effect.suspend(() => options.body(controller.signal, hold)),
         {
           onSuccess: (value) => end({ _tag: "Success", value }),
           onFailure: (cause) => end(endOf(cause, controller.signal.aborted)),
@@ -80,17 +103,21 @@ export const startAttempt = <A, E>(options: {
   }
   for (const limit of options.limits) {
     if (ended) break
-    const over = Effect.sync(() => {
-      if (ended) return
-      const reason = limit.error()
-      end({ _tag: "TimedOut", error: reason })
-      abort(reason)
-    })
+    const over = Effect.sync(() =>
+      unlessHeld(() => {
+        if (ended) return
+        const reason = limit.error()
+        end({ _tag: "TimedOut", error: reason })
+        abort(reason)
+      }),
+    )
     timers.push(fork(Effect.andThen(passed(limit), over)))
   }
   return {
     abort: (reason) => {
-      if (!ended) abort(reason)
+      unlessHeld(() => {
+        if (!ended) abort(reason)
+      })
     },
   }
 }

@@ -17,6 +17,7 @@ import { type AttemptEnd, startAttempt, type TimeLimit } from "./attempt.ts"
 import type { Execution, Issued } from "./Execution.ts"
 import { beat, makeNotes, noteOf, type StepNotes } from "./notes.ts"
 import type { AttemptFailure, StepOperation } from "./Operation.ts"
+import { inTransaction } from "./transactions.ts"
 
 /** One step under way. */
 interface Step {
@@ -85,18 +86,22 @@ const tryNow = (step: Step): void => {
   let over = false
   issued.running = startAttempt({
     fork: env.fork,
-    body: (signal) =>
-      operation.run({
+    body: (signal, hold) => {
+      const attempt = {
         workflowRunId: run.workflowRunId,
         attempt: issued.attempts,
         idempotencyKey: `${run.workflowRunId}:${issued.key}`,
         signal,
         lastHeartbeat: notes.heartbeat,
-        heartbeat: (details) => {
+        heartbeat: (details: Encoded) => {
           // a body that was given up may live on
           if (!over) beat(execution, issued, operation, notes, details)
         },
-      }),
+      }
+      return operation.transaction === undefined
+        ? operation.run(attempt)
+        : inTransaction({ execution, issued, operation, attempt, hold })
+    },
     limits: limitsOf(step),
     onEnd: (end: End) => {
       over = true
@@ -141,7 +146,7 @@ const pastDeadline = ({ issued, operation, notes }: Step): StepDeadlineExceeded 
   })
 
 const afterTry = (step: Step, end: End): void => {
-  const { execution, issued, notes } = step
+  const { execution, issued, operation, notes } = step
   const { env } = execution
   if (end._tag === "Interrupted") {
     if (issued.abandoned) execution.forget(issued)
@@ -149,6 +154,8 @@ const afterTry = (step: Step, end: End): void => {
   }
   if (end._tag === "Success") {
     env.hook({ _tag: "step:completed", stepKey: issued.key, attempts: issued.attempts })
+    // a transaction has recorded it already
+    if (operation.transaction !== undefined) return
     return execution.record(issued, { _tag: "Success", result: end.value })
   }
   const failure = failureOf(end)

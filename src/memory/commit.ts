@@ -6,6 +6,7 @@
  * transition needs no key: a run that we still hold has not made it.
  */
 import {
+  type Claim,
   type CompensationWrite,
   endsByTimer,
   type RecordWrite,
@@ -49,6 +50,45 @@ export const commit = (
     apply(state, now, run, write)
     return answer(state, run, write, now)
   })
+}
+
+/** Of a transactional step: its record alone. */
+export const commitRecord = (
+  state: State,
+  now: number,
+  { workflowRunId, token }: Claim,
+  record: RecordWrite,
+): Exclude<WriteAnswer, { readonly _tag: "busy" }> => {
+  const [answered] = commit(state, now, [
+    {
+      workflowRunId,
+      token,
+      timers: [],
+      records: [record],
+      children: [],
+      emitted: [],
+      compensations: [],
+      transition: null,
+    },
+  ])
+  if (answered?._tag === "committed") return answered
+  return { _tag: "lost", workflowRunId }
+}
+
+/** What became of it: `null`, where it was not committed. */
+export const outcomeOf = (
+  state: State,
+  now: number,
+  claim: Claim,
+  record: RecordWrite,
+): Exclude<WriteAnswer, { readonly _tag: "busy" }> | null => {
+  const run = state.runs.get(claim.workflowRunId)
+  const lost = { _tag: "lost", workflowRunId: claim.workflowRunId } as const
+  if (run === undefined || run.token !== claim.token) return lost
+  const standing = run.records.get(record.stepKey)
+  const stands = standing?.token === claim.token && standing.record.completedAt !== null
+  if (stands) return commitRecord(state, now, claim, record)
+  return isHeld(run, claim.token) ? null : lost
 }
 
 /** What no correct caller sends. Looked for before anything is applied: the verb stays atomic. */

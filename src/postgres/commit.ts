@@ -32,6 +32,7 @@ import { answerStanding, readStanding } from "./standing.ts"
 
 export const commit = (
   database: Database,
+  wait = false,
 ): ((writes: ReadonlyArray<RunWrite>) => Effect.Effect<ReadonlyArray<WriteAnswer>, StoreError>) => {
   const statements = new Map<number, string>()
   const statementOf = (shape: Shape): string => {
@@ -51,7 +52,7 @@ export const commit = (
     if (sent.length === 0) return []
     const writes = sent.map(fold)
     assertOnePerRun(writes)
-    const shape = shapeOf(writes)
+    const shape = { ...shapeOf(writes), wait }
     const now = yield* database.now
     const parameters = parametersOf(shape, writes)
     const rows = yield* database.write("commit", statementOf(shape), [now, ...parameters])
@@ -100,7 +101,7 @@ const assertOnePerRun = (writes: ReadonlyArray<Write>): void => {
   }
 }
 
-const shapeOf = (writes: ReadonlyArray<Write>): Shape => {
+const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
   let records = false
   let transitions = false
   let extras = false

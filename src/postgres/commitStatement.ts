@@ -36,6 +36,8 @@ export interface Shape {
   readonly extras: boolean
   /** A `RetryRun` among the transitions. */
   readonly retry: boolean
+  /** Waits for the runs' locks: in a transaction that would else have to be done again. */
+  readonly wait?: boolean
 }
 
 /** Parameters: $1 now, $2 writes, then those of the shape, in this order. */
@@ -104,7 +106,7 @@ ${shape.transitions ? "fenced" : "held"} as materialized (
       -- lock yields it (I3).
       and case when r.claim_token = w.token then r.worker_id is not null else false end
     -- the fence: under this lock no other claim, sweep or release can come between
-    for no key update skip locked
+    for no key update${shape.wait ? "" : " skip locked"}
   ) r
 )`
 

@@ -76,6 +76,8 @@ export const makePoolClient = (
       compiler: makeCompiler(),
       releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
       commit: commitTransaction,
+      // the session of a doomed one is ended, which rolls back more surely than a statement
+      isTransaction: (connection) => !doomed.has(clients.get(connection) as PgPoolClientLike),
       spanAttributes: [["db.system.name", "postgresql"]],
     })
     return Object.assign(client, {
@@ -85,6 +87,22 @@ export const makePoolClient = (
   }).pipe(Effect.provide(Reactivity.layer))
 
 const ignore = (): void => {}
+
+const clients = new WeakMap<Connection, PgPoolClientLike>()
+const doomed = new WeakSet<PgPoolClientLike>()
+
+/** The pool's own client behind a connection of ours. */
+export const poolClientOf = (connection: Connection): PgPoolClientLike | undefined =>
+  clients.get(connection)
+
+/**
+ * A statement may be under way on this connection that nobody waits for any more: it must be destroyed,
+ * not rolled back in its turn, and not go back to the pool.
+ */
+export const doom = (connection: Connection): void => {
+  const client = clients.get(connection)
+  if (client !== undefined) doomed.add(client)
+}
 
 /**
  * The pool takes its own `error` listener off a new client before the promise of `connect` can give
@@ -146,7 +164,7 @@ const checkout = (pool: PgPoolLike): Effect.Effect<PgPoolClientLike, SqlError, S
         Effect.tap((client) =>
           Effect.addFinalizer((exit) =>
             Effect.sync(() => {
-              const destroy = Exit.isFailure(exit) && !leavesSession(exit)
+              const destroy = doomed.has(client) || (Exit.isFailure(exit) && !leavesSession(exit))
               // one that is destroyed may still hear of its end
               if (!destroy) client.removeListener("error", ignore)
               client.release(destroy)
@@ -195,7 +213,7 @@ const connectionOf = (client: PgPoolClientLike): Connection => {
       catch: (error) => toSqlError(error, "query"),
     })
   }
-  return {
+  const connection: Connection = {
     execute: (text, parameters, transform) =>
       Effect.map(run(text, parameters, { name: nameOf(text) }), transformed(transform)),
     executeRaw: (text, parameters) => run(text, parameters, {}),
@@ -211,6 +229,8 @@ const connectionOf = (client: PgPoolClientLike): Connection => {
     executeStream: (text, parameters, transform) =>
       Stream.fromIterableEffect(Effect.map(run(text, parameters, {}), transformed(transform))),
   }
+  clients.set(connection, client)
+  return connection
 }
 
 const transformed =

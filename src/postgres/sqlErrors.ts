@@ -49,6 +49,31 @@ const transient = (state: string): boolean =>
   // a plan or a prepared name that a failover or a migration made stale
   state === "26000"
 
+/**
+ * What an error that came out of a step's code says about the moment, whatever driver, query builder or
+ * wrapper it came through: by the SQLSTATE in its chain of causes, or by what drivers say of a
+ * connection that is gone.
+ */
+export const faultOf = (error: unknown): "serialization" | "unavailable" | null => {
+  let at: unknown = error
+  for (let depth = 0; depth < 6 && typeof at === "object" && at !== null; depth++) {
+    const { code, cause, reason, message } = at as Readonly<
+      Record<"code" | "cause" | "reason" | "message", unknown>
+    >
+    if (code === "40001" || code === "40P01") return "serialization"
+    if (typeof code === "string" && isOfConnection(code)) return "unavailable"
+    if (typeof message === "string" && message.startsWith("Connection terminated"))
+      return "unavailable"
+    const tag = (reason as { readonly _tag?: unknown } | undefined)?._tag
+    if (tag === "ConnectionError") return "unavailable"
+    at = cause ?? reason
+  }
+  return null
+}
+
+const isOfConnection = (code: string): boolean =>
+  /^(08...|57P0[123]|ECONN[A-Z]+|EPIPE|ETIMEDOUT)$/.test(code)
+
 /** States after which the transaction may have committed all the same. */
 const inDoubt = (state: string): boolean =>
   // 08: the connection, 40003: "statement completion unknown", 57P01/02: the session was ended,

@@ -176,7 +176,8 @@ const standsByRecords = (write: Write, found: Standing): boolean => {
 const isRefused = (record: RecordWrite, found: Standing): boolean =>
   endsByTimer(record) && found.records.get(record.stepKey)?.completedAt == null
 
-const committed = (write: Write, found: Standing): WriteAnswer => ({
+/** The answer to a write that stands. */
+export const committed = (write: Write, found: Standing): WriteAnswer => ({
   _tag: "committed",
   workflowRunId: write.workflowRunId,
   ...found.signals,

@@ -14,8 +14,9 @@ const handles = new WeakMap<MemoryWorkflowStore, MemoryStore.Handle>()
 export class MemoryWorkflowStore {
   readonly kind = "memory"
 
-  constructor() {
-    handles.set(this, MemoryStore.makeUnsafe())
+  /** `client` is what `ctx.transaction` hands out. There is no transaction: nothing is rolled back. */
+  constructor(options?: { readonly client?: unknown }) {
+    handles.set(this, MemoryStore.makeUnsafe({ client: options?.client }))
   }
 }
 

@@ -18,7 +18,13 @@ import type { Encoded } from "../Payload.ts"
 import * as Token from "../Token.ts"
 import { noteFailure, patched, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
 import { waitForEvent, waitForToken, type WaitFor, type WaitOptions } from "./events.ts"
-import { errorOf, orThrow, toFlowlyError } from "./FlowlyError.ts"
+import { errorOf, invalid, orThrow, toFlowlyError } from "./FlowlyError.ts"
+import {
+  type TransactionBody,
+  transactionOf,
+  type TransactionOptions,
+  type TransactionStep,
+} from "./transaction.ts"
 import { checkWorkflow } from "./options.ts"
 import {
   checkAttempts,
@@ -69,6 +75,11 @@ export interface WorkflowContext {
     name: string,
     options: StepOptions<T> | ((info: TryInfo) => Promise<T> | T),
   ) => Promise<T>
+  /**
+   * A step whose function works in a transaction of the engine's database, which records the step
+   * too: exactly once, for what it does through the client that it is given.
+   */
+  readonly transaction: TransactionStep
   /** Sleeps durably. */
   readonly sleep: (name: string, duration: DurationInput) => Promise<void>
   /** Sleeps durably until an instant. */
@@ -110,8 +121,13 @@ const read = (result: Encoded | null, field: string) =>
     pauseUnreadable(field, reason),
   )
 
-const step = <T>(kind: StepOperation["kind"], name: string, options: StepOptions<T>) =>
-  Effect.flatMap(ask(stepOperation(kind, name, options)), (result) =>
+const step = <T>(
+  kind: StepOperation["kind"],
+  name: string,
+  options: StepOptions<T>,
+  transaction?: TransactionBody<T>,
+) =>
+  Effect.flatMap(ask(stepOperation(kind, name, options, transaction)), (result) =>
     Effect.catch(stored(result, options.schema), (reason) =>
       pauseUnreadable(`result of step "${name}"`, reason),
     ),
@@ -150,6 +166,20 @@ export const makeContext = (
     patched: (id) => promise(() => patched(id)),
     step: <T>(name: string, options: StepOptions<T> | StepOptions<T>["run"]) =>
       promise(() => step("step", name, typeof options === "function" ? { run: options } : options)),
+    transaction: <T, C>(
+      name: string,
+      body: (client: C, info: TryInfo) => Promise<T> | T,
+      options?: TransactionOptions<T>,
+    ) =>
+      promise(() => {
+        if (typeof body !== "function") throw invalid(`transaction "${name}"`, "must be a function")
+        return step(
+          "step",
+          name,
+          { ...options, run: undefined as never },
+          transactionOf(body, options),
+        )
+      }),
     sideEffect: (name, fn) => promise(() => step("side_effect", name, { run: fn })),
     sleep: (name, duration) =>
       promise(() => {

@@ -13,6 +13,7 @@ import { encode, type Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
 import { FlowlyError, orThrow } from "./FlowlyError.ts"
+import type { TransactionBody } from "./transaction.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 
 /**
@@ -143,10 +144,12 @@ const checkRetry = (name: string, retry: RetryOptions | undefined): RetryPolicy.
 export const stepOperation = <T>(
   kind: StepOperation["kind"],
   name: string,
-  options: StepOptions<T>,
+  given: StepOptions<T>,
+  transaction?: TransactionBody<T>,
 ): StepOperation => {
   orThrow(checkName(name, "step name"))
-  const { run, compensate, schema } = options ?? {}
+  const options = transaction === undefined ? given : { ...given, run: transaction.run }
+  const { run, compensate, schema } = (options ?? {}) as StepOptions<T>
   if (typeof run !== "function") {
     throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
   }
@@ -165,13 +168,18 @@ export const stepOperation = <T>(
       options.heartbeatTimeoutMs,
       `heartbeatTimeoutMs of step "${name}"`,
     ),
-    run: (attempt) =>
+    ...(transaction === undefined ? {} : { transaction: { isolation: transaction.isolation } }),
+    run: ({ transaction: opened, ...attempt }) =>
       Effect.flatMap(infoOf(attempt, name), (info) =>
         Effect.tryPromise({
-          try: async () => run(info),
+          try: async () =>
+            transaction === undefined || opened === undefined
+              ? run(info)
+              : transaction.run(opened.client, info),
           catch: (error): AttemptFailure => ({
             error: encodeError(error),
             ...triesAfter(error, (failure) => isRetryable(retryIf, failure)),
+            fault: opened?.faultOf(error) ?? null,
           }),
         }),
       ).pipe(

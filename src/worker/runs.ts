@@ -182,6 +182,9 @@ export const makeRuns = (options: RunsOptions): Runs => {
         stale.add(run.workflowRunId)
         options.wantSources()
       },
+      transact: (transaction) => store.transact({ claim, ...transaction }),
+      transactionOutcome: (record) =>
+        bounded("transactionOutcome")(store.transactionOutcome({ claim, record })),
       cancelChildren: (ids) =>
         Effect.forEach(
           ids,

@@ -87,7 +87,36 @@ const Migrated = Layer.effectDiscard(
   }),
 )
 
-const App = ShipLive.pipe(
+class SoldOut extends Schema.TaggedError<SoldOut>("test/SoldOut")("SoldOut", {}) {}
+
+const Book = Workflow.make("book", {
+  payload: { orderId: Schema.String, fails: Schema.Boolean },
+  success: Schema.Number,
+  error: SoldOut,
+})
+
+const BookLive = Book.toLayer(({ orderId, fails }) =>
+  Step.transaction("book", {
+    success: Schema.Number,
+    error: SoldOut,
+    isolation: "serializable",
+    run: Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.orDie(sql`insert into orders ${sql.insert({ orderId })}`)
+      yield* sql`insert into orders ${sql.insert({ orderId: "inner" })}`.pipe(
+        Effect.andThen(Effect.fail("no")),
+        sql.withTransaction,
+        Effect.ignore,
+      )
+      const inner = sql`insert into orders ${sql.insert({ orderId: `${orderId} inner` })}`
+      yield* Effect.orDie(sql.withTransaction(inner))
+      if (fails) return yield* new SoldOut()
+      return 1
+    }),
+  }),
+)
+
+const App = Layer.merge(ShipLive, BookLive).pipe(
   Layer.provideMerge(Worker.layer({ pollIntervalMs })),
   Layer.provideMerge(Migrated),
   Layer.provideMerge(Engine.layer({ pollIntervalMs })),
@@ -190,6 +219,24 @@ withLayer(App, { excludeTestServices: true, timeout: 60_000 })(
         )
         assert.strictEqual(conflict._tag, "IdempotencyConflict")
       }),
+    )
+
+    it.effect("a transactional step works on it, and is recorded with what it did", () =>
+      Effect.gen(function* () {
+        const good = yield* Workflow.trigger(Book, { orderId: "good", fails: false })
+        assert.strictEqual(yield* good.result, 1)
+        const bad = yield* Workflow.trigger(Book, { orderId: "bad", fails: true })
+        const refused = yield* Effect.flip(bad.result)
+        assert.strictEqual(refused._tag, "SoldOut")
+        const sql = yield* SqlClient.SqlClient
+        const booked = yield* sql<{ readonly orderId: string }>`
+          select order_id from orders where order_id in ('good', 'good inner', 'bad', 'inner')
+          order by order_id`
+        assert.deepStrictEqual(
+          booked.map((row) => row.orderId),
+          ["good", "good inner"],
+        )
+      }).pipe(Effect.timeout("20 seconds")),
     )
 
     it.effect("outside of one, a trigger is durable by itself", () =>

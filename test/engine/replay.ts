@@ -262,6 +262,7 @@ const recording = (
     ...store,
     insertRuns: (options) => after(store.insertRuns(options)),
     commit: (writes) => after(store.commit(writes)),
+    transact: (options) => after(store.transact(options)),
   }
 }
 
@@ -282,7 +283,7 @@ export const record = async (
   given: Program,
   limits: Partial<ExecutionLimits> = {},
 ): Promise<Recording> => {
-  const handle = MemoryStore.makeUnsafe()
+  const handle = MemoryStore.makeUnsafe({ client: "client" })
   const world = new World(handle)
   const moments: Array<Moment> = []
   const engine = await startEngine(remembering(handle, world, moments), given.code(world), limits)

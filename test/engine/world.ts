@@ -152,6 +152,26 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
           name,
           ctx.step(name, observed(typeof options === "function" ? { run: options } : options)),
         ),
+      transaction: (name, run, options) =>
+        see(
+          name,
+          ctx.transaction(
+            name,
+            (client: never, info) => {
+              world.runs(info)
+              return run(client, info)
+            },
+            options?.compensate === undefined
+              ? options
+              : {
+                  ...options,
+                  compensate: (result, info) => {
+                    world.undoes(info)
+                    return options.compensate?.(result, info)
+                  },
+                },
+          ),
+        ),
       sideEffect: (name, fn) => see(name, ctx.sideEffect(name, fn)),
       sleep: (name, duration) => see(name, ctx.sleep(name, duration)),
       sleepUntil: (name, date) => see(name, ctx.sleepUntil(name, date)),

@@ -88,6 +88,29 @@ describe.concurrent(
       expect(await place.did(run)).toEqual(["reserve", "charge", "pack", "ship"])
     })
 
+    for (const [dieAt, bodies] of [
+      ["counted two", 2], // before the commit: the code runs again
+      ["completed two", 1], // after it, before anybody was told: it does not
+    ] as const) {
+      it(`in a transactional step, at "${dieAt}": it counts once`, async () => {
+        await using place = await Place.create()
+        const { run } = await killed(place, {
+          dieAt,
+          trigger: () => place.engine.trigger(place.workflows.counting, { input: { ms: 0 } }),
+        })
+        await place.reaches(run, "completed")
+        const twos = (await place.did(run)).filter((step) => step === "two")
+        expect(twos.length).toBe(bodies)
+        const counted = await place.query<{ step: string; result: number }>(
+          "select step, result from counted where run = $1 order by result",
+          [run],
+        )
+        expect(counted.map((row) => row.step)).toEqual(["one", "two", "three"])
+        const results = counted.map((row) => row.result)
+        expect(await place.engine.getStatus(run)).toMatchObject({ result: results })
+      })
+    }
+
     it("while the run sleeps, parked: it wakes when it was due, not later, not earlier", async () => {
       await using place = await Place.create()
       const { run } = await killed(place, {

@@ -1,6 +1,7 @@
 /**
  * Two workers and 2,000 runs of three steps, while every half second a worker is killed or frozen
- * past its lease. No run may be lost, each step is recorded once, and nothing deadlocks.
+ * past its lease. No run may be lost, each step is recorded once, what it did in its transaction is
+ * there once, and nothing deadlocks.
  */
 import { expect, it } from "vitest"
 import { Place, type Process, until } from "./harness.ts"
@@ -31,11 +32,11 @@ it(
     }
     for (let i = 0; i < 2; i++) spare()
 
-    const { three } = place.workflows
+    const { counting } = place.workflows
     const ids: Array<string> = []
     for (let i = 0; i < runs; i += 500) {
       const batch = Array.from({ length: 500 }, () =>
-        place.engine.trigger(three, { input: { ms: 15 } }),
+        place.engine.trigger(counting, { input: { ms: 15 } }),
       )
       for (const { workflowRunId } of await Promise.all(batch)) ids.push(workflowRunId)
     }
@@ -114,6 +115,15 @@ it(
             and l.step = s.step_key)) as unknown`,
     )
     expect(effects).toEqual({ effects: runs * 3, unknown: 0 })
+
+    // each transaction happened once, and is the one that was recorded
+    const [counted] = await place.query(
+      `select count(*)::int as rows, count(distinct (c.run, c.step))::int as steps,
+        count(*) filter (where (s.result)::text::int = c.result)::int as recorded
+      from counted c
+      join durable_workflow.workflow_steps s on s.workflow_run_id = c.run and s.step_key = c.step`,
+    )
+    expect(counted).toEqual({ rows: runs * 3, steps: runs * 3, recorded: runs * 3 })
 
     // after its record no body began, but what a thawed process had begun before it was frozen
     const late = await place.query(

@@ -32,7 +32,8 @@ export const witnessTables = `
     pid int not null,
     at timestamptz not null default clock_timestamp()
   );
-  create table effects (key text primary key, run uuid not null, step text not null)`
+  create table effects (key text primary key, run uuid not null, step text not null);
+  create table counted (run uuid not null, step text not null, result int not null)`
 
 const note = `
   with effect as (

@@ -63,6 +63,25 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     await ctx.step("three", body("three", input.ms)),
   ])
 
+  /** Three transactions, each of which counts itself in a table that allows any number. */
+  const counting = defineWorkflow("counting", async (ctx, input: { readonly ms: number }) => {
+    const results: Array<number> = []
+    for (const step of ["one", "two", "three"]) {
+      const result = await ctx.transaction(step, async (client, info) => {
+        const seq = await body(step, input.ms)(info)
+        await client.query("insert into public.counted values ($1::text::uuid, $2, $3)", [
+          info.workflowRunId,
+          step,
+          seq,
+        ])
+        await pass(`counted ${step}`, info.workflowRunId)
+        return seq
+      })
+      results.push(result)
+    }
+    return results
+  })
+
   const slow = defineWorkflow("slow", (ctx, input: { readonly ms: number }) =>
     ctx.step("slow", body("slow", input.ms)),
   )
@@ -141,6 +160,7 @@ export const makeWorkflows = ({ witness, pass }: World) => {
   return {
     order,
     three,
+    counting,
     slow,
     flaky,
     grandchild,

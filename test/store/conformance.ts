@@ -18,6 +18,7 @@ import { requestTests } from "./conformanceRequests.ts"
 import { scheduleTests } from "./conformanceSchedules.ts"
 import { readTests } from "./conformanceReads.ts"
 import { parkingTests } from "./conformanceParking.ts"
+import { transactTests } from "./conformanceTransact.ts"
 import { workerTests } from "./conformanceWorkers.ts"
 
 export const storeConformance = (
@@ -34,6 +35,7 @@ export const storeConformance = (
     recordTests(test)
     journalTests(test)
     transitionTests(test)
+    transactTests(test)
     requestTests(test)
     controlTests(test)
     scheduleTests(test)

@@ -23,7 +23,7 @@ import {
 import { kindsOfWrite, writeOf } from "./conformanceWrites.ts"
 
 /** A held run 1 with a completed and a failed step. */
-const held = Effect.fnUntraced(function* (s: Fixture, worker: string) {
+export const held = Effect.fnUntraced(function* (s: Fixture, worker: string) {
   const claim = yield* s.hold(worker, 1)
   yield* s.committed(claim, {
     records: [record("done", 1, { hasCompensate: true }), failed("broken", 2)],
@@ -32,7 +32,7 @@ const held = Effect.fnUntraced(function* (s: Fixture, worker: string) {
 })
 
 /** How a worker came to hold a claim that is none: answers the stale claim on run 1. */
-const situations: Record<string, (s: Fixture) => Effect.Effect<Claim, unknown>> = {
+export const situations: Record<string, (s: Fixture) => Effect.Effect<Claim, unknown>> = {
   "that was swept": Effect.fnUntraced(function* (s) {
     const claim = yield* held(s, yield* s.worker(1))
     yield* s.lapseAndSweep

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Exit from "effect/Exit"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import { WorkflowStore } from "../../src/WorkflowStore.ts"
@@ -20,7 +21,9 @@ import {
   write,
 } from "./conformanceFixture.ts"
 
-storeConformance("MemoryStore", () => MemoryStore.layer)
+storeConformance("MemoryStore", () =>
+  Layer.unwrap(Effect.sync(() => MemoryStore.makeUnsafe({ client: "client" }).layer)),
+)
 
 const fixture = () => {
   const handle = MemoryStore.makeUnsafe()

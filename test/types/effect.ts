@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import {
   Child,
   Compensation,
@@ -53,6 +54,18 @@ const fine = Order.toLayer(({ id }) =>
     return reserved
   }),
 )
+const transacts = Order.toLayer(({ id }) =>
+  Effect.gen(function* () {
+    return yield* Step.transaction("book", {
+      isolation: "serializable",
+      run: Effect.as(SqlClient.SqlClient, 5),
+      compensate: () => Effect.flatMap(Mailer, (mailer) => mailer.send(id)),
+    })
+  }),
+)
+// the store gives the client
+same<Requirements<typeof transacts>, Engine.Engine | Mailer>(true)
+
 type Requirements<L> = L extends Layer.Layer<never, any, infer R> ? R : never
 same<Requirements<typeof fine>, Engine.Engine | Inventory | Mailer>(true)
 
