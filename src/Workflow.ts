@@ -55,6 +55,7 @@ import {
   type Requires,
   runBody,
   type Unlift,
+  type UseServicesInsideOfStepMake,
   WorkflowRun,
 } from "./WorkflowRun.ts"
 import type { ScheduleRow, StoreError } from "./WorkflowStore.ts"
@@ -76,7 +77,7 @@ export interface Workflow<in out P, in out A, in out E> {
    * The body as a Layer: registered with the engine for the life of the layer. The services that
    * its steps need become requirements of the layer.
    */
-  readonly toLayer: <R extends WorkflowRun | Requires<any> = never>(
+  readonly toLayer: <R extends WorkflowRun | Requires<any> | UseServicesInsideOfStepMake = never>(
     body: (payload: P) => Effect.Effect<A, E, R>,
   ) => Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine | Unlift<R>>
 }

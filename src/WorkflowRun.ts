@@ -55,6 +55,17 @@ export interface Requires<in out R> {
 }
 
 /**
+ * No service, but a hint in the error of a body that needs one which is neither `WorkflowRun` nor a
+ * marker: what touches the world belongs into `Step.make`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UseServicesInsideOfStepMake {
+  readonly "~flowly/UseServicesInsideOfStepMake": never
+}
+
+/**
  * The marker for `R`, or nothing.
  *
  * @category models

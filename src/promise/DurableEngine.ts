@@ -52,10 +52,11 @@ import {
 import { makeListeners } from "./listeners.ts"
 import { loggerLayer } from "./logger.ts"
 import { MemoryWorkflowStore, memoryLayer } from "./MemoryWorkflowStore.ts"
-import { checkOptions, checkWorkflow, type DurableEngineOptions } from "./options.ts"
+import { checkOptions, checkWorkflow, type DurableEngineOptions, isDevelopment } from "./options.ts"
 import { bindControls, RunControls } from "./RunControls.ts"
 import { validate } from "./standardSchema.ts"
 import { needsHistory, toStatus, valueOf, type WorkflowStatus } from "./status.ts"
+import { makeTrap, type Trap } from "./trap.ts"
 import { underlayOf } from "./underlay.ts"
 import { type AnyWorkflow, layerOf, type WorkflowDefinition } from "./workflow.ts"
 
@@ -131,6 +132,7 @@ export class DurableEngine extends RunControls {
   #worker: { readonly worker: Worker["Service"]; readonly scope: Scope.Closeable } | null = null
   #starting: Promise<void> | null = null
   #stopping: Promise<void> | null = null
+  readonly #trap: Trap | null
   readonly #hooks = new Map<HookName, Set<(event: HookEvent) => unknown>>()
   readonly #listeners = makeListeners({
     subscribe: (listener) =>
@@ -143,6 +145,13 @@ export class DurableEngine extends RunControls {
     checkOptions(options)
     this.#options = options
     bindControls(this, (effect) => this.#run(effect))
+    const development = isDevelopment(options)
+    this.#trap = development
+      ? makeTrap({
+          throws: development === "throw",
+          report: (message) => this.#report(message),
+        })
+      : null
     for (const workflow of options.workflows) {
       const key = workflowKey(workflow)
       if (this.#workflows.has(key)) {
@@ -191,12 +200,14 @@ export class DurableEngine extends RunControls {
     const options: WorkerOptions = { ...this.#options.worker, ...underlay?.worker }
     try {
       await this.#listeners.ready()
+      this.#trap?.install()
       const worker = await this.#run(Scope.provide(makeWorker(options), scope), {
         checkSchema: false,
       })
       this.#worker = { worker, scope }
       underlay?.onWorker(worker)
     } catch (error) {
+      this.#trap?.uninstall()
       await Effect.runPromise(Scope.close(scope, Exit.void))
       throw error
     }
@@ -217,6 +228,7 @@ export class DurableEngine extends RunControls {
     if (this.#worker !== null) {
       await Effect.runPromise(Scope.close(this.#worker.scope, Exit.void))
     }
+    this.#trap?.uninstall()
     await this.#running?.runtime.dispose()
   }
 
@@ -463,7 +475,7 @@ export class DurableEngine extends RunControls {
   #open(): Running {
     if (this.#stopping !== null) throw engineStopped()
     if (this.#running !== null) return this.#running
-    const workflows = [...this.#workflows.values()].map(layerOf)
+    const workflows = [...this.#workflows.values()].map((one) => layerOf(one, this.#trap))
     const hooks = Layer.effectDiscard(
       Effect.map(Engine, (engine) => {
         engine.onLifecycle((event) => this.#onLifecycle(event))

@@ -44,13 +44,25 @@ export interface DurableEngineOptions {
       }
     | undefined
   readonly logger?: Logger | undefined
+  /**
+   * Tells, once for each place, of what a workflow calls outside a step although replay would call
+   * it again: `Date.now`, `new Date()`, `Math.random`, `crypto.randomUUID`, timers, `fetch`. With
+   * "throw", the call throws. Default: whether NODE_ENV is "development".
+   */
+  readonly development?: boolean | "throw" | undefined
 }
+
+/**
+ * The option, or what the environment says.
+ */
+export const isDevelopment = (options: DurableEngineOptions): boolean | "throw" =>
+  options.development ?? process.env["NODE_ENV"] === "development"
 
 /**
  * Throws what is wrong with the options.
  */
 export const checkOptions = (options: DurableEngineOptions): void => {
-  const { pool, url, workflows, schema, worker } = options ?? {}
+  const { pool, url, workflows, schema, worker, development } = options ?? {}
   if (!Array.isArray(workflows)) {
     throw invalid("workflows", "must be an array of what defineWorkflow returns")
   }
@@ -63,6 +75,9 @@ export const checkOptions = (options: DurableEngineOptions): void => {
   }
   if (url !== undefined && !isUrl(url)) {
     throw invalid("url", 'must be a connection string, like "postgres://user@host:5432/database"')
+  }
+  if (development !== undefined && typeof development !== "boolean" && development !== "throw") {
+    throw invalid("development", 'must be true, false or "throw"')
   }
   orThrow(makeNames(schema ?? defaultSchema))
   orThrow(Result.map(checkWorkerOptions(worker ?? {}), () => undefined))

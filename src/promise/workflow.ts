@@ -10,6 +10,7 @@ import * as Workflow from "../Workflow.ts"
 import { WorkflowRun } from "../WorkflowRun.ts"
 import { makeContext, type WorkflowContext } from "./context.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
+import type { Trap } from "./trap.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 
 /**
@@ -67,6 +68,7 @@ export const defineWorkflow = <I = undefined, O = void>(
  */
 export const layerOf = (
   definition: AnyWorkflow,
+  trap: Trap | null = null,
 ): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> => {
   const { inputSchema } = definition
   return Workflow.register({
@@ -88,7 +90,11 @@ export const layerOf = (
       Effect.flatMap(Effect.context<WorkflowRun>(), (services) =>
         Effect.flatMap(WorkflowRun, (run) =>
           Effect.tryPromise({
-            try: async () => definition.run(makeContext(services, run), input),
+            try: async () => {
+              const ctx = makeContext(services, run)
+              if (trap === null) return definition.run(ctx, input)
+              return trap.watch(definition.name, ctx, (watched) => definition.run(watched, input))
+            },
             catch: (error) => error,
           }),
         ),

@@ -73,7 +73,7 @@ export const program = (
   main: name,
   code: (world) =>
     [watched(name, world, body), ...(options.children ?? []).map((child) => child(world))].map(
-      layerOf,
+      (definition) => layerOf(definition),
     ),
   input: options.input,
   maxAttempts: options.maxAttempts,

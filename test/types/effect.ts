@@ -2,10 +2,12 @@
  * What of the Effect API must compile, and what must not: the compiler checks determinism. Never
  * run: `npm run typecheck` is the test.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import type * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import {
@@ -110,6 +112,88 @@ Order.toLayer(({ id }) =>
     return yield* reserve(id)
   }),
 )
+
+Order.toLayer(() =>
+  // @ts-expect-error a query in the body, outside a step
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    yield* Effect.orDie(sql`delete from orders`)
+    return 1
+  }),
+)
+
+Order.toLayer(({ id }) =>
+  // @ts-expect-error a service in a branch that runs beside a step
+  Effect.map(
+    Effect.all([Step.make("one", { run: Effect.succeed(1) }), reserve(id)], {
+      concurrency: "unbounded",
+    }),
+    ([one]) => one,
+  ),
+)
+
+Order.toLayer(({ id }) =>
+  // @ts-expect-error a service in a finalizer of the body
+  Effect.ensuring(Effect.succeed(1), Effect.ignore(reserve(id))),
+)
+
+Order.toLayer(() =>
+  // @ts-expect-error a scope that the body would hold open over a crash
+  Effect.as(
+    Effect.addFinalizer(() => Effect.void),
+    1,
+  ),
+)
+
+// --- inside of one it does, wherever the step stands ------------------------------------
+
+const query = Order.toLayer(() =>
+  Step.make("query", {
+    run: Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.orDie(sql`delete from orders`)
+      return 1
+    }),
+  }),
+)
+same<Requirements<typeof query>, Engine.Engine | SqlClient.SqlClient>(true)
+
+const nested = Order.toLayer(({ id }) =>
+  Effect.gen(function* () {
+    const mail = Step.make("mail", {
+      run: Effect.flatMap(Mailer, (mailer) => mailer.send(id)),
+      retry: { maxAttempts: 3 },
+      timeout: "1 second",
+    }).pipe(Effect.ignore)
+    const [reserved] = yield* Effect.all([Step.make("reserve", { run: reserve(id) }), mail], {
+      concurrency: 2,
+    })
+    yield* Effect.forkChild(mail)
+    return reserved
+  }),
+)
+same<Requirements<typeof nested>, Engine.Engine | Inventory | Mailer>(true)
+
+// the run's own: dice, time, ids, patches
+const own = Order.toLayer(() =>
+  Effect.gen(function* () {
+    const id = yield* Workflow.uuid
+    same<typeof id, string>(true)
+    const isNew = yield* Workflow.patched("new")
+    same<typeof isNew, boolean>(true)
+    return (yield* Random.next) + (yield* Clock.currentTimeMillis)
+  }),
+)
+same<Requirements<typeof own>, Engine.Engine>(true)
+
+// a service that the body brings along is no requirement
+const provided = Order.toLayer(({ id }) =>
+  Effect.gen(function* () {
+    const run = Effect.provideService(reserve(id), Inventory, { reserve: () => Effect.succeed(1) })
+    return yield* Step.make("reserve", { run })
+  }),
+)
+same<Requirements<typeof provided>, Engine.Engine>(true)
 
 // --- errors are typed, and must have a Schema --------------------------------------------
 
