@@ -73,7 +73,7 @@ export interface Options {
   readonly sizes: Sizes
 }
 
-export const readOptions = (all: ReadonlyArray<Case>): Options => {
+export const readOptions = (all: ReadonlyArray<Case>, json = ".flowly/bench.json"): Options => {
   const { values } = parseArgs({
     options: {
       help: { type: "boolean", default: false },
@@ -107,7 +107,7 @@ export const readOptions = (all: ReadonlyArray<Case>): Options => {
     rounds: whole(values.rounds, quick ? 1 : 5, 1),
     only: values.only,
     quick,
-    json: values.json ?? (quick ? undefined : ".flowly/bench.json"),
+    json: values.json ?? (quick ? undefined : json),
     statements: values.statements,
     sizes: {
       runs: whole(values.runs, sizes.runs, 1),

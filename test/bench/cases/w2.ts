@@ -12,7 +12,8 @@ import { openWorker } from "../process/workers.ts"
 import { latencies, rawOtherProcess, rawSameProcess } from "../raw/latency.ts"
 import { quantile } from "../statistics.ts"
 
-const sameProcess = async (driver: Driver, url: string, count: number) => {
+/** Milliseconds of each sample. */
+export const sameProcess = async (driver: Driver, url: string, count: number) => {
   await migrate(url)
   const { engine, close } = openEngine(driver, url, undefined, [oneStep])
   await engine.start()
@@ -43,9 +44,11 @@ const otherProcess = async (driver: Driver, url: string, count: number) => {
   }
 }
 
-type Take = (url: string, count: number) => Promise<ReadonlyArray<number>>
+/** Takes so many samples on a fresh database. */
+export type Take = (url: string, count: number) => Promise<ReadonlyArray<number>>
 
-const sample = (bench: Bench, take: Take): Promise<Sample> =>
+/** The median, and the slow ones beside it. */
+export const latencySample = (bench: Bench, take: Take): Promise<Sample> =>
   onFreshDatabase(bench.server, async (url) => {
     const taken = await take(url, bench.sizes.latencies)
     const [p50, p95] = [quantile(taken, 0.5), quantile(taken, 0.95)]
@@ -61,7 +64,7 @@ export const w2: Case = {
       name,
       unit: "ms",
       ...(against === undefined ? {} : { against: [against] }),
-      measure: () => sample(bench, take),
+      measure: () => latencySample(bench, take),
     })
     return {
       contenders: [
