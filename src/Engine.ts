@@ -32,6 +32,7 @@ import {
   RunNotFound,
   RunStateConflict,
   TokenNotFound,
+  type TransactionUnsupported,
   TriggerTimeout,
 } from "./FlowlyError.ts"
 import * as Journal from "./Journal.ts"
@@ -196,6 +197,15 @@ export class Engine extends Context.Service<
       "sent" | "duplicate",
       InvalidInput | RunNotFound | RunStateConflict | StoreError
     >
+    /**
+     * Runs an effect, a `start` or `sendEvent`, inside the transaction that the application has opened
+     * on this client: a `pg` client, a Drizzle transaction on `pg`, a Kysely transaction.
+     */
+    readonly within: (
+      client: unknown,
+    ) => <A, E, R>(
+      effect: Effect.Effect<A, E, R>,
+    ) => Effect.Effect<A, E | InvalidInput | TransactionUnsupported, R>
     /** Resolves the wait that a token stands for; the first one wins. */
     readonly resolveToken: (
       token: string,
@@ -399,8 +409,14 @@ export const make = Effect.fnUntraced(function* (
     if (answer === "terminal") {
       return yield* conflict(workflowRunId, "take an event", "it has ended")
     }
-    journal.hints.send("work")
-    journal.hints.send("signal")
+    const transaction = yield* store.callersTransaction
+    if (transaction !== null) {
+      // it has left a wake, for others to apply when it has committed
+      yield* transaction.afterCommit(["wakes"], () => journal.hints.send("wakes"))
+    } else {
+      journal.hints.send("work")
+      journal.hints.send("signal")
+    }
     return answer
   })
 
@@ -430,6 +446,8 @@ export const make = Effect.fnUntraced(function* (
     setLocalWorker: (worker) => {
       local = worker
     },
+    within: (client) => (effect) =>
+      Effect.flatMap(store.joinTransaction(client), (transaction) => transaction.run(effect)),
     outcome: (id) => ifUuid(id, outcomes.wait(id)),
     getRun: (id) =>
       isUuid(id) ? Effect.map(store.getRuns([id]), ([row]) => row ?? null) : Effect.succeed(null),
@@ -537,7 +555,7 @@ const startWithin = (
         ),
     }),
     Effect.tap((answer) =>
-      answer._tag === "Inserted" ? transaction.afterCommit(then) : Effect.void,
+      answer._tag === "Inserted" ? transaction.afterCommit(["work"], then) : Effect.void,
     ),
   )
 

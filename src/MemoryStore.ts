@@ -127,6 +127,11 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
     verify: () => Effect.void,
     now: Clock.currentTimeMillis,
     callersTransaction: Effect.succeed(null),
+    joinTransaction: () =>
+      handedOut.client === undefined
+        ? Effect.fail(new TransactionUnsupported({ store: "memory" }))
+        : // as with transactional steps: there is none, and what is done stands
+          Effect.succeed({ run: (effect) => effect }),
 
     registerWorker: (worker) =>
       Effect.flatMap(

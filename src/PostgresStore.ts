@@ -21,8 +21,10 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
 import type { SqlError } from "effect/sql/SqlError"
 import { EngineClock } from "./EngineClock.ts"
 import { InvalidInput, PoolTooSmall } from "./FlowlyError.ts"
@@ -33,7 +35,8 @@ import { getControls } from "./postgres/controlLog.ts"
 import { makeDatabase } from "./postgres/database.ts"
 import { sendEvents, tailEvents } from "./postgres/events.ts"
 import { forkRuns } from "./postgres/forkRuns.ts"
-import { listen, notify } from "./postgres/hints.ts"
+import { connectionOfCaller } from "./postgres/callersClient.ts"
+import { listen, notify, notifyWithin } from "./postgres/hints.ts"
 import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/history.ts"
 import { insertRuns } from "./postgres/insertRuns.ts"
 import { migrate, verifySchema } from "./postgres/migrate.ts"
@@ -182,6 +185,8 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
   const { now } = yield* EngineClock
   const prepare = options.prepare ?? true
   const database = makeDatabase({ sql, names, now, statementTimeoutMs, prepare })
+  /** Connections in transactions of which we do not see the end. */
+  const joined = new WeakSet<Connection>()
   let reserved = connectionsFor({ worker: true, listen: true })
   const room = { max: maxConnectionsOf(sql), reserved: () => reserved }
   return WorkflowStore.of({
@@ -192,9 +197,22 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
       return Effect.andThen(verifyPool(maxConnectionsOf(sql), needs), verifySchema(database))
     },
     now: readClock(database),
-    callersTransaction: Effect.map(database.inTransaction, (inside) =>
-      inside ? { afterCommit: (then) => sql.afterCommit(Effect.sync(then)) } : null,
+    callersTransaction: Effect.map(Effect.serviceOption(sql.transactionService), (inside) =>
+      Option.match(inside, {
+        onNone: () => null,
+        onSome: ([connection]) => ({
+          afterCommit: (hints, then) =>
+            joined.has(connection)
+              ? notifyWithin(database)(hints)
+              : sql.afterCommit(Effect.sync(then)),
+        }),
+      }),
     ),
+    joinTransaction: (client) =>
+      Effect.map(Effect.fromResult(connectionOfCaller(client)), (connection) => {
+        joined.add(connection)
+        return { run: Effect.provideService(sql.transactionService, [connection, 0]) }
+      }),
     registerWorker: registerWorker(database),
     renewLease: renewLease(database),
     retireWorker: retireWorker(database),

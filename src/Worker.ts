@@ -194,6 +194,8 @@ export const make = Effect.fnUntraced(function* (
   let suspected = false
   let turns = 0
   let sweeps = 0
+  /** A sender in a transaction has told of its commit. */
+  let wakesLeft = false
 
   const nudgeHeartbeat = yield* Latch.make()
   const nudgePoll = yield* Latch.make()
@@ -359,6 +361,12 @@ export const make = Effect.fnUntraced(function* (
       journal.hints.send("settled")
     }
     if (swept + poisoned.length > 0) journal.hints.send("work")
+    // the sweep has applied them: runs may be due, and claimed ones have something to hear
+    if (wakesLeft) {
+      journal.hints.send("work")
+      journal.hints.send("signal")
+    }
+    wakesLeft = false
     return swept >= 200 ? 0 : options.pollIntervalMs
   })
 
@@ -407,6 +415,10 @@ export const make = Effect.fnUntraced(function* (
   const unsubscribe = journal.hints.subscribe((hint) => {
     if (hint === "work" || hint === "reconnected") nudgePoll.openUnsafe()
     if (hint === "signal" || hint === "reconnected") nudgeSignals.openUnsafe()
+    if (hint === "wakes") {
+      wakesLeft = true
+      nudgeSweep.openUnsafe()
+    }
     if (hint === "reconnected") {
       nudgeSweep.openUnsafe()
       nudgeTick.openUnsafe()

@@ -37,6 +37,7 @@ import type {
 import type { StoredError } from "./ErrorPayload.ts"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type {
+  InvalidInput,
   PoolTooSmall,
   SchemaNotMigrated,
   SchemaTooNew,
@@ -631,6 +632,13 @@ export class WorkflowStore extends Context.Service<
      * fiber sends is then a part of it.
      */
     readonly callersTransaction: Effect.Effect<CallersTransaction | null>
+    /**
+     * The way into a transaction that the application opened on a client of its own, of whatever
+     * kind this store knows. `InvalidInput` says why a client is none.
+     */
+    readonly joinTransaction: (
+      client: unknown,
+    ) => Effect.Effect<JoinedTransaction, InvalidInput | TransactionUnsupported>
 
     // --- workers and leases ----------------------------------------------------
 
@@ -940,7 +948,8 @@ export class WorkflowStore extends Context.Service<
 
     /**
      * Tells other processes that something changed: `work` (a run became due), `settled`,
-     * `signal` (a claimed run has something to hear). A hint: may be lost, never needed.
+     * `signal` (a claimed run has something to hear), `wakes` (a sender in a transaction has left
+     * wakes to apply). A hint: may be lost, never needed.
      */
     readonly notify: (hints: ReadonlyArray<Hint>) => Effect.Effect<void, StoreError>
     /**
@@ -973,13 +982,30 @@ export interface Transaction {
 }
 
 /**
- * A transaction that the application opened. `afterCommit` is not called when it is rolled back.
+ * A transaction that the application opened.
  *
  * @category models
  * @since 0.1.0
  */
 export interface CallersTransaction {
-  readonly afterCommit: (then: () => void) => Effect.Effect<void>
+  /**
+   * Gives hints when, and only if, it commits: `then` is called in this process where the store
+   * learns of the commit; else the hints go to all processes as a part of the transaction.
+   */
+  readonly afterCommit: (
+    hints: ReadonlyArray<Hint>,
+    then: () => void,
+  ) => Effect.Effect<void, StoreError>
+}
+
+/**
+ * Runs effects inside a transaction of the application: `callersTransaction` is that one then.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface JoinedTransaction {
+  readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
 /**
@@ -988,4 +1014,4 @@ export interface CallersTransaction {
  * @category models
  * @since 0.1.0
  */
-export type Hint = "work" | "settled" | "signal" | "reconnected"
+export type Hint = "work" | "settled" | "signal" | "wakes" | "reconnected"

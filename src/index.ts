@@ -26,6 +26,7 @@ export type { ControlOptions, ManyAnswer, RunFilter } from "./engine/control.ts"
 export type { ControlLogEntry, ForkFrom, ForkOptions, RunControls } from "./promise/RunControls.ts"
 export type { RunStatusBase, WorkflowStatus } from "./promise/status.ts"
 export type {
+  CallersClient,
   TransactionClient,
   TransactionOptions,
   TransactionStep,

@@ -38,6 +38,7 @@ const letters: ReadonlyArray<readonly [hint: Hint, letter: string]> = [
   ["work", "w"],
   ["settled", "t"],
   ["signal", "s"],
+  ["wakes", "k"],
 ]
 
 const letterOf = new Map(letters)
@@ -56,6 +57,19 @@ export const notify = (
     yield* database.write("notify", statement, [database.names.channel, sent])
   })
 }
+
+/**
+ * As a part of the transaction that the calling fiber is in: delivered at its commit, and only then.
+ * Without touching `synchronous_commit`, for the commit is the caller's. It costs that commit the lock
+ * of the whole database that NOTIFY takes.
+ */
+export const notifyWithin =
+  (database: Database) =>
+  (hints: ReadonlyArray<Hint>): Effect.Effect<void, StoreError> => {
+    const sent = [...new Set(hints.flatMap((hint) => letterOf.get(hint) ?? []))]
+    const statement = `select pg_notify($1::text, x.letter) from unnest($2::text[]) x(letter)`
+    return Effect.asVoid(database.write("notify", statement, [database.names.channel, sent]))
+  }
 
 const firstDelayMs = 250
 const maxDelayMs = 15_000

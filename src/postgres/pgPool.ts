@@ -288,7 +288,8 @@ const listenOn =
       return queue
     })
 
-const toSqlError = (cause: unknown, operation: string): SqlError => {
+/** The error of a `pg` client, as effect/sql knows errors. */
+export const toSqlError = (cause: unknown, operation: string): SqlError => {
   const { code, constraint, message } = (cause ?? {}) as {
     readonly code?: unknown
     readonly constraint?: unknown

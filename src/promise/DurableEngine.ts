@@ -41,6 +41,7 @@ import {
   type WorkerOptions,
 } from "../Worker.ts"
 import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
+import { type CallersClient, within } from "./transaction.ts"
 import { errorOf, FlowlyError, invalid, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
 import {
   type EmittedEvent,
@@ -78,6 +79,11 @@ export type TriggerOptions<I> = {
   readonly priority?: number | undefined
   /** How long to wait for the database's confirmation. Default 30 seconds. */
   readonly deadline?: DurationInput | undefined
+  /**
+   * A client of the engine's database on which a transaction is open: a `pg` client, Drizzle's `tx`,
+   * Kysely's `trx`. The run is a part of that transaction: it exists if and only if it commits.
+   */
+  readonly client?: CallersClient | undefined
 } & (undefined extends I ? { readonly input?: I } : { readonly input: I })
 
 /**
@@ -104,6 +110,8 @@ export interface RunHandle<O> {
 export interface SendOptions {
   /** Makes sending idempotent: a second event with this id changes nothing. */
   readonly id?: string | undefined
+  /** Sends as a part of the transaction that is open on this client: see `TriggerOptions`. */
+  readonly client?: CallersClient | undefined
 }
 
 /**
@@ -252,17 +260,20 @@ export class DurableEngine extends RunControls {
       return new TriggerTimeout({ workflow: workflow.name, workflowRunId, timeoutMs, outcome })
     })
     const started = await this.#run(
-      Effect.flatMap(Engine, (engine) =>
-        engine.start(workflow, input, {
-          workflowRunId,
-          idempotencyKey: given.idempotencyKey,
-          concurrencyKey: given.concurrencyKey,
-          timeoutMs: given.timeoutMs,
-          maxAttempts: given.maxAttempts,
-          priority: given.priority,
-          scheduledFor: given.scheduledFor,
-          deadlineMs: Math.max(0, Math.ceil(timeoutMs - (performance.now() - before))),
-        }),
+      within(
+        given.client,
+        Effect.flatMap(Engine, (engine) =>
+          engine.start(workflow, input, {
+            workflowRunId,
+            idempotencyKey: given.idempotencyKey,
+            concurrencyKey: given.concurrencyKey,
+            timeoutMs: given.timeoutMs,
+            maxAttempts: given.maxAttempts,
+            priority: given.priority,
+            scheduledFor: given.scheduledFor,
+            deadlineMs: Math.max(0, Math.ceil(timeoutMs - (performance.now() - before))),
+          }),
+        ),
       ),
     )
     return this.#handle<O>(workflow.name, started.workflowRunId, started.existing)
@@ -342,15 +353,21 @@ export class DurableEngine extends RunControls {
     payload?: unknown,
     options?: SendOptions,
   ): Promise<"sent" | "duplicate"> {
-    return this.#run(send(workflowRunId, name, payload, { id: options?.id }))
+    return this.#run(
+      within(options?.client, send(workflowRunId, name, payload, { id: options?.id })),
+    )
   }
 
   /**
    * Resolves the wait that a token of `ctx.token` stands for. The first one wins: to resolve it again
    * changes nothing. Rejects with code "TokenNotFound" for one that no run has issued.
    */
-  resolveToken(token: string, payload?: unknown): Promise<"resolved" | "already-resolved"> {
-    return this.#run(resolve(token, payload))
+  resolveToken(
+    token: string,
+    payload?: unknown,
+    options?: { readonly client?: CallersClient | undefined },
+  ): Promise<"resolved" | "already-resolved"> {
+    return this.#run(within(options?.client, resolve(token, payload)))
   }
 
   /** Events that a run emitted, in order. */

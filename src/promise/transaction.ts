@@ -7,6 +7,9 @@
  *   its driver gives them: an int8 is a `bigint`).
  * - `MemoryWorkflowStore` hands out the client that it was made with, and nothing is rolled back.
  */
+import * as Effect from "effect/Effect"
+import { Engine } from "../Engine.ts"
+import type { InvalidInput, TransactionUnsupported } from "../FlowlyError.ts"
 import type { Isolation } from "../WorkflowStore.ts"
 import type { StepOptions, TryInfo } from "./step.ts"
 import { invalid } from "./FlowlyError.ts"
@@ -41,6 +44,25 @@ export interface TransactionStep {
     options?: TransactionOptions<T>,
   ): Promise<T>
 }
+
+/**
+ * A client on which the application has opened a transaction of the engine's database: a `pg` client
+ * that was sent BEGIN, the `tx` of Drizzle's `db.transaction` (node-postgres), the `trx` of Kysely's
+ * `db.transaction()`.
+ */
+export type CallersClient =
+  | { readonly query: (...args: Array<any>) => any }
+  | { readonly execute: (...args: Array<any>) => any; readonly rollback: () => never }
+  | { readonly executeQuery: (...args: Array<any>) => any; readonly isTransaction: true }
+
+/**
+ * The effect in the caller's transaction, where there is one.
+ */
+export const within = <A, E>(
+  client: CallersClient | undefined,
+  effect: Effect.Effect<A, E, Engine>,
+): Effect.Effect<A, E | InvalidInput | TransactionUnsupported, Engine> =>
+  client === undefined ? effect : Effect.flatMap(Engine, (engine) => engine.within(client)(effect))
 
 /**
  * The function, and how its transaction begins.

@@ -3,11 +3,21 @@ import { assert, layer as withLayer } from "@effect/vitest"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { SqlClient } from "effect/sql"
 import * as Text from "effect/String"
-import { Engine, EngineClock, PostgresStore, Sleep, Step, Worker, Workflow } from "flowly/effect"
+import {
+  Engine,
+  EngineClock,
+  Event,
+  PostgresStore,
+  Sleep,
+  Step,
+  Worker,
+  Workflow,
+} from "flowly/effect"
 import { afterAll, beforeAll } from "vitest"
 import { createDatabase, type TestDatabase, withClient } from "../support/database.ts"
 import { bodiesSuite } from "./suiteBodies.ts"
@@ -116,7 +126,13 @@ const BookLive = Book.toLayer(({ orderId, fails }) =>
   }),
 )
 
-const App = Layer.merge(ShipLive, BookLive).pipe(
+const Await = Workflow.make("await", { success: Schema.String })
+
+const AwaitLive = Await.toLayer(() =>
+  Effect.map(Event.wait<string>("go"), (event) => Option.getOrElse(event, () => "nothing")),
+)
+
+const App = Layer.mergeAll(ShipLive, BookLive, AwaitLive).pipe(
   Layer.provideMerge(Worker.layer({ pollIntervalMs })),
   Layer.provideMerge(Migrated),
   Layer.provideMerge(Engine.layer({ pollIntervalMs })),
@@ -219,6 +235,29 @@ withLayer(App, { excludeTestServices: true, timeout: 60_000 })(
         )
         assert.strictEqual(conflict._tag, "IdempotencyConflict")
       }),
+    )
+
+    it.effect("an event is sent with it, and wakes its run promptly then", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const run = yield* Workflow.trigger(Await, undefined)
+        const send = (payload: string) =>
+          sql.withTransaction(Event.send(run.workflowRunId, "go", payload, { id: "x" }))
+        const engine = yield* Engine.Engine
+        yield* engine
+          .getRun(run.workflowRunId)
+          .pipe(
+            Effect.delay("20 millis"),
+            Effect.repeat({ until: (row) => row?.status === "waiting" }),
+          )
+        yield* send("dropped").pipe(
+          Effect.andThen(Effect.fail("no")),
+          sql.withTransaction,
+          Effect.ignore,
+        )
+        assert.strictEqual(yield* send("kept"), "sent")
+        assert.strictEqual(yield* run.result, "kept")
+      }).pipe(Effect.timeout("20 seconds")),
     )
 
     it.effect("a transactional step works on it, and is recorded with what it did", () =>

@@ -103,6 +103,18 @@ console.log(await (await engine.trigger(workflow)).result())
 await engine.stop()
 void [NonRetryableError, RetryAfterError]
 `,
+  client: `
+import { defineWorkflow, DurableEngine, MemoryWorkflowStore } from "flowly"
+
+const orderWorkflow = defineWorkflow("process-order", async (ctx, input: { orderId: string }) => {
+  await ctx.step("only", async () => input.orderId)
+})
+const client = { query: async (text: string, values?: ReadonlyArray<unknown>) => ({ rows: [text, values] }) }
+const engine = new DurableEngine({ workflows: [orderWorkflow] })
+engine.setStore(new MemoryWorkflowStore({ client }))
+THE BLOCK
+await engine.stop()
+`,
   engine: `
 import { defineWorkflow, DurableEngine, FlowlyError, MemoryWorkflowStore } from "flowly"
 
