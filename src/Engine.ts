@@ -18,9 +18,10 @@ import * as Cron from "./Cron.ts"
 import { maxMillis } from "./DurationInput.ts"
 import { type Control, makeControl } from "./engine/control.ts"
 import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
-import type { BodyEnd, Execution, ExecutionHook } from "./engine/Execution.ts"
+import type { BodyEnd, CompensateOn, Execution, ExecutionHook } from "./engine/Execution.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
 import { makeRegistry, type Registry } from "./engine/registry.ts"
+import { reviseCompensation } from "./engine/revising.ts"
 import { makeStarter } from "./engine/starter.ts"
 import { eventOfToken, reservedPrefix, runOfToken } from "./engine/tokens.ts"
 import type { StoredError } from "./ErrorPayload.ts"
@@ -58,6 +59,8 @@ import {
  * @since 0.1.0
  */
 export interface RegisteredWorkflow extends WorkflowRef {
+  /** Default: all. */
+  readonly compensateOn?: CompensateOn | undefined
   /** Starts the body; answers how to abandon it. */
   readonly startBody: (execution: Execution, onEnd: (end: BodyEnd) => void) => () => void
 }
@@ -188,6 +191,16 @@ export class Engine extends Context.Service<
     readonly getEvents: (
       workflowRunId: string,
     ) => Effect.Effect<ReadonlyArray<EventRow>, StoreError>
+    /** Undos that gave up are tried again: of the step, or all of the run. */
+    readonly retryCompensation: (
+      workflowRunId: string,
+      stepKey?: string | undefined,
+    ) => Effect.Effect<void, RunNotFound | RunStateConflict | StoreError>
+    /** Undos that gave up count as done with; of a paused run one that its code does not offer. */
+    readonly skipCompensation: (
+      workflowRunId: string,
+      stepKey?: string | undefined,
+    ) => Effect.Effect<void, RunNotFound | RunStateConflict | StoreError>
     readonly sendEvent: (
       workflowRunId: string,
       name: string,
@@ -420,6 +433,12 @@ export const make = Effect.fnUntraced(function* (
     return answer
   })
 
+  const revise = (id: string, stepKey: string | undefined, verb: "retry" | "skip") =>
+    Effect.andThen(
+      ifUuid(id, reviseCompensation(store, id, stepKey ?? null, verb)),
+      Effect.sync(tellWork),
+    )
+
   return Engine.of({
     store,
     journal,
@@ -454,6 +473,8 @@ export const make = Effect.fnUntraced(function* (
     getSteps: (id) => (isUuid(id) ? store.getSteps(id) : Effect.succeed([])),
     getEvents: (id) => (isUuid(id) ? store.getEvents(id) : Effect.succeed([])),
     ...makeControl(store, journal.hints.send),
+    retryCompensation: (id, stepKey) => revise(id, stepKey, "retry"),
+    skipCompensation: (id, stepKey) => revise(id, stepKey, "skip"),
     sendEvent: Effect.fn("Engine.sendEvent")(function* (id, name, payload, sendOptions) {
       yield* Effect.fromResult(checkEventName(name))
       const senderId = sendOptions?.id ?? null

@@ -436,7 +436,8 @@ export class CompensationMissing extends Schema.TaggedError<CompensationMissing>
   override get message() {
     return (
       `run ${this.workflowRunId} of "${this.workflow}" must undo ${this.stepKeys.join(", ")}, but ` +
-      `the code offers no compensation for it: deploy the code that does, and resume the run`
+      `the code offers no compensation for it: deploy the code that does, and resume the run; or, ` +
+      `if they need no undoing, skipCompensation for each of these steps`
     )
   }
 }

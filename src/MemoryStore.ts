@@ -17,6 +17,7 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import { TransactionUnsupported } from "./FlowlyError.ts"
 import * as Commit from "./memory/commit.ts"
 import * as Control from "./memory/control.ts"
+import * as Compensation from "./memory/compensation.ts"
 import * as Inserts from "./memory/inserts.ts"
 import * as Reads from "./memory/reads.ts"
 import * as Requests from "./memory/requests.ts"
@@ -168,6 +169,8 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
     requestCancel: (options) => at((now) => Requests.requestCancel(state, now, options)),
     resumeRun: (id, reason = null) => at((now) => Requests.resumeRun(state, now, id, reason)),
     retryRun: (id, reason = null) => at((now) => Requests.retryRun(state, now, id, reason)),
+    reviseCompensation: (options) =>
+      at((now) => Compensation.reviseCompensation(state, now, options)),
     sendEvents: (events) => at((now) => Requests.sendEvents(state, now, events)),
     findToken: (options) => Effect.sync(() => Reads.findToken(state, options)),
 

@@ -32,6 +32,7 @@ import { claimRuns, readSignals, releaseClaims } from "./postgres/claimRuns.ts"
 import { commit } from "./postgres/commit.ts"
 import { pauseRuns, rescheduleRuns, terminateRuns, wakeRuns } from "./postgres/control.ts"
 import { getControls } from "./postgres/controlLog.ts"
+import { reviseCompensation } from "./postgres/compensation.ts"
 import { makeDatabase } from "./postgres/database.ts"
 import { sendEvents, tailEvents } from "./postgres/events.ts"
 import { forkRuns } from "./postgres/forkRuns.ts"
@@ -231,6 +232,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     requestCancel: requestCancel(database),
     resumeRun: resumeRun(database),
     retryRun: retryRun(database),
+    reviseCompensation: reviseCompensation(database),
     sendEvents: sendEvents(database),
     findToken: findToken(database),
     terminateRuns: terminateRuns(database),

@@ -2,7 +2,8 @@
  * A run: one execution of a workflow, its statuses, and the one table of legal transitions.
  *
  * Both stores and the tests read the table below; a status change that it does not name is a bug.
- * Terminal is final (promise 6), but for an explicit retry of a `failed` or `dead_letter` run.
+ * Terminal is final (promise 6), but for an explicit retry of a `failed` or `dead_letter` run, or of
+ * its undos.
  *
  * ```text
  *   pending ──claim──▶ running ──▶ completed
@@ -89,10 +90,11 @@ export const transitions: Readonly<Record<RunStatus, ReadonlyArray<RunStatus>>> 
   // cancelled: terminated, which undoes no more
   compensating: ["compensated", "failed", "paused", "cancelled", "dead_letter"],
   completed: [],
-  failed: ["pending"],
+  // compensating: an operator has undos tried again, or skipped; so also below
+  failed: ["pending", "compensating"],
   compensated: [],
   cancelled: [],
-  dead_letter: ["pending"],
+  dead_letter: ["pending", "compensating"],
 }
 
 const terminal: ReadonlySet<RunStatus> = new Set<RunStatus>([

@@ -102,6 +102,11 @@ export type Options<A, E, R, RC, T extends Limit, D extends Limit, H extends Lim
     | ((result: A, info: Attempt) => Effect.Effect<unknown, unknown, RC>)
     | Compensation<A, unknown, RC>
     | undefined
+  /**
+   * Undo the step also where its outcome is unknown: given up at a time limit, or under way when its
+   * process died or its run ended. `compensate` is then given `undefined`. Costs a write for each try.
+   */
+  readonly compensateOnUnknown?: boolean | undefined
 } & ([E] extends [never] ? { readonly error?: AnyCodec<E> } : { readonly error: AnyCodec<E> })
 
 /**
@@ -215,7 +220,7 @@ const stepOf = <A, E, R, RC, T extends Limit, D extends Limit, H extends Limit>(
           ),
           Effect.flatMap((value) => encodeResult(codec, value, name)),
         ),
-      undo: undoOf(options.compensate, codec, provide),
+      undo: undoOf(options.compensate, options.compensateOnUnknown ?? false, codec, provide),
     }
     return yield* perform(operation).pipe(
       Effect.matchEffect({
@@ -309,6 +314,7 @@ export const encodeResult = <A>(codec: ValueCodec<A>, value: A, name: string) =>
   Effect.mapError(codec.encode(value, `result of step "${name}"`), (error): AttemptFailure => ({
     error: encodeError(error),
     retryable: false,
+    unknown: true,
   }))
 
 /**
@@ -345,6 +351,7 @@ const asLimitError = (stored: StoredError) => {
 
 const undoOf = <A, RC>(
   compensate: Options<A, never, never, RC, undefined, undefined, undefined>["compensate"],
+  onUnknown: boolean,
   codec: ValueCodec<A>,
   provide: <B, F>(effect: Effect.Effect<B, F, RC>) => Effect.Effect<B, F>,
 ): StepOperation["undo"] => {
@@ -356,12 +363,14 @@ const undoOf = <A, RC>(
   return {
     retry,
     timeoutMs,
+    onUnknown,
     run: (result, info) =>
-      codec.decode(result ?? { codec: "json", json: "null" }).pipe(
-        Effect.mapError((reason) => encodeError(new Error(reason))),
-        Effect.flatMap((value) =>
-          Effect.mapError(provide(Effect.suspend(() => run(value, info))), encodeError),
-        ),
+      (result === null
+        ? Effect.succeed(undefined as A)
+        : Effect.mapError(codec.decode(result), (reason) => new Error(reason))
+      ).pipe(
+        Effect.flatMap((value) => provide(Effect.suspend(() => run(value, info)))),
+        Effect.mapError((raw) => ({ error: encodeError(raw), raw })),
         Effect.asVoid,
       ),
   }

@@ -30,7 +30,7 @@ import * as Schema from "effect/Schema"
 import { checkName, Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
 import type { ForkPoint } from "./Control.ts"
 import type { ControlOptions } from "./engine/control.ts"
-import type { BodyEnd } from "./engine/Execution.ts"
+import type { BodyEnd, CompensateOn } from "./engine/Execution.ts"
 import type { RunOutcome } from "./engine/outcomes.ts"
 import {
   type AnyCodec,
@@ -119,6 +119,8 @@ export const make = <
     readonly success?: S | undefined
     readonly error?: F | undefined
     readonly version?: string | undefined
+    /** Which endings undo completed steps. Default: all three. The caller of a cancel may differ. */
+    readonly compensateOn?: Partial<CompensateOn> | undefined
   },
 ): Workflow<TypeOf<P>, S["Type"], F["Type"]> => {
   const given: FieldsOrCodec = options?.payload ?? Schema.Void
@@ -138,6 +140,7 @@ export const make = <
         payload: schemaValue(self.payload),
         success: schemaValue(self.success),
         error: self.error,
+        compensateOn: options?.compensateOn,
         body: body as (payload: any) => Effect.Effect<any, any, WorkflowRun>,
       }) as never,
   }
@@ -157,6 +160,7 @@ export const register = (options: {
   readonly payload: ValueCodec<any>
   readonly success: ValueCodec<any>
   readonly error: AnyCodec | null
+  readonly compensateOn?: Partial<CompensateOn> | undefined
   readonly body: (payload: any) => Effect.Effect<any, any, WorkflowRun>
 }): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> =>
   Layer.effectDiscard(
@@ -167,6 +171,7 @@ export const register = (options: {
       yield* engine.register({
         name: options.name,
         version: options.version,
+        compensateOn: { failure: true, cancel: true, timeout: true, ...options.compensateOn },
         startBody: (execution, onEnd) =>
           runBody({
             execution,

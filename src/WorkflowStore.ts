@@ -255,6 +255,8 @@ export type OperationKind =
   | "side_effect"
   | "emit"
   | "token"
+  /** What completed before it is no longer undone. */
+  | "no_return"
   /** The run has taken the new code of a patch. */
   | "patch"
 
@@ -280,6 +282,10 @@ export interface StepRecord {
   readonly attempts: number
   readonly result: Encoded | null
   readonly error: StoredError | null
+  /**
+   * It is to be undone if the run ends so. Of a step that has not completed: its outcome is unknown,
+   * and it asked to be undone all the same.
+   */
   readonly hasCompensate: boolean
   /** Kept from an earlier attempt of the run: delivered when asked for (run-level retry). */
   readonly carried: boolean
@@ -293,9 +299,12 @@ export interface StepRecord {
   /** What the body last told of its progress. */
   readonly heartbeat: Encoded | null
   readonly compensation: {
-    readonly status: "completed" | "failed" | "retrying"
+    /** `skipped`: by an operator. */
+    readonly status: "completed" | "failed" | "retrying" | "skipped"
     readonly attempts: number
     readonly error: StoredError | null
+    /** With `retrying`: the next try is due then; `null`: at once. */
+    readonly retryAt: number | null
   } | null
 }
 
@@ -432,8 +441,8 @@ export type TimerWrite =
   | { readonly stepKey: string; readonly wakeAt: number }
 
 /**
- * The outcome of undoing one step, kept on the step's record, which must stand (for an *unknown*
- * step: write one in the batch that begins to compensate). A final outcome never changes.
+ * The outcome of undoing one step, kept on the step's record, which must stand (of an *unknown* step
+ * the failed or `retrying` one). A final outcome changes by `reviseCompensation` alone.
  *
  * @category models
  * @since 0.1.0
@@ -443,6 +452,8 @@ export interface CompensationWrite {
   readonly status: "completed" | "failed" | "retrying"
   readonly attempts: number
   readonly error: StoredError | null
+  /** With `retrying`: from the commit to the next try. Default: none. */
+  readonly retryDelayMs?: number | null | undefined
 }
 
 /**
@@ -792,6 +803,22 @@ export class WorkflowStore extends Context.Service<
       workflowRunId: string,
       reason?: string | null,
     ) => Effect.Effect<"retried" | "not-retryable" | "unknown", StoreError>
+    /**
+     * An operator's word on undos of an unclaimed run that has begun to undo. `retry`: those that gave
+     * up begin anew, from their first try; of a `failed` or `dead_letter` run. `skip`: they count as
+     * done with; also of a `paused` run or between two tries, where undos are meant that have not
+     * ended. Without a step key all of them; a run that has not ended needs one. The run becomes
+     * `compensating`, due now.
+     *
+     * - `which`: a step key is needed. `nothing`: no such undo.
+     * - `refused`: the run has not begun to undo, is claimed, or its status does not allow it; or
+     *   another active run holds its concurrency key by now.
+     */
+    readonly reviseCompensation: (options: {
+      readonly workflowRunId: string
+      readonly stepKey: string | null
+      readonly verb: "retry" | "skip"
+    }) => Effect.Effect<"revised" | "nothing" | "which" | "refused" | "unknown", StoreError>
     /**
      * Stores events and wakes their runs; answers align. Sending the same `id` to a run again
      * changes nothing (`duplicate`, also when the run is terminal by now).

@@ -6,7 +6,14 @@
 export type { ControlVerb } from "./Control.ts"
 export type { DurationInput } from "./DurationInput.ts"
 export type { ChildOptions, WorkflowContext } from "./promise/context.ts"
-export type { RetryOptions, StepInfo, StepOptions, TryInfo } from "./promise/step.ts"
+export type {
+  CompensateFunction,
+  CompensateOptions,
+  RetryOptions,
+  StepInfo,
+  StepOptions,
+  TryInfo,
+} from "./promise/step.ts"
 export { NonRetryableError, RetryAfterError } from "./StepError.ts"
 export type { EventReceived, EventTimedOut, WaitFor, WaitOptions } from "./promise/events.ts"
 export {
@@ -24,7 +31,7 @@ export type { StandardResult, StandardSchema } from "./promise/standardSchema.ts
 export type { DurableEngineOptions, PoolLike } from "./promise/options.ts"
 export type { ControlOptions, ManyAnswer, RunFilter } from "./engine/control.ts"
 export type { ControlLogEntry, ForkFrom, ForkOptions, RunControls } from "./promise/RunControls.ts"
-export type { RunStatusBase, WorkflowStatus } from "./promise/status.ts"
+export type { RunStatusBase, StepCompensation, WorkflowStatus } from "./promise/status.ts"
 export type {
   CallersClient,
   TransactionClient,
@@ -33,6 +40,7 @@ export type {
 } from "./promise/transaction.ts"
 export {
   type AnyWorkflow,
+  type CompensateOn,
   defineWorkflow,
   type WorkflowDefinition,
   type WorkflowOptions,

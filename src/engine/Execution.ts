@@ -120,6 +120,15 @@ export type Transact = <E>(options: {
 >
 
 /**
+ * Which endings of a run undo its completed steps.
+ */
+export interface CompensateOn {
+  readonly failure: boolean
+  readonly cancel: boolean
+  readonly timeout: boolean
+}
+
+/**
  * What an execution needs from its process.
  */
 export interface ExecutionEnv {
@@ -135,6 +144,8 @@ export interface ExecutionEnv {
   readonly transactionOutcome: (
     record: RecordWrite,
   ) => Effect.Effect<Exclude<WriteAnswer, { _tag: "busy" }> | null, StoreError>
+  /** Whether completed steps are undone, as the workflow chooses. */
+  readonly compensateOn: CompensateOn
   readonly cancelChildren: (workflowRunIds: ReadonlyArray<string>) => Effect.Effect<void>
   /** The run has parked, and its body went on after so long at rest: it was too soon. */
   readonly parkedTooSoon: (restedMs: number) => void
@@ -262,7 +273,11 @@ export interface Execution {
   readonly record: (
     issued: Issued,
     outcome: Outcome,
-    extra?: Partial<Pick<RecordWrite, "eventId">> & Pick<Fragment, "emitted">,
+    extra?: Partial<Pick<RecordWrite, "eventId">> &
+      Pick<Fragment, "emitted"> & {
+        /** With a failure: a step of which it is not known what it did, and which is to be undone. */
+        readonly unknown?: boolean
+      },
   ) => void
   /**
    * Takes the next place in the order of completion for a record that a transaction commits by
@@ -448,7 +463,7 @@ export const startExecution = (options: {
 
     record: (issued, outcome, extra) => {
       const completed = outcome._tag === "Success"
-      const row = rowOf(issued, outcome, extra?.eventId ?? null)
+      const row = rowOf(issued, outcome, extra)
       const position = row.position as number
       issued.phase = "recorded"
       onTheirWay.add(position)
@@ -474,7 +489,7 @@ export const startExecution = (options: {
         onRejected: (error) => {
           onTheirWay.delete(position)
           // the value is what the database refuses: the failure must be smaller than it was
-          if (completed) execution.record(issued, { _tag: "Failure", error })
+          if (completed) execution.record(issued, { _tag: "Failure", error }, { unknown: true })
           else execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
         },
       })
@@ -482,7 +497,7 @@ export const startExecution = (options: {
 
     reserve: (issued, result) => {
       const outcome: Outcome = { _tag: "Success", result }
-      const record = rowOf(issued, outcome, null)
+      const record = rowOf(issued, outcome)
       const position = record.position as number
       onTheirWay.add(position)
       issued.phase = "recorded"
@@ -579,7 +594,11 @@ export const startExecution = (options: {
     },
   }
 
-  const rowOf = (issued: Issued, outcome: Outcome, eventId: number | null): RecordWrite => {
+  const rowOf = (
+    issued: Issued,
+    outcome: Outcome,
+    extra?: { readonly eventId?: number | null; readonly unknown?: boolean },
+  ): RecordWrite => {
     const completed = outcome._tag === "Success"
     if (completed) historyBytes += outcome.result?.json.length ?? 0
     const { operation } = issued
@@ -593,26 +612,20 @@ export const startExecution = (options: {
       attempts: Math.max(issued.attempts, 1),
       result: completed ? outcome.result : null,
       error: completed ? null : outcome.error,
-      hasCompensate: "undo" in operation && operation.undo !== null,
+      hasCompensate: completed
+        ? "undo" in operation && operation.undo !== null
+        : extra?.unknown === true && undoesUnknown(operation),
       retryDelayMs: null,
       elapsedMs: issued.startedAtMs === 0 ? 0 : env.monotonicMs() - issued.startedAtMs,
-      eventId,
+      eventId: extra?.eventId ?? null,
     }
   }
 
   /** A record stands: its delivery has its place behind all of lower numbers. */
   const recorded = (row: RecordWrite, outcome: Outcome, at: number): void => {
     const position = row.position ?? 0
-    execution.records.set(row.stepKey, {
-      ...row,
-      carried: false,
-      startedAt: null,
-      completedAt: at,
-      retryAt: null,
-      revision: 0,
-      heartbeat: null,
-      compensation: null,
-    })
+    execution.retrying.delete(row.stepKey)
+    execution.records.set(row.stepKey, recordOf(row, at))
     let place = queue.length
     while (place > head && (queue[place - 1] as Queued).position > position) place--
     queue.splice(place, 0, { key: row.stepKey, kind: row.kind, position, outcome, at })
@@ -705,8 +718,8 @@ export const startExecution = (options: {
       deliver(issued, next)
       return pump()
     }
-    if (execution.mode === "compensating") return parts.replayed(execution)
     if (awaitBegun()) return
+    if (execution.mode === "compensating") return parts.replayed(execution)
     if (execution.handBack()) return considerHandBack()
     if (unstarted.length > 0) startAll()
     considerParking()
@@ -775,7 +788,12 @@ export const startExecution = (options: {
       const missing = one
       const issued = issuedByKey.get(missing.key)
       if (issued === undefined) {
-        awaitIssue(missing.key, () => diverge(missing, calledInstead(missing)))
+        awaitIssue(missing.key, () => {
+          if (execution.mode !== "compensating") return diverge(missing, calledInstead(missing))
+          // an undo that the code does not offer is told of with all the others
+          begun.shift()
+          pump()
+        })
         return true
       }
       if (!isSameKind(missing, issued.operation)) {
@@ -947,7 +965,7 @@ export const startExecution = (options: {
           attempts: 0,
           result: null,
           error: null,
-          hasCompensate: "undo" in operation && operation.undo !== null,
+          hasCompensate: undoesUnknown(operation),
           retryDelayMs: null,
           elapsedMs: 0,
           eventId: null,
@@ -1100,7 +1118,8 @@ export const startExecution = (options: {
     queue.sort((a, b) => a.position - b.position)
     carried.sort((a, b) => a.position - b.position)
     starts.sort((a, b) => a.issuedAfter - b.issuedAfter)
-    if (!run.compensating) begun.push(...begunBefore(execution, history, nextPosition))
+    if (run.compensating) begun.push(...unknownBefore(execution, nextPosition))
+    else begun.push(...begunBefore(execution, history, nextPosition))
   }
   // a request that was there at the claim is honoured before the body does anything new
   onSignals(execution.signals)
@@ -1164,6 +1183,28 @@ const begunBefore = (
   for (const record of execution.retrying.values()) note(record.stepKey, record.kind)
   return [...begun.values()]
 }
+
+/** What a compensating run must undo though its outcome is not known. */
+const unknownBefore = (execution: Execution, position: number): ReadonlyArray<Known> =>
+  [...execution.retrying.values()]
+    .filter((record) => record.hasCompensate)
+    .map(({ stepKey, kind }) => ({ key: stepKey, kind, position }))
+
+/** The step is undone also where nobody knows what it did. */
+export const undoesUnknown = (operation: Operation): boolean =>
+  "undo" in operation && operation.undo?.onUnknown === true
+
+/** A record as the store answers it from now on. */
+export const recordOf = (write: RecordWrite, now: number): StepRecord => ({
+  ...write,
+  carried: false,
+  startedAt: null,
+  completedAt: write.status === "retrying" ? null : now,
+  retryAt: write.retryDelayMs === null ? null : now + write.retryDelayMs,
+  revision: write.revision ?? 0,
+  heartbeat: write.heartbeat ?? null,
+  compensation: null,
+})
 
 /** A timer may be that of a sleep or of the timeout of an event. */
 const isSameKind = (known: Known, operation: Operation): boolean =>

@@ -40,6 +40,8 @@ export interface StepAttempt extends Attempt {
 export interface AttemptFailure {
   readonly error: StoredError
   readonly retryable: boolean
+  /** The body had succeeded; what it gave could not be kept. */
+  readonly unknown?: boolean | undefined
   /** No further try before that, whatever the policy says. `at` is an epoch millisecond. */
   readonly retryAfter?: RetryAfter | undefined
   /** Of a transaction's code: a fault of the moment, which is no failure of the try. */
@@ -54,7 +56,11 @@ export type RetryAfter = { readonly delayMs: number } | { readonly at: number }
 /**
  * A function that undoes a completed step. It fails with what is to be stored.
  */
-export type Undo = (result: Encoded | null, attempt: Attempt) => Effect.Effect<void, StoredError>
+export type Undo = (
+  /** `null`: the step's outcome is unknown. */
+  result: Encoded | null,
+  attempt: Attempt,
+) => Effect.Effect<void, { readonly error: StoredError; readonly raw: unknown }>
 
 /**
  * A step: its body is run and its outcome remembered.
@@ -76,6 +82,8 @@ export interface StepOperation {
     readonly run: Undo
     readonly retry: RetryPolicy
     readonly timeoutMs: number | null
+    /** Undo the step also where its outcome is unknown. */
+    readonly onUnknown: boolean
   } | null
 }
 
@@ -129,6 +137,14 @@ export interface PatchOperation {
 }
 
 /**
+ * A point of no return: what completed before it is no longer undone.
+ */
+export interface NoReturnOperation {
+  readonly kind: "no_return"
+  readonly name: string
+}
+
+/**
  * Any operation.
  */
 export type Operation =
@@ -137,6 +153,7 @@ export type Operation =
   | ChildOperation
   | EmitOperation
   | EventOperation
+  | NoReturnOperation
   | PatchOperation
 
 /**

@@ -57,7 +57,8 @@ export const startAttempt = <A, E>(options: {
   /** Calls `hold` before what must not be cut off: limits and aborts wait from then on. */
   readonly body: (signal: AbortSignal, hold: Hold) => Effect.Effect<A, E>
   readonly limits: ReadonlyArray<TimeLimit>
-  readonly onEnd: (end: AttemptEnd<A, E>) => void
+  /** `aborted`: it had been told to stop before it ended. */
+  readonly onEnd: (end: AttemptEnd<A, E>, aborted: boolean) => void
 }): RunningAttempt => {
   const { fork } = options
   const controller = new AbortController()
@@ -83,7 +84,7 @@ export const startAttempt = <A, E>(options: {
     if (ended) return
     ended = true
     for (const timer of timers) timer.interruptUnsafe()
-    options.onEnd(result)
+    options.onEnd(result, controller.signal.aborted)
   }
   // uninterruptible around, so that a function which ended in spite of an abort still tells how
   const fiber = fork(

@@ -1,5 +1,5 @@
 /**
- * How an execution ends: success, failure, cancel, timeout; and the undoing of completed steps.
+ * How an execution ends: success, failure, cancel, timeout. The undoing itself is in `undoing.ts`.
  *
  * A run that has something to undo, or tries left, first waits for its executing steps (bounded)
  * and records how they ended: `Promise.all([slowCharge, fails])` must undo the charge. Only then
@@ -9,14 +9,12 @@
 import * as Effect from "effect/Effect"
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError } from "../ErrorPayload.ts"
-import { CompensationMissing, RunCancelled, RunTimedOut, StepTimeout } from "../FlowlyError.ts"
+import { RunCancelled, RunTimedOut } from "../FlowlyError.ts"
 import { delayAfter, make as makePolicy } from "../RetryPolicy.ts"
 import { isTerminal, type TerminalStatus } from "../Run.ts"
-import type { StepRecord } from "../WorkflowStore.ts"
-import { type AttemptEnd, startAttempt } from "./attempt.ts"
-import type { BodyEnd, Execution, Issued } from "./Execution.ts"
-import type { StepOperation } from "./Operation.ts"
+import type { BodyEnd, Execution } from "./Execution.ts"
 import { start } from "./steps.ts"
+import { mayUndo, undoable } from "./undoing.ts"
 
 /** Between attempts of a whole run. */
 const betweenAttempts = makePolicy({ maxAttempts: Number.MAX_SAFE_INTEGER, jitter: true })
@@ -49,7 +47,7 @@ export const bodyEnded = (execution: Execution, end: BodyEnd): void => {
   giveUp(execution, end.error, {
     status: run.maxAttempts === null ? "failed" : "dead_letter",
     failedPosition: failedPosition(execution, end.raw),
-    compensate: true,
+    compensate: execution.env.compensateOn.failure,
   })
 }
 
@@ -65,7 +63,8 @@ export const cancelled = (execution: Execution): void => {
   giveUp(execution, encodeError(error), {
     status: "cancelled",
     failedPosition: null,
-    compensate: signals.cancelRequest?.compensate ?? true,
+    // the caller's word goes before the workflow's
+    compensate: signals.cancelRequest?.compensate ?? execution.env.compensateOn.cancel,
   })
 }
 
@@ -77,7 +76,7 @@ export const timedOut = (execution: Execution): void => {
   giveUp(execution, encodeError(new RunTimedOut({ workflowRunId: run.workflowRunId })), {
     status: run.maxAttempts === null ? "failed" : "dead_letter",
     failedPosition: null,
-    compensate: true,
+    compensate: execution.env.compensateOn.timeout,
   })
 }
 
@@ -150,26 +149,6 @@ const afterInserts = (execution: Execution, then: () => void): void => {
   check()
 }
 
-/** A completed step can be undone. */
-const undoable = (execution: Execution): boolean => {
-  for (const record of execution.records.values()) {
-    if (record.hasCompensate && record.status === "completed") return true
-  }
-  return false
-}
-
-/** A step that can be undone has completed, or may yet complete. */
-const mayUndo = (execution: Execution): boolean => {
-  if (undoable(execution)) return true
-  for (const issued of execution.open) {
-    const { operation, phase } = issued
-    if ("undo" in operation && operation.undo !== null) {
-      if (phase === "active" || phase === "recorded") return true
-    }
-  }
-  return false
-}
-
 /** Waits for executing steps, at most `drainMs`, and for the journal; then goes on. */
 const drain = (execution: Execution, steps: "abort" | "none", then: () => void): void => {
   execution.mode = "ending"
@@ -219,156 +198,4 @@ const failedPosition = (execution: Execution, raw: unknown): number | null => {
   }
   visit(raw)
   return earliest ?? execution.lastFailure
-}
-
-// -----------------------------------------------------------------------------
-// Compensation
-// -----------------------------------------------------------------------------
-
-/**
- * The whole history was delivered to a compensating run: undo, in reverse order of completion.
- */
-export const replayed = (execution: Execution): void => {
-  execution.mode = "ending"
-  const completed = [...execution.records.values()]
-    .filter((record) => record.hasCompensate && record.status === "completed")
-    .toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))
-  const missing = completed.filter((record) => undoOf(execution, record) === null)
-  if (missing.length > 0) {
-    const { workflow, workflowRunId } = execution.run
-    const stepKeys = missing.map((record) => record.stepKey)
-    const error = encodeError(new CompensationMissing({ workflow, workflowRunId, stepKeys }))
-    return execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
-  }
-  const failed = completed.some((record) => record.compensation?.status === "failed")
-  const open = completed.filter(
-    (record) => record.compensation === null || record.compensation.status === "retrying",
-  )
-  undoNext(execution, open, failed)
-}
-
-const undoOf = (
-  execution: Execution,
-  record: StepRecord,
-): { readonly issued: Issued; readonly undo: NonNullable<StepOperation["undo"]> } | null => {
-  const issued = execution.issued.get(record.stepKey)
-  if (issued === undefined || !("undo" in issued.operation)) return null
-  return issued.operation.undo === null ? null : { issued, undo: issued.operation.undo }
-}
-
-const undoNext = (execution: Execution, open: Array<StepRecord>, failed: boolean): void => {
-  if (execution.mode === "stopped") return
-  if (execution.handBack()) {
-    return execution.finish({ _tag: "HandBack" }, { _tag: "handed-back" })
-  }
-  const record = open.shift()
-  if (record === undefined) {
-    const transition = {
-      _tag: "Settle",
-      status: failed ? "failed" : "compensated",
-      result: null,
-      error: execution.run.error,
-      failedPosition: null,
-    } as const
-    return execution.finish(transition, { _tag: "settled", transition })
-  }
-  undoStep(execution, record, record.compensation?.attempts ?? 0, (ok) =>
-    undoNext(execution, open, failed || !ok),
-  )
-}
-
-const undoStep = (
-  execution: Execution,
-  record: StepRecord,
-  attemptsBefore: number,
-  then: (ok: boolean) => void,
-): void => {
-  const { env, run } = execution
-  if (execution.mode === "stopped") return
-  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })
-  const found = undoOf(execution, record)
-  if (found === null) return
-  const { issued, undo } = found
-  const attempts = attemptsBefore + 1
-  const end = (error: StoredError | null) => {
-    issued.running = null
-    if (execution.mode === "stopped") return
-    if (error !== null && attempts < undo.retry.maxAttempts) return again(error)
-    env.hook({ _tag: "compensated", stepKey: record.stepKey, failed: error !== null })
-    execution.write({
-      compensations: [
-        {
-          stepKey: record.stepKey,
-          status: error === null ? "completed" : "failed",
-          attempts,
-          error,
-        },
-      ],
-      onCommitted: () => then(error === null),
-    })
-  }
-  const again = (error: StoredError) => {
-    const delayMs = delayAfter(undo.retry, attempts, env.random)
-    const retrying = {
-      stepKey: record.stepKey,
-      status: "retrying" as const,
-      attempts,
-      error,
-    }
-    if (delayMs > env.limits.shortWaitMs) {
-      return execution.finish(
-        {
-          _tag: "Park",
-          status: "sleeping",
-          dueAt: null,
-          delayMs,
-          wakeCounter: execution.signals.wakeCounter,
-        },
-        { _tag: "parked", woken: false },
-        { compensations: [retrying] },
-      )
-    }
-    issued.timer = env.fork(
-      Effect.andThen(
-        Effect.sleep(delayMs),
-        Effect.sync(() => {
-          issued.timer = null
-          undoStep(execution, record, attempts, then)
-        }),
-      ),
-    )
-  }
-  const { timeoutMs } = undo
-  issued.running = startAttempt({
-    fork: env.fork,
-    body: (signal) =>
-      undo.run(record.result, {
-        workflowRunId: run.workflowRunId,
-        attempt: attempts,
-        idempotencyKey: `${run.workflowRunId}:${record.stepKey}:compensate`,
-        signal,
-      }),
-    limits:
-      timeoutMs === null
-        ? []
-        : [
-            {
-              afterMs: timeoutMs,
-              error: () => new StepTimeout({ stepKey: record.stepKey, timeoutMs }),
-            },
-          ],
-    onEnd: (result: AttemptEnd<void, StoredError>) => {
-      switch (result._tag) {
-        case "Success":
-          return end(null)
-        case "Failure":
-          return end(result.failure)
-        case "Interrupted":
-          // whoever told it to stop goes on without it
-          return
-        default:
-          return end(encodeError(result.error))
-      }
-    },
-  })
 }

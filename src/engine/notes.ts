@@ -9,8 +9,18 @@
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import type { RecordWrite, StepRecord } from "../WorkflowStore.ts"
-import type { Execution, Issued } from "./Execution.ts"
+import { type Execution, type Fragment, type Issued, recordOf, undoesUnknown } from "./Execution.ts"
 import type { StepOperation } from "./Operation.ts"
+
+/**
+ * A step under way.
+ */
+export interface Step {
+  readonly execution: Execution
+  readonly issued: Issued
+  readonly operation: StepOperation
+  readonly notes: StepNotes
+}
 
 /**
  * What a step remembers over its tries.
@@ -26,6 +36,10 @@ export interface StepNotes {
   trying: boolean
   /** By the monotonic clock: the beginning of the try, or the newest heartbeat. */
   aliveAtMs: number
+  /** Some try may have done something of which nothing is known. */
+  unknown: boolean
+  /** What stands in the store says so. */
+  marked: boolean
   /** A heartbeat is on its way to the store. */
   sending: boolean
   /** A newer one waits for the answer. */
@@ -44,15 +58,19 @@ export const makeNotes = (earlier: StepRecord | undefined): StepNotes => ({
   heartbeat: earlier?.heartbeat ?? null,
   trying: false,
   aliveAtMs: 0,
+  // it was under way when its process died
+  unknown: earlier?.hasCompensate ?? false,
+  marked: earlier?.hasCompensate ?? false,
   sending: false,
   unsent: false,
   deadlineAt: null,
 })
 
 /**
- * The next note as a record. Without a delay a try is under way, or about to begin.
+ * The next note as a record. Without a delay a try is under way, or about to begin: should the run end
+ * before its outcome is recorded, it is unknown.
  */
-export const noteOf = (
+const noteOf = (
   issued: Issued,
   operation: StepOperation,
   notes: StepNotes,
@@ -67,7 +85,7 @@ export const noteOf = (
   attempts: notes.ended,
   result: null,
   error: notes.error,
-  hasCompensate: false,
+  hasCompensate: undoesUnknown(operation) && (next === null || notes.unknown),
   retryDelayMs: next?.retryDelayMs ?? null,
   elapsedMs: next?.elapsedMs ?? 0,
   eventId: null,
@@ -76,36 +94,49 @@ export const noteOf = (
 })
 
 /**
+ * Writes the next note, with what is to be fixed beside it.
+ */
+export const writeNote = (
+  { execution, issued, operation, notes }: Step,
+  next: Parameters<typeof noteOf>[3],
+  parts: Pick<Fragment, "timers" | "onCommitted">,
+): void => {
+  const record = noteOf(issued, operation, notes, next)
+  notes.marked = record.hasCompensate
+  execution.write({
+    ...parts,
+    records: [record],
+    onCommitted: (answer) => {
+      // what is to be undone is looked for among these
+      if (!execution.records.has(issued.key)) {
+        execution.retrying.set(issued.key, recordOf(record, answer.now))
+      }
+      parts.onCommitted(answer)
+    },
+  })
+}
+
+/**
  * The body of the running try tells of its progress.
  */
-export const beat = (
-  execution: Execution,
-  issued: Issued,
-  operation: StepOperation,
-  notes: StepNotes,
-  details: Encoded,
-): void => {
+export const beat = (step: Step, details: Encoded): void => {
+  const { execution, notes } = step
   notes.heartbeat = details
   notes.aliveAtMs = execution.env.monotonicMs()
   if (notes.sending) notes.unsent = true
-  else send(execution, issued, operation, notes)
+  else send(step)
 }
 
-const send = (
-  execution: Execution,
-  issued: Issued,
-  operation: StepOperation,
-  notes: StepNotes,
-): void => {
+const send = (step: Step): void => {
+  const { execution, notes } = step
   // a run that ends waits for its journal: it must not be kept waiting by a body that beats on
   if (execution.mode !== "forward" || !notes.trying) return
   notes.sending = true
   notes.unsent = false
-  execution.write({
-    records: [noteOf(issued, operation, notes, null)],
+  writeNote(step, null, {
     onCommitted: () => {
       notes.sending = false
-      if (notes.unsent) send(execution, issued, operation, notes)
+      if (notes.unsent) send(step)
     },
   })
 }

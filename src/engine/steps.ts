@@ -34,6 +34,8 @@ export const start = (execution: Execution, issued: Issued): void => {
         { _tag: "Success", result: null },
         { emitted: [{ stepKey: issued.key, name: operation.name, payload: operation.payload }] },
       )
+    case "no_return":
+      return execution.record(issued, { _tag: "Success", result: null })
     case "patch":
       return execution.record(issued, takesPatch(true))
   }

@@ -14,18 +14,10 @@ import { StepDeadlineExceeded, StepHeartbeatTimeout, StepTimeout } from "../Flow
 import { delayAfter } from "../RetryPolicy.ts"
 import { verdictOf } from "../StepError.ts"
 import { type AttemptEnd, startAttempt, type TimeLimit } from "./attempt.ts"
-import type { Execution, Issued } from "./Execution.ts"
-import { beat, makeNotes, noteOf, type StepNotes } from "./notes.ts"
+import { type Execution, type Issued, undoesUnknown } from "./Execution.ts"
+import { beat, makeNotes, type Step, writeNote } from "./notes.ts"
 import type { AttemptFailure, StepOperation } from "./Operation.ts"
 import { inTransaction } from "./transactions.ts"
-
-/** One step under way. */
-interface Step {
-  readonly execution: Execution
-  readonly issued: Issued
-  readonly operation: StepOperation
-  readonly notes: StepNotes
-}
 
 /**
  * Starts a step that has no outcome, where an earlier execution had left it.
@@ -53,14 +45,17 @@ const beginTry = (step: Step): void => {
   const { deadlineMs = null } = operation
   issued.phase = "active"
   issued.wakeAt = null
-  if (deadlineMs === null || notes.deadlineAt !== null) return tryNow(step)
-  execution.write({
-    timers: [{ stepKey: issued.key, delayMs: deadlineMs }],
-    // beside the timer, so that what removes the one removes the other
-    records: [noteOf(issued, operation, notes, null)],
+  const toFix = notes.deadlineAt === null ? deadlineMs : null
+  const toMark = undoesUnknown(operation) && !notes.marked
+  if (toFix === null && !toMark) return tryNow(step)
+  // the timer never without a note beside it, so that what removes the one removes the other
+  writeNote(step, null, {
+    timers: toFix === null ? [] : [{ stepKey: issued.key, delayMs: toFix }],
     onCommitted: (answer) => {
-      const timer = answer.timers.find((one) => one.stepKey === issued.key)
-      notes.deadlineAt = timer?.wakeAt ?? answer.now + deadlineMs
+      if (toFix !== null) {
+        const timer = answer.timers.find((one) => one.stepKey === issued.key)
+        notes.deadlineAt = timer?.wakeAt ?? answer.now + toFix
+      }
       if (issued.abandoned) return execution.forget(issued)
       if (execution.mode === "forward" && !execution.handBack()) tryNow(step)
     },
@@ -95,7 +90,7 @@ const tryNow = (step: Step): void => {
         lastHeartbeat: notes.heartbeat,
         heartbeat: (details: Encoded) => {
           // a body that was given up may live on
-          if (!over) beat(execution, issued, operation, notes, details)
+          if (!over) beat(step, details)
         },
       }
       return operation.transaction === undefined
@@ -103,10 +98,12 @@ const tryNow = (step: Step): void => {
         : inTransaction({ execution, issued, operation, attempt, hold })
     },
     limits: limitsOf(step),
-    onEnd: (end: End) => {
+    onEnd: (end: End, aborted) => {
       over = true
       notes.trying = false
       notes.ended++
+      // what a body that was told to stop fails with says nothing about what it did
+      if (aborted || end._tag === "TimedOut" || end._tag === "Interrupted") notes.unknown = true
       issued.running = null
       execution.executing--
       if (execution.mode === "stopped") return
@@ -159,6 +156,7 @@ const afterTry = (step: Step, end: End): void => {
     return execution.record(issued, { _tag: "Success", result: end.value })
   }
   const failure = failureOf(end)
+  if (failure.unknown === true) notes.unknown = true
   notes.error = failure.error
   const delayMs = delayBeforeNext(step, failure)
   if (delayMs === null) return fail(step, failure.error)
@@ -214,17 +212,19 @@ const tellFailed = ({ execution, issued, notes }: Step, willRetry: boolean): voi
 const fail = (step: Step, error: AttemptFailure["error"]): void => {
   step.notes.error = error
   tellFailed(step, false)
-  step.execution.record(step.issued, { _tag: "Failure", error })
+  const { unknown } = step.notes
+  step.execution.record(step.issued, { _tag: "Failure", error }, { unknown })
 }
 
-const backOff = ({ execution, issued, operation, notes }: Step, delayMs: number): void => {
+const backOff = (step: Step, delayMs: number): void => {
+  const { execution, issued } = step
   const { env } = execution
   issued.phase = "waiting"
   issued.wakeAt = execution.storeNow() + delayMs
   if (delayMs <= env.limits.shortWaitMs && !execution.handBack()) return
   const elapsedMs = env.monotonicMs() - issued.startedAtMs
-  execution.write({
-    records: [noteOf(issued, operation, notes, { retryDelayMs: delayMs, elapsedMs })],
+  const next = { retryDelayMs: delayMs, elapsedMs }
+  writeNote(step, next, {
     onCommitted: (answer) => {
       issued.wakeAt = answer.now + delayMs
     },

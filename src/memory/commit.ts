@@ -154,7 +154,7 @@ const apply = (state: State, now: number, run: Run, write: RunWrite): void => {
   for (const { stepKey, name, payload } of write.emitted) {
     if (fresh.has(stepKey)) emit(state, run, stepKey, name, payload, now)
   }
-  for (const undo of write.compensations) putCompensation(run, undo)
+  for (const undo of write.compensations) putCompensation(run, undo, now)
   if (write.transition !== null) move(state, now, run, write.transition)
 }
 
@@ -205,7 +205,7 @@ const putRecord = (run: Run, write: RecordWrite, now: number): boolean => {
 const isNewer = (attempts: number, revision: number, standing: StepRecord): boolean =>
   attempts === standing.attempts ? revision > standing.revision : attempts > standing.attempts
 
-const putCompensation = (run: Run, undo: CompensationWrite): void => {
+const putCompensation = (run: Run, undo: CompensationWrite, now: number): void => {
   // A refused sleep leaves no record, and is never undone.
   const entry = run.records.get(undo.stepKey)
   if (entry === undefined) return
@@ -216,6 +216,10 @@ const putCompensation = (run: Run, undo: CompensationWrite): void => {
     status: undo.status,
     attempts: undo.attempts,
     error: undo.error === null ? null : freezeError(undo.error),
+    retryAt:
+      undo.status === "retrying" && typeof undo.retryDelayMs === "number"
+        ? now + undo.retryDelayMs
+        : null,
   })
   const record = Object.freeze({ ...entry.record, compensation })
   run.records.set(undo.stepKey, { ...entry, record, compensationToken: run.token })

@@ -161,6 +161,7 @@ const parametersOf = (shape: Shape, writes: ReadonlyArray<Write>): ReadonlyArray
           status: item.status,
           attempts: item.attempts,
           error: jsonOf(item.error),
+          retry: undoRetryOf(item),
         }),
       ),
     )
@@ -249,7 +250,11 @@ const recordFields = ({
   undo_status: item.undo?.status,
   undo_attempts: item.undo?.attempts,
   undo_error: item.undo === undefined ? null : jsonOf(item.undo.error),
+  undo_retry: item.undo === undefined ? null : undoRetryOf(item.undo),
 })
+
+const undoRetryOf = ({ status, retryDelayMs }: RunWrite["compensations"][number]) =>
+  status === "retrying" ? boundedMs(retryDelayMs ?? null) : null
 
 /** The answers that the statement itself gives; `undefined` where the second one is needed. */
 const answersOf = (

@@ -166,7 +166,8 @@ records as materialized (
     ord int, key text, name text, kind text, position int, issued_after int, status text,
     attempts int,
     codec text, result jsonb, error jsonb, has_compensate boolean, retry float8, elapsed float8,
-    event bigint, revision int, beat_codec text, beat jsonb, undo_status text, undo_attempts int, undo_error jsonb
+    event bigint, revision int, beat_codec text, beat jsonb, undo_status text, undo_attempts int, undo_error jsonb,
+    undo_retry float8
   )
   join held h on h.ord = x.ord
 )`
@@ -192,7 +193,8 @@ written as (
     workflow_run_id, step_key, name, kind, position, issued_after, status, attempts,
     has_compensate, carried,
     claim_token, event_id, result_codec, result, error, started_at, completed_at, retry_at,
-    revision, heartbeat_codec, heartbeat, compensation_status, compensation_attempts, compensation_error, compensation_token
+    revision, heartbeat_codec, heartbeat, compensation_status, compensation_attempts, compensation_error, compensation_retry_at,
+    compensation_token
   )
   select x.run, x.key, x.name, x.kind, x.position, x.issued_after, x.status, x.attempts,
     x.has_compensate, x.carried, x.token, x.event, x.codec, ${payload("x.codec", "x.result")}, x.error,
@@ -200,7 +202,7 @@ written as (
     case when x.status <> 'retrying' then c.at end,
     case when x.status = 'retrying' then c.at + ${interval("x.retry")} end,
     x.revision, x.beat_codec, ${payload("x.beat_codec", "x.beat")},
-    x.undo_status, x.undo_attempts, x.undo_error,
+    x.undo_status, x.undo_attempts, x.undo_error, c.at + ${interval("x.undo_retry")},
     case when x.undo_status is not null then x.token end
   from due_records x cross join clock c
   -- A final outcome never changes (I4), also when the same rows are sent again; a backoff gives way
@@ -220,6 +222,7 @@ written as (
     compensation_status = excluded.compensation_status,
     compensation_attempts = excluded.compensation_attempts,
     compensation_error = excluded.compensation_error,
+    compensation_retry_at = excluded.compensation_retry_at,
     compensation_token = excluded.compensation_token
   where s.status = 'retrying'
     and (excluded.status <> 'retrying'
@@ -261,11 +264,13 @@ undone as (
   set compensation_status = x.status,
     compensation_attempts = x.attempts,
     compensation_error = x.error,
+    compensation_retry_at = c.at + ${interval("x.retry")},
     compensation_token = h.token
   from json_to_recordset(${p.undos}::json) as x(
-    ord int, key text, status text, attempts int, error jsonb
+    ord int, key text, status text, attempts int, error jsonb, retry float8
   )
   join held h on h.ord = x.ord
+  cross join clock c
   where s.workflow_run_id = h.run and s.step_key = x.key
     and (s.compensation_status is null
       or (s.compensation_status = 'retrying'

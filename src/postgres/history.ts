@@ -160,7 +160,7 @@ const recordArm = (
           s.carried, ${ms("s.started_at")} as started_at, ${ms("s.completed_at")} as completed_at,
           ${msUp("s.retry_at")} as retry_at, s.revision, s.heartbeat_codec,
           s.heartbeat::text as heartbeat, s.compensation_status, s.compensation_attempts,
-          s.compensation_error
+          s.compensation_error, ${msUp("s.compensation_retry_at")} as compensation_retry_at
       ) x) as meta,
       s.result_codec as codec, s.result::text as value, s.error::text as error
     from (

@@ -172,7 +172,8 @@ export const stepColumns = (s: string): string =>
     ${msUp(`${s}.retry_at`)} as retry_at,
     ${s}.revision, ${s}.heartbeat_codec, ${s}.heartbeat::text as heartbeat,
     ${s}.compensation_status, ${s}.compensation_attempts,
-    ${s}.compensation_error::text as compensation_error`
+    ${s}.compensation_error::text as compensation_error,
+    ${msUp(`${s}.compensation_retry_at`)} as compensation_retry_at`
 
 export const toStepRecord = (row: Row): StepRecord => ({
   stepKey: text(row["step_key"]),
@@ -195,9 +196,12 @@ export const toStepRecord = (row: Row): StepRecord => ({
     row["compensation_status"] == null
       ? null
       : {
-          status: text(row["compensation_status"]) as "completed" | "failed" | "retrying",
+          status: text(row["compensation_status"]) as NonNullable<
+            StepRecord["compensation"]
+          >["status"],
           attempts: int(row["compensation_attempts"]),
           error: errorOrNull(row["compensation_error"]),
+          retryAt: intOrNull(row["compensation_retry_at"]),
         },
 })
 

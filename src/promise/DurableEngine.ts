@@ -370,6 +370,26 @@ export class DurableEngine extends RunControls {
     return this.#run(within(options?.client, resolve(token, payload)))
   }
 
+  /**
+   * Has compensations that gave up tried again: that of the step, or all of the run, which ended as
+   * "failed" (or "dead_letter") and is "compensating" until they have ended.
+   */
+  retryCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
+    return this.#run(
+      Effect.flatMap(Engine, (engine) => engine.retryCompensation(workflowRunId, stepKey)),
+    )
+  }
+
+  /**
+   * Counts compensations that gave up as done with; without a step all of the run. Of a paused run: one
+   * that its code does not offer (code "CompensationMissing"), by name; the run goes on.
+   */
+  skipCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
+    return this.#run(
+      Effect.flatMap(Engine, (engine) => engine.skipCompensation(workflowRunId, stepKey)),
+    )
+  }
+
   /** Events that a run emitted, in order. */
   async getEvents(workflowRunId: string): Promise<ReadonlyArray<EmittedEvent>> {
     const rows = await this.#run(

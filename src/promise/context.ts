@@ -9,6 +9,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Cause from "effect/Cause"
+import { pointOfNoReturn } from "../Compensation.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { checkName } from "../Engine.ts"
 import type { StepOperation } from "../engine/Operation.ts"
@@ -100,6 +101,8 @@ export interface WorkflowContext {
   readonly token: (name: string) => Promise<string>
   /** Waits until a token of this run is resolved; answers like `waitForEvent`. */
   readonly waitForToken: WaitFor
+  /** What has completed before it is no longer undone, whatever becomes of the run. */
+  readonly pointOfNoReturn: (name: string) => Promise<void>
   /** Runs another workflow as a part of this one, and waits for its result. */
   readonly workflow: <I, O>(
     definition: WorkflowDefinition<I, O>,
@@ -199,6 +202,7 @@ export const makeContext = (
         // what is long past is past: Postgres knows fewer years than Date
         return Effect.asVoid(ask({ kind: "sleep", name, until: { wakeAt: Math.max(wakeAt, 0) } }))
       }),
+    pointOfNoReturn: (name) => promise(() => pointOfNoReturn(name)),
     emit: (event, data) =>
       promise(() => {
         orThrow(checkName(event, "event name"))

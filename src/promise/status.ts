@@ -27,6 +27,18 @@ export interface RunStatusBase {
 }
 
 /**
+ * The undoing of one step.
+ */
+export interface StepCompensation {
+  readonly stepKey: string
+  /** `retrying`: it is tried again; `failed`: it gave up; `skipped`: by an operator. */
+  readonly status: "completed" | "failed" | "retrying" | "skipped"
+  readonly attempts: number
+  /** Of the newest try that failed. */
+  readonly error?: unknown
+}
+
+/**
  * The state of a run.
  */
 export type WorkflowStatus = RunStatusBase &
@@ -43,17 +55,21 @@ export type WorkflowStatus = RunStatusBase &
         /** Why; resume the run when the cause is gone. */
         readonly error: unknown
         readonly currentStep?: string
+        readonly compensations?: ReadonlyArray<StepCompensation>
       }
     | {
         readonly status: "compensating"
         readonly error: unknown
         readonly failedStep?: string
+        readonly compensations?: ReadonlyArray<StepCompensation>
       }
     | { readonly status: "completed"; readonly result: unknown; readonly completedAt: Date }
     | {
         readonly status: "failed" | "compensated" | "cancelled" | "dead_letter"
         readonly error: unknown
         readonly failedStep?: string
+        /** What became of each undo, of a run that began to undo. */
+        readonly compensations?: ReadonlyArray<StepCompensation>
         readonly completedAt: Date
       }
   )
@@ -75,6 +91,7 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
   const completedAt = new Date(row.completedAt ?? row.createdAt)
   const current = history === null ? undefined : currentStep(history)
   const failed = history === null ? undefined : failedStep(history)
+  const undone = row.compensating && history !== null ? { compensations: undosOf(history) } : {}
   switch (row.status) {
     case "completed":
       return { ...base, status: row.status, result: valueOf(row.result), completedAt }
@@ -87,6 +104,7 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
         status: row.status,
         error: errorOrNone(errorOfRun(row)),
         completedAt,
+        ...undone,
         ...(failed === undefined ? {} : { failedStep: failed }),
       }
     case "compensating":
@@ -94,6 +112,7 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
         ...base,
         status: row.status,
         error: errorOrNone(row.error),
+        ...undone,
         ...(failed === undefined ? {} : { failedStep: failed }),
       }
     case "paused":
@@ -101,6 +120,7 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
         ...base,
         status: row.status,
         error: errorOrNone(row.pauseReason),
+        ...undone,
         ...(current === undefined ? {} : { currentStep: current }),
       }
     default:
@@ -129,6 +149,13 @@ export const valueOf = (encoded: Encoded | null): unknown =>
 
 const errorOrNone = (error: StoredError | null): unknown =>
   error === null ? undefined : errorOf(error)
+
+const undosOf = (history: RunHistory): ReadonlyArray<StepCompensation> =>
+  history.records.flatMap(({ stepKey, compensation }) => {
+    if (compensation === null) return []
+    const { status, attempts, error } = compensation
+    return [{ stepKey, status, attempts, ...(error === null ? {} : { error: errorOf(error) }) }]
+  })
 
 const currentStep = (history: RunHistory): string | undefined => {
   const done = new Set(

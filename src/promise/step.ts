@@ -12,6 +12,7 @@ import { SerializationError } from "../FlowlyError.ts"
 import { encode, type Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
+import { markNonRetryable } from "../StepError.ts"
 import { FlowlyError, orThrow } from "./FlowlyError.ts"
 import type { TransactionBody } from "./transaction.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
@@ -63,12 +64,33 @@ export interface RetryOptions {
 }
 
 /**
+ * Undoes a step. With `compensateOnUnknown` the result may be `undefined`.
+ */
+export type CompensateFunction<T> = (result: T, info: StepInfo) => Promise<unknown> | unknown
+
+/**
+ * How a step is undone: with its own tries and its own time limit.
+ */
+export interface CompensateOptions<T> {
+  readonly run: CompensateFunction<T>
+  /** Default: three tries, a second apart, then two. */
+  readonly retry?: RetryOptions | undefined
+  /** Of one try, in milliseconds. */
+  readonly timeoutMs?: number | undefined
+}
+
+/**
  * A step.
  */
 export interface StepOptions<T> {
   readonly run: (info: TryInfo) => Promise<T> | T
   /** Undoes the completed step when the run fails, is cancelled or times out. */
-  readonly compensate?: ((result: T, info: StepInfo) => Promise<unknown> | unknown) | undefined
+  readonly compensate?: CompensateFunction<T> | CompensateOptions<T> | undefined
+  /**
+   * Undo the step also where its outcome is unknown: given up at a time limit, or under way when its
+   * process died or its run ended. `compensate` is then given `undefined`. Costs a write for each try.
+   */
+  readonly compensateOnUnknown?: boolean | undefined
   readonly retry?: RetryOptions | undefined
   /** Of one try, in milliseconds. */
   readonly timeoutMs?: number | undefined
@@ -113,15 +135,15 @@ export const checkAttempts = (value: number | undefined, field: string): number 
   return value
 }
 
-const checkRetry = (name: string, retry: RetryOptions | undefined): RetryPolicy.RetryPolicy => {
+const checkRetry = (of: string, retry: RetryOptions | undefined): RetryPolicy.RetryPolicy => {
   if (retry === undefined) return RetryPolicy.none
-  checkAttempts(retry.maxAttempts, `retry.maxAttempts of step "${name}"`)
+  checkAttempts(retry.maxAttempts, `retry.maxAttempts of ${of}`)
   for (const key of ["initialDelayMs", "maxDelayMs", "factor"] as const) {
     const value = retry[key]
     if (value !== undefined && !(Number.isFinite(value) && value >= 0 && value <= maxMillis)) {
       throw new FlowlyError(
         "InvalidInput",
-        `retry.${key} of step "${name}": must be a finite number of at least 0`,
+        `retry.${key} of ${of}: must be a finite number of at least 0`,
       )
     }
   }
@@ -129,11 +151,11 @@ const checkRetry = (name: string, retry: RetryOptions | undefined): RetryPolicy.
   if (backoff !== undefined && !["exponential", "linear", "fixed"].includes(backoff)) {
     throw new FlowlyError(
       "InvalidInput",
-      `retry.backoff of step "${name}": must be "exponential", "linear" or "fixed"`,
+      `retry.backoff of ${of}: must be "exponential", "linear" or "fixed"`,
     )
   }
   if (retryIf !== undefined && typeof retryIf !== "function") {
-    throw new FlowlyError("InvalidInput", `retry.retryIf of step "${name}": must be a function`)
+    throw new FlowlyError("InvalidInput", `retry.retryIf of ${of}: must be a function`)
   }
   return RetryPolicy.make(retry)
 }
@@ -149,19 +171,16 @@ export const stepOperation = <T>(
 ): StepOperation => {
   orThrow(checkName(name, "step name"))
   const options = transaction === undefined ? given : { ...given, run: transaction.run }
-  const { run, compensate, schema } = (options ?? {}) as StepOptions<T>
+  const { run, schema } = (options ?? {}) as StepOptions<T>
   if (typeof run !== "function") {
     throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
-  }
-  if (compensate !== undefined && typeof compensate !== "function") {
-    throw new FlowlyError("InvalidInput", `compensate of step "${name}": must be a function`)
   }
   if (schema !== undefined) checkSchema(schema, `schema of step "${name}"`)
   const retryIf = options.retry?.retryIf
   return {
     kind,
     name,
-    retry: checkRetry(name, options.retry),
+    retry: checkRetry(`step "${name}"`, options.retry),
     timeoutMs: checkPositive(options.timeoutMs, `timeoutMs of step "${name}"`),
     deadlineMs: checkPositive(options.deadlineMs, `deadlineMs of step "${name}"`),
     heartbeatTimeoutMs: checkPositive(
@@ -188,22 +207,45 @@ export const stepOperation = <T>(
         ),
         Effect.flatMap((value) => encodeResult(anyValue, value, name)),
       ),
-    undo:
-      compensate === undefined
-        ? null
-        : {
-            retry: defaultRetry,
-            timeoutMs: null,
-            run: (result, info) =>
-              Effect.flatMap(
-                Effect.mapError(stored(result, schema), (reason) => encodeError(new Error(reason))),
-                (value) =>
-                  Effect.tryPromise({
-                    try: async () => void (await compensate(value, info)),
-                    catch: encodeError,
-                  }),
-              ),
-          },
+    undo: undoOf(name, options),
+  }
+}
+
+const undoOf = <T>(name: string, options: Omit<StepOptions<T>, "run">): StepOperation["undo"] => {
+  const { compensate, compensateOnUnknown = false, schema } = options
+  if (compensate === undefined) {
+    if (!compensateOnUnknown) return null
+    throw new FlowlyError("InvalidInput", `compensateOnUnknown of step "${name}": needs compensate`)
+  }
+  const given = typeof compensate === "function" ? { run: compensate } : compensate
+  if (typeof given?.run !== "function") {
+    throw new FlowlyError(
+      "InvalidInput",
+      `compensate of step "${name}": must be a function, or have one as its run`,
+    )
+  }
+  const { run, retry, timeoutMs }: CompensateOptions<T> = given
+  const field = `compensate of step "${name}"`
+  return {
+    retry: retry === undefined ? defaultRetry : checkRetry(field, retry),
+    timeoutMs: checkPositive(timeoutMs, `timeoutMs of ${field}`),
+    onUnknown: compensateOnUnknown,
+    run: (result, info) =>
+      (result === null
+        ? Effect.succeed(undefined as T)
+        : Effect.mapError(stored(result, schema), (reason) => new Error(reason))
+      ).pipe(
+        Effect.flatMap((value) =>
+          Effect.tryPromise({
+            try: async () => void (await run(value, info)),
+            catch: (raw) => raw,
+          }),
+        ),
+        Effect.mapError((raw) => ({
+          error: encodeError(raw),
+          raw: isRetryable(retry?.retryIf, raw) ? raw : markNonRetryable(new Error()),
+        })),
+      ),
   }
 }
 

@@ -24,6 +24,26 @@ export interface WorkflowOptions<I> {
   readonly version?: string | undefined
   /** Checks the input: when a run is triggered, and each time a worker reads it. */
   readonly input?: StandardSchema<I> | undefined
+  /**
+   * Which endings of a run undo its completed steps. Default: all three. Who cancels a run may say
+   * otherwise for that run.
+   */
+  readonly compensateOn?:
+    | {
+        readonly failure?: boolean | undefined
+        readonly cancel?: boolean | undefined
+        readonly timeout?: boolean | undefined
+      }
+    | undefined
+}
+
+/**
+ * Which endings of a run undo its completed steps.
+ */
+export interface CompensateOn {
+  readonly failure: boolean
+  readonly cancel: boolean
+  readonly timeout: boolean
 }
 
 /**
@@ -33,6 +53,7 @@ export interface WorkflowDefinition<in out I, in out O> {
   readonly name: string
   readonly version: string | null
   readonly inputSchema: StandardSchema<I> | null
+  readonly compensateOn: CompensateOn
   readonly run: (ctx: WorkflowContext, input: I) => Promise<O> | O
 }
 
@@ -43,6 +64,7 @@ export interface AnyWorkflow {
   readonly name: string
   readonly version: string | null
   readonly inputSchema: StandardSchema<any> | null
+  readonly compensateOn: CompensateOn
   readonly run: (ctx: WorkflowContext, input: any) => unknown
 }
 
@@ -56,11 +78,26 @@ export const defineWorkflow = <I = undefined, O = void>(
   options?: WorkflowOptions<I>,
 ): WorkflowDefinition<I, O> => {
   orThrow(checkName(name, "workflow name"))
-  const { version, input } = options ?? {}
+  const { version, input, compensateOn } = options ?? {}
   if (typeof run !== "function") throw invalid(`workflow "${name}"`, "its run must be a function")
   if (version !== undefined) orThrow(checkName(version, `version of workflow "${name}"`))
   if (input !== undefined) checkSchema(input, `input of workflow "${name}"`)
-  return { name, version: version ?? null, inputSchema: input ?? null, run }
+  for (const [key, value] of Object.entries(compensateOn ?? {})) {
+    if (!["failure", "cancel", "timeout"].includes(key) || typeof value !== "boolean") {
+      throw invalid(
+        `compensateOn of workflow "${name}"`,
+        "may have failure, cancel and timeout, each true or false",
+      )
+    }
+  }
+  const { failure = true, cancel = true, timeout = true } = compensateOn ?? {}
+  return {
+    name,
+    version: version ?? null,
+    inputSchema: input ?? null,
+    compensateOn: { failure, cancel, timeout },
+    run,
+  }
 }
 
 /**
@@ -74,6 +111,7 @@ export const layerOf = (
   return Workflow.register({
     name: definition.name,
     version: definition.version,
+    compensateOn: definition.compensateOn,
     payload:
       inputSchema === null
         ? anyValue

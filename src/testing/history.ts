@@ -18,7 +18,16 @@ export interface HistoryEntry {
   /** The name; from its second use in a run, `name#2` … */
   readonly key: string
   readonly name: string
-  readonly kind: "step" | "sleep" | "child" | "event" | "side_effect" | "emit" | "token" | "patch"
+  readonly kind:
+    | "step"
+    | "sleep"
+    | "child"
+    | "event"
+    | "side_effect"
+    | "emit"
+    | "token"
+    | "no_return"
+    | "patch"
   /** `retrying`: it failed, and another try is due. */
   readonly status: "completed" | "failed" | "retrying"
   /** Tries so far. */
@@ -26,7 +35,7 @@ export interface HistoryEntry {
   readonly result: unknown
   readonly error: unknown
   /** How it was undone, if it was. */
-  readonly compensation: "completed" | "failed" | "retrying" | null
+  readonly compensation: "completed" | "failed" | "retrying" | "skipped" | null
   readonly completedAt: Date | null
   /** With `retrying`. */
   readonly retryAt: Date | null

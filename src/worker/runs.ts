@@ -11,7 +11,7 @@ import * as Schedule from "effect/Schedule"
 import { v7 as uuidv7 } from "uuid"
 import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
 import { bounded } from "../engine/bounded.ts"
-import { bodyEnded, cancelled, replayed, timedOut } from "../engine/endings.ts"
+import { bodyEnded, cancelled, timedOut } from "../engine/endings.ts"
 import {
   type ExecutionEnd,
   type ExecutionEnv,
@@ -22,6 +22,7 @@ import {
 } from "../engine/Execution.ts"
 import type { Outcomes } from "../engine/outcomes.ts"
 import { due, sourcesChanged, start } from "../engine/steps.ts"
+import { replayed } from "../engine/undoing.ts"
 import { encodeError } from "../ErrorPayload.ts"
 import type { Journal } from "../Journal.ts"
 import type {
@@ -185,6 +186,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
       transact: (transaction) => store.transact({ claim, ...transaction }),
       transactionOutcome: (record) =>
         bounded("transactionOutcome")(store.transactionOutcome({ claim, record })),
+      compensateOn: workflow.compensateOn ?? { failure: true, cancel: true, timeout: true },
       cancelChildren: (ids) =>
         Effect.forEach(
           ids,

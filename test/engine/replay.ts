@@ -341,11 +341,15 @@ export const goOn = async (
 // -----------------------------------------------------------------------------
 
 /** The order in which completed steps must be undone: the reverse of their completion. */
-const reverseOfCompletion = (records: ReadonlyArray<StepRecord>): ReadonlyArray<string> =>
-  records
+const reverseOfCompletion = (records: ReadonlyArray<StepRecord>): ReadonlyArray<string> => {
+  const returns = records.filter((one) => one.kind === "no_return")
+  const from = Math.max(0, ...returns.map((one) => one.position ?? 0))
+  return records
     .filter((one) => one.hasCompensate && one.status === "completed")
+    .filter((one) => (one.position ?? 0) > from)
     .toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))
     .map((one) => one.stepKey)
+}
 
 /** What is wrong with how a program went on from a moment; nothing, if all is well. */
 const faultsOf = (

@@ -6,7 +6,12 @@
 import * as Effect from "effect/Effect"
 import type * as MemoryStore from "../../src/MemoryStore.ts"
 import type { WorkflowContext } from "../../src/promise/context.ts"
-import type { StepInfo, StepOptions } from "../../src/promise/step.ts"
+import type {
+  CompensateFunction,
+  CompensateOptions,
+  StepInfo,
+  StepOptions,
+} from "../../src/promise/step.ts"
 
 /**
  * One execution of one body: the outcomes it saw, in order, and what it noted of its decisions.
@@ -69,12 +74,15 @@ export class World {
     }
   }
 
-  /** An undo begins: the step must have completed, and its undoing not be recorded yet. */
+  /**
+   * An undo begins: the step must have completed, or be unknown and have asked for it; and its undoing
+   * not be recorded yet.
+   */
   undoes(info: StepInfo): void {
     const stepKey = this.#keyOf(info).replace(/:compensate$/, "")
     if (this.undone.at(-1) !== stepKey) this.undone.push(stepKey)
     const standing = this.#record(info, stepKey)
-    if (standing?.status !== "completed") {
+    if (standing?.hasCompensate !== true) {
       this.violations.push(`step "${stepKey}" is undone, but has not completed`)
     } else if (standing.compensation !== null && standing.compensation.status !== "retrying") {
       this.violations.push(`step "${stepKey}" is undone again after that was recorded`)
@@ -125,6 +133,18 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
     heard.catch(() => undefined)
     return heard
   }
+  const undoing = <T>(
+    compensate: CompensateFunction<T> | CompensateOptions<T>,
+  ): CompensateOptions<T> => {
+    const given = typeof compensate === "function" ? { run: compensate } : compensate
+    return {
+      ...given,
+      run: (result, info) => {
+        world.undoes(info)
+        return given.run(result, info)
+      },
+    }
+  }
   const observed = <T>(options: StepOptions<T>): StepOptions<T> => ({
     ...options,
     run: (info) => {
@@ -134,10 +154,7 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
     ...(options.compensate === undefined
       ? {}
       : {
-          compensate: (result: T, info: StepInfo) => {
-            world.undoes(info)
-            return options.compensate?.(result, info)
-          },
+          compensate: undoing(options.compensate),
         }),
   })
   return {
@@ -165,16 +182,14 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
               ? options
               : {
                   ...options,
-                  compensate: (result, info) => {
-                    world.undoes(info)
-                    return options.compensate?.(result, info)
-                  },
+                  compensate: undoing(options.compensate),
                 },
           ),
         ),
       sideEffect: (name, fn) => see(name, ctx.sideEffect(name, fn)),
       sleep: (name, duration) => see(name, ctx.sleep(name, duration)),
       sleepUntil: (name, date) => see(name, ctx.sleepUntil(name, date)),
+      pointOfNoReturn: (name) => see(name, ctx.pointOfNoReturn(name)),
       emit: (event, data) => see(event, ctx.emit(event, data)),
       waitForEvent: (name: string, options?: any) =>
         see(name, ctx.waitForEvent<any>(name, options)) as Promise<any>,

@@ -6,6 +6,7 @@ import { childrenSuite } from "./suiteChildren.ts"
 import { controlSuite } from "./suiteControl.ts"
 import { determinismSuite } from "./suiteDeterminism.ts"
 import { endingsSuite } from "./suiteEndings.ts"
+import { compensationSuite } from "./suiteCompensation.ts"
 import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
 import { eventsSuite } from "./suiteEvents.ts"
@@ -20,6 +21,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: control`, () => controlSuite(backend))
   describe(`${backend.name}: determinism`, () => determinismSuite(backend))
   describe(`${backend.name}: step control`, () => stepControlSuite(backend))
+  describe(`${backend.name}: compensation`, () => compensationSuite(backend))
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: events`, () => eventsSuite(backend))

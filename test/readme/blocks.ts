@@ -90,6 +90,8 @@ await engine.stop()
 import { defineWorkflow, DurableEngine, MemoryWorkflowStore, NonRetryableError, RetryAfterError } from "flowly"
 
 const service = {
+  reserve: async () => ({ id: "r-1" }),
+  release: async (reservation: string) => console.log(reservation),
   importPage: async (page: number): Promise<number> => (page > 100 ? 404 : 200),
 }
 const workflow = defineWorkflow("block", async (ctx) => {

@@ -14,6 +14,7 @@ import { insertTests } from "./conformanceInserts.ts"
 import { journalTests } from "./conformanceJournal.ts"
 import { transitionTests } from "./conformanceTransitions.ts"
 import { recordTests } from "./conformanceRecords.ts"
+import { compensationTests } from "./conformanceCompensation.ts"
 import { requestTests } from "./conformanceRequests.ts"
 import { scheduleTests } from "./conformanceSchedules.ts"
 import { readTests } from "./conformanceReads.ts"
@@ -38,6 +39,7 @@ export const storeConformance = (
     transactTests(test)
     requestTests(test)
     controlTests(test)
+    compensationTests(test)
     scheduleTests(test)
     readTests(test)
   })

@@ -214,7 +214,10 @@ export const journalTests = (test: Test) => {
       yield* s.advance(10)
       yield* s.committed(claim, undo("completed", 2))
       assert.deepStrictEqual(yield* s.store.getSteps(id(1)), [
-        { ...before[0]!, compensation: { status: "completed", attempts: 2, error: null } },
+        {
+          ...before[0]!,
+          compensation: { status: "completed", attempts: 2, error: null, retryAt: null },
+        },
         before[1]!,
       ])
     })

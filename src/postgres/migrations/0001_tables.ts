@@ -133,12 +133,13 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     compensation_status text,
     compensation_attempts integer,
     compensation_error jsonb,
+    compensation_retry_at timestamptz,
     compensation_token bigint,
     constraint steps_one_outcome_per_key primary key (workflow_run_id, step_key),
     constraint steps_status_known check (status in ('completed', 'failed', 'retrying')),
     constraint steps_final_have_a_position check ((status = 'retrying') = (position is null)),
     constraint steps_compensation_known
-      check (compensation_status in ('completed', 'failed', 'retrying'))
+      check (compensation_status in ('completed', 'failed', 'retrying', 'skipped'))
   )`,
   `create unique index steps_consume_an_event_once on ${n.steps} (workflow_run_id, event_id)
     where event_id is not null`,
