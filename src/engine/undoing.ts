@@ -112,7 +112,7 @@ const undoNext = (execution: Execution, open: Array<StepRecord>, failed: boolean
     execution,
     record,
     attempts,
-    then: (ok) => undoNext(execution, open, failed || !ok),
+    onEnd: (ok) => undoNext(execution, open, failed || !ok),
   }
   const waitMs = retryAt === null ? 0 : retryAt - execution.storeNow()
   // woken before its time: the stored time of the next try stands
@@ -128,7 +128,7 @@ interface Undoing {
   readonly undo: Undo
   /** Tries that have ended. */
   readonly attempts: number
-  readonly then: (ok: boolean) => void
+  readonly onEnd: (ok: boolean) => void
 }
 
 const tryOnce = (undoing: Undoing): void => {
@@ -194,13 +194,13 @@ const afterTry = (undoing: Undoing, end: AttemptEnd<void, UndoFailure>): void =>
   }
 }
 
-const conclude = ({ execution, record, attempts, then }: Undoing, error: StoredError | null) => {
+const conclude = ({ execution, record, attempts, onEnd }: Undoing, error: StoredError | null) => {
   const { stepKey } = record
   execution.env.hook({ _tag: "compensated", stepKey, failed: error !== null })
   const status = error === null ? "completed" : "failed"
   execution.write({
     compensations: [{ stepKey, status, attempts, error }],
-    onCommitted: () => then(error === null),
+    onCommitted: () => onEnd(error === null),
   })
 }
 
