@@ -21,6 +21,8 @@ import { decodeRich, encodeRich, isError } from "./payload/richJson.ts"
  */
 export interface StoredError {
   readonly name: string
+  /** Of its class, where that is another: most classes of errors do not set the name. */
+  readonly class?: string
   readonly message: string
   readonly code?: string | number
   /** `_tag` of the error, for errors of Effect programs. */
@@ -59,24 +61,41 @@ export const encodeError = (error: unknown): StoredError => {
 }
 
 /**
+ * Makes of a decoded error what it was: may change the plain error, or answer another.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export type Revive = (stored: StoredError, plain: Error) => Error
+
+const asPlain: Revive = (_, plain) => plain
+
+/** The class that a decoded error had, should it be stored again. */
+const classes = new WeakMap<object, string>()
+
+/**
  * The error, or other thrown value, of a stored form.
  *
  * @category decoding
  * @since 0.1.0
  */
-export const decodeError = (stored: StoredError): unknown => {
-  if (stored.thrown !== undefined) return restoreThrown(stored.thrown)
+export const decodeError = (stored: StoredError, revive: Revive = asPlain): unknown => {
+  if (stored.thrown !== undefined) return restoreThrown(stored.thrown, revive)
+  const decode = (one: StoredError) => decodeError(one, revive)
   const error =
     stored.errors === undefined
       ? new Error(stored.message)
-      : new AggregateError(stored.errors.map(decodeError), stored.message)
+      : new AggregateError(stored.errors.map(decode), stored.message)
   hide(error, "name", stored.name)
   hide(error, "stack", stored.stack ?? `${stored.name}: ${stored.message}`)
-  if (stored.cause !== undefined) hide(error, "cause", decodeError(stored.cause))
+  if (stored.cause !== undefined) hide(error, "cause", decode(stored.cause))
   if (stored.tag !== undefined) show(error, "_tag", stored.tag)
   if (stored.code !== undefined) show(error, "code", stored.code)
-  for (const [key, value] of Object.entries(stored.props ?? {})) show(error, key, value)
-  return error
+  for (const [key, value] of Object.entries(stored.props ?? {})) {
+    if (key !== "__proto__") show(error, key, value)
+  }
+  if (stored.class !== undefined) classes.set(error, stored.class)
+  return revive(stored, error)
 }
 
 /**
@@ -109,11 +128,14 @@ const store = (value: unknown, budget: Budget): StoredError => {
   const tag = read(error, "_tag")
   const stack = storeStack(read(error, "stack"), budget)
   const props = storeProps(error)
+  const name = cleanText(read(error, "name"), 256) || "Error"
+  const ofClass = storeClass(error, name)
   budget.open.add(error)
   const nested = { ...storeCause(error, budget), ...storeErrors(error, budget) }
   budget.open.delete(error)
   return {
-    name: cleanText(read(error, "name"), 256) || "Error",
+    name,
+    ...(ofClass === undefined ? {} : { class: ofClass }),
     message: cleanText(read(error, "message"), maxText),
     ...(code === undefined ? {} : { code }),
     ...(typeof tag === "string" ? { tag: cleanText(tag, 256) } : {}),
@@ -141,6 +163,14 @@ const storeErrors = (error: Error, budget: Budget): { errors?: Array<StoredError
   return { errors: stored }
 }
 
+const storeClass = (error: Error, name: string): string | undefined => {
+  const known = classes.get(error)
+  if (known !== undefined) return known
+  const ofClass = attempt(() => error.constructor.name, "")
+  if (typeof ofClass !== "string" || ofClass === "" || ofClass === "Error") return undefined
+  return ofClass === name ? undefined : cleanText(ofClass, 256)
+}
+
 const storeCode = (code: unknown): string | number | undefined => {
   if (typeof code === "string") return cleanText(code, 256)
   return typeof code === "number" && Number.isFinite(code) ? code : undefined
@@ -159,7 +189,7 @@ const storeProps = (error: Error): Readonly<Record<string, unknown>> | undefined
   const kept: Record<string, unknown> = {}
   let left = maxProps
   for (const key of attempt(() => Object.keys(error), []).slice(0, 64)) {
-    if (ownFields.has(key)) continue
+    if (ownFields.has(key) || key === "__proto__") continue
     const text = plainJson({ [key]: read(error, key) }, left)
     if (typeof text !== "string") continue
     left -= text.length
@@ -192,10 +222,13 @@ const storeInside = (error: Error, budget: Budget): StoredError =>
     ? { name: "Error", message: cleanText(read(error, "message"), 256) }
     : store(error, budget)
 
-const restoreThrown = ({ codec, json }: NonNullable<StoredError["thrown"]>): unknown =>
+const restoreThrown = (
+  { codec, json }: NonNullable<StoredError["thrown"]>,
+  revive: Revive,
+): unknown =>
   codec === "json"
     ? JSON.parse(json)
-    : decodeRich(JSON.parse(json), (stored) => decodeError(stored as StoredError))
+    : decodeRich(JSON.parse(json), (stored) => decodeError(stored as StoredError, revive))
 
 const describe = (value: unknown): string => {
   const options = {

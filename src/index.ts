@@ -23,6 +23,7 @@ export {
   type SendOptions,
   type TriggerOptions,
 } from "./promise/DurableEngine.ts"
+export type { ErrorClass } from "./promise/errorClasses.ts"
 export { FlowlyError } from "./promise/FlowlyError.ts"
 export type { EmittedEvent, HookEvent, HookName } from "./promise/hooks.ts"
 export type { Logger } from "./promise/logger.ts"

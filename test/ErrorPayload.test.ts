@@ -57,6 +57,16 @@ describe("an error", () => {
     assert.deepStrictEqual(encodeError(Object.assign(new Error("x"), props)).props, { ok: true })
   })
 
+  it("takes no prototype from what is stored", () => {
+    const stored = JSON.parse(
+      '{"name":"E","message":"m","class":"__proto__","props":{"__proto__":{"bad":1},"ok":1}}',
+    )
+    const error = decodeError(stored) as Error
+    assert.strictEqual(Object.getPrototypeOf(error), Error.prototype)
+    assert.deepStrictEqual(Object.keys(error), ["ok"])
+    assert.isUndefined(({} as { bad?: unknown }).bad)
+  })
+
   it("keeps the errors of an AggregateError", () => {
     const again = roundTrip(new AggregateError([new TypeError("a"), "b"], "both")) as AggregateError
     assert.instanceOf(again, AggregateError)

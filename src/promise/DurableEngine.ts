@@ -17,7 +17,7 @@ import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { Engine, layer as engineLayer, type LifecycleEvent } from "../Engine.ts"
 import { showWorkflow, workflowKey } from "../engine/registry.ts"
 import { anyValue } from "../engine/values.ts"
-import { summarize } from "../ErrorPayload.ts"
+import { type Revive, summarize } from "../ErrorPayload.ts"
 import {
   DuplicateWorkflow,
   InvalidInput,
@@ -42,6 +42,7 @@ import {
 } from "../Worker.ts"
 import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
 import { type CallersClient, within } from "./transaction.ts"
+import { reviveErrors } from "./errorClasses.ts"
 import { errorOf, FlowlyError, invalid, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
 import {
   type EmittedEvent,
@@ -141,6 +142,7 @@ export class DurableEngine extends RunControls {
   #starting: Promise<void> | null = null
   #stopping: Promise<void> | null = null
   readonly #trap: Trap | null
+  readonly #revive: Revive
   readonly #hooks = new Map<HookName, Set<(event: HookEvent) => unknown>>()
   readonly #listeners = makeListeners({
     subscribe: (listener) =>
@@ -153,6 +155,7 @@ export class DurableEngine extends RunControls {
     checkOptions(options)
     this.#options = options
     bindControls(this, (effect) => this.#run(effect))
+    this.#revive = reviveErrors(options.errors)
     const development = isDevelopment(options)
     this.#trap = development
       ? makeTrap({
@@ -288,7 +291,7 @@ export class DurableEngine extends RunControls {
     return {
       workflowRunId,
       existing,
-      result: () => this.#run(resultOf<O>(workflow, workflowRunId)),
+      result: () => this.#run(resultOf<O>(workflow, workflowRunId, this.#revive)),
       status: () => this.getStatus(workflowRunId),
       sendEvent: (name, payload, options) => this.sendEvent(workflowRunId, name, payload, options),
     }
@@ -331,14 +334,15 @@ export class DurableEngine extends RunControls {
 
   /** The state of a run; `null` when there is none of this id. */
   getStatus(workflowRunId: string): Promise<WorkflowStatus | null> {
+    const revive = this.#revive
     return this.#run(
       Effect.gen(function* () {
         const engine = yield* Engine
         const row = yield* engine.getRun(workflowRunId)
         if (row === null) return null
-        if (!needsHistory(row)) return toStatus(row, null)
+        if (!needsHistory(row)) return toStatus(row, null, revive)
         const [history] = yield* engine.store.loadHistory([workflowRunId])
-        return toStatus(row, history ?? null)
+        return toStatus(row, history ?? null, revive)
       }),
     )
   }
@@ -418,7 +422,7 @@ export class DurableEngine extends RunControls {
         }),
       ),
     )
-    return rows.map((row: RunRow) => toStatus(row, null))
+    return rows.map((row: RunRow) => toStatus(row, null, this.#revive))
   }
 
   /** Gives a dead-lettered (or failed) run another attempt. */
@@ -512,7 +516,9 @@ export class DurableEngine extends RunControls {
   #open(): Running {
     if (this.#stopping !== null) throw engineStopped()
     if (this.#running !== null) return this.#running
-    const workflows = [...this.#workflows.values()].map((one) => layerOf(one, this.#trap))
+    const workflows = [...this.#workflows.values()].map((one) =>
+      layerOf(one, { trap: this.#trap, revive: this.#revive }),
+    )
     const hooks = Layer.effectDiscard(
       Effect.map(Engine, (engine) => {
         engine.onLifecycle((event) => this.#onLifecycle(event))
@@ -598,7 +604,7 @@ export class DurableEngine extends RunControls {
   }
 
   #onLifecycle(event: LifecycleEvent): void {
-    const hookEvent = this.#hooks.size === 0 ? null : toHookEvent(event)
+    const hookEvent = this.#hooks.size === 0 ? null : toHookEvent(event, this.#revive)
     if (hookEvent === null) return
     for (const listener of this.#hooks.get(hookEvent.type) ?? []) {
       this.#guard(`hook ${hookEvent.type}`, () => listener(hookEvent))
@@ -672,6 +678,7 @@ const toEmitted = (row: EventRow): EmittedEvent => ({
 const resultOf = <O>(
   workflow: string,
   workflowRunId: string,
+  revive: Revive,
 ): Effect.Effect<O, RunFailed | RunNotFound, Engine> =>
   Effect.flatMap(Engine, (engine) =>
     Effect.flatMap(engine.outcome(workflowRunId), ({ status, result, error }) =>
@@ -683,7 +690,7 @@ const resultOf = <O>(
               workflowRunId,
               status,
               reason: error === null ? "no error was recorded" : summarize(error),
-              ...(error === null ? {} : { cause: errorOf(error) }),
+              ...(error === null ? {} : { cause: errorOf(error, revive) }),
             }),
           ),
     ),

@@ -7,7 +7,7 @@
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import { decodeError, type StoredError } from "../ErrorPayload.ts"
+import { decodeError, type Revive, type StoredError } from "../ErrorPayload.ts"
 import * as tagged from "../FlowlyError.ts"
 
 /**
@@ -63,7 +63,8 @@ const recordOf = (value: unknown): Readonly<Record<string, unknown>> =>
 /**
  * The error, or other thrown value, of a stored form, as the promise API shows it.
  */
-export const errorOf = (stored: StoredError): unknown => toFlowlyError(decodeError(stored))
+export const errorOf = (stored: StoredError, revive?: Revive): unknown =>
+  toFlowlyError(decodeError(stored, revive))
 
 /**
  * The error for an argument that cannot be used.

@@ -19,6 +19,7 @@ import type { Encoded } from "../Payload.ts"
 import * as Token from "../Token.ts"
 import { noteFailure, patched, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
 import { waitForEvent, waitForToken, type WaitFor, type WaitOptions } from "./events.ts"
+import { ErrorClasses } from "./errorClasses.ts"
 import { errorOf, invalid, orThrow, toFlowlyError } from "./FlowlyError.ts"
 import {
   type TransactionBody,
@@ -114,10 +115,12 @@ export interface WorkflowContext {
 
 /** Asks for an operation; its failure is the stored error, as it will be on every replay. */
 const ask = (operation: Parameters<typeof perform>[0]) =>
-  Effect.catch(perform(operation), ({ error, position }) => {
-    const decoded = errorOf(error)
-    return Effect.andThen(noteFailure(decoded, position), Effect.fail(decoded))
-  })
+  Effect.catch(perform(operation), ({ error, position }) =>
+    Effect.flatMap(ErrorClasses, (revive) => {
+      const decoded = errorOf(error, revive)
+      return Effect.andThen(noteFailure(decoded, position), Effect.fail(decoded))
+    }),
+  )
 
 const read = (result: Encoded | null, field: string) =>
   Effect.catch(anyValue.decode(result ?? undefinedValue), (reason) =>

@@ -4,6 +4,7 @@
  * A callback that throws changes nothing: it is reported to the logger.
  */
 import type { LifecycleEvent } from "../Engine.ts"
+import type { Revive } from "../ErrorPayload.ts"
 import { errorOf } from "./FlowlyError.ts"
 import { valueOf } from "./status.ts"
 
@@ -62,7 +63,7 @@ export interface EmittedEvent {
 /**
  * What the engine tells, as a hook hears it; `null` for what no hook is for.
  */
-export const toHookEvent = (event: LifecycleEvent): HookEvent | null => {
+export const toHookEvent = (event: LifecycleEvent, revive?: Revive): HookEvent | null => {
   const { workflowRunId, workflow, attempt } = event
   const base = { workflowRunId, workflow, attempt }
   switch (event.type) {
@@ -75,13 +76,13 @@ export const toHookEvent = (event: LifecycleEvent): HookEvent | null => {
         ...base,
         type: event.type,
         willRetry: event.willRetry,
-        error: event.error === null ? undefined : errorOf(event.error),
+        error: event.error === null ? undefined : errorOf(event.error, revive),
       }
     case "workflow:compensated":
       return {
         ...base,
         type: event.type,
-        error: event.error === null ? undefined : errorOf(event.error),
+        error: event.error === null ? undefined : errorOf(event.error, revive),
       }
     case "step": {
       const { event: inner } = event
@@ -96,7 +97,7 @@ export const toHookEvent = (event: LifecycleEvent): HookEvent | null => {
             type: inner._tag,
             step: inner.stepKey,
             stepAttempt: inner.attempts,
-            error: errorOf(inner.error),
+            error: errorOf(inner.error, revive),
             willRetry: inner.willRetry,
           }
         case "compensated":

@@ -5,6 +5,7 @@ import * as Result from "effect/Result"
 import type { PgPoolLike } from "../PostgresStore.ts"
 import { defaultSchema, makeNames } from "../postgres/names.ts"
 import { checkOptions as checkWorkerOptions } from "../Worker.ts"
+import { checkErrorClasses, type ErrorClass } from "./errorClasses.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
 import type { Logger } from "./logger.ts"
 import type { AnyWorkflow } from "./workflow.ts"
@@ -45,6 +46,12 @@ export interface DurableEngineOptions {
     | undefined
   readonly logger?: Logger | undefined
   /**
+   * Classes of errors that come back as themselves, by name: `instanceof` works in workflows, for
+   * the cause of `result()`, in `getStatus`. They are rebuilt without their constructor, or by
+   * their static `fromStored(error)`. Other errors come back as `Error`.
+   */
+  readonly errors?: ReadonlyArray<ErrorClass> | undefined
+  /**
    * Tells, once for each place, of what a workflow calls outside a step although replay would call
    * it again: `Date.now`, `new Date()`, `Math.random`, `crypto.randomUUID`, timers, `fetch`. With
    * "throw", the call throws. Default: whether NODE_ENV is "development".
@@ -79,6 +86,7 @@ export const checkOptions = (options: DurableEngineOptions): void => {
   if (development !== undefined && typeof development !== "boolean" && development !== "throw") {
     throw invalid("development", 'must be true, false or "throw"')
   }
+  checkErrorClasses(options.errors)
   orThrow(makeNames(schema ?? defaultSchema))
   orThrow(Result.map(checkWorkerOptions(worker ?? {}), () => undefined))
 }

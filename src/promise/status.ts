@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import { errorOfRun } from "../engine/outcomes.ts"
 import { anyValue } from "../engine/values.ts"
-import type { StoredError } from "../ErrorPayload.ts"
+import type { Revive, StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import { isTerminal } from "../Run.ts"
 import type { RunHistory, RunRow } from "../WorkflowStore.ts"
@@ -77,7 +77,13 @@ export type WorkflowStatus = RunStatusBase &
 /**
  * The status of a run from its row and, where it says more, its history.
  */
-export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatus => {
+export const toStatus = (
+  row: RunRow,
+  history: RunHistory | null,
+  revive?: Revive,
+): WorkflowStatus => {
+  const errorOrNone = (error: StoredError | null): unknown =>
+    error === null ? undefined : errorOf(error, revive)
   const base: RunStatusBase = {
     workflowRunId: row.workflowRunId,
     workflow: row.workflow,
@@ -91,7 +97,8 @@ export const toStatus = (row: RunRow, history: RunHistory | null): WorkflowStatu
   const completedAt = new Date(row.completedAt ?? row.createdAt)
   const current = history === null ? undefined : currentStep(history)
   const failed = history === null ? undefined : failedStep(history)
-  const undone = row.compensating && history !== null ? { compensations: undosOf(history) } : {}
+  const undone =
+    row.compensating && history !== null ? { compensations: undosOf(history, revive) } : {}
   switch (row.status) {
     case "completed":
       return { ...base, status: row.status, result: valueOf(row.result), completedAt }
@@ -147,14 +154,12 @@ export const valueOf = (encoded: Encoded | null): unknown =>
         Effect.catch(anyValue.decode(encoded), () => Effect.succeed(encoded.json as unknown)),
       )
 
-const errorOrNone = (error: StoredError | null): unknown =>
-  error === null ? undefined : errorOf(error)
-
-const undosOf = (history: RunHistory): ReadonlyArray<StepCompensation> =>
+const undosOf = (history: RunHistory, revive?: Revive): ReadonlyArray<StepCompensation> =>
   history.records.flatMap(({ stepKey, compensation }) => {
     if (compensation === null) return []
     const { status, attempts, error } = compensation
-    return [{ stepKey, status, attempts, ...(error === null ? {} : { error: errorOf(error) }) }]
+    const shown = error === null ? {} : { error: errorOf(error, revive) }
+    return [{ stepKey, status, attempts, ...shown }]
   })
 
 const currentStep = (history: RunHistory): string | undefined => {

@@ -1,14 +1,17 @@
 /**
  * `defineWorkflow`: a plain async function as a workflow.
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { checkName, type Engine } from "../Engine.ts"
 import { anyValue } from "../engine/values.ts"
+import type { Revive } from "../ErrorPayload.ts"
 import type { DuplicateWorkflow, InvalidInput } from "../FlowlyError.ts"
 import * as Workflow from "../Workflow.ts"
 import { WorkflowRun } from "../WorkflowRun.ts"
 import { makeContext, type WorkflowContext } from "./context.ts"
+import { ErrorClasses } from "./errorClasses.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
 import type { Trap } from "./trap.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
@@ -105,7 +108,7 @@ export const defineWorkflow = <I = undefined, O = void>(
  */
 export const layerOf = (
   definition: AnyWorkflow,
-  trap: Trap | null = null,
+  { trap = null, revive }: { readonly trap?: Trap | null; readonly revive?: Revive } = {},
 ): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> => {
   const { inputSchema } = definition
   return Workflow.register({
@@ -125,17 +128,17 @@ export const layerOf = (
     success: anyValue,
     error: null,
     body: (input) =>
-      Effect.flatMap(Effect.context<WorkflowRun>(), (services) =>
-        Effect.flatMap(WorkflowRun, (run) =>
-          Effect.tryPromise({
-            try: async () => {
-              const ctx = makeContext(services, run)
-              if (trap === null) return definition.run(ctx, input)
-              return trap.watch(definition.name, ctx, (watched) => definition.run(watched, input))
-            },
-            catch: (error) => error,
-          }),
-        ),
-      ),
+      Effect.flatMap(Effect.context<WorkflowRun>(), (context) => {
+        const services = revive === undefined ? context : Context.add(context, ErrorClasses, revive)
+        const run = Context.get(context, WorkflowRun)
+        return Effect.tryPromise({
+          try: async () => {
+            const ctx = makeContext(services, run)
+            if (trap === null) return definition.run(ctx, input)
+            return trap.watch(definition.name, ctx, (watched) => definition.run(watched, input))
+          },
+          catch: (error) => error,
+        })
+      }),
   })
 }

@@ -7,6 +7,7 @@ import { controlSuite } from "./suiteControl.ts"
 import { determinismSuite } from "./suiteDeterminism.ts"
 import { endingsSuite } from "./suiteEndings.ts"
 import { compensationSuite } from "./suiteCompensation.ts"
+import { errorsSuite } from "./suiteErrors.ts"
 import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
 import { eventsSuite } from "./suiteEvents.ts"
@@ -23,6 +24,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: step control`, () => stepControlSuite(backend))
   describe(`${backend.name}: compensation`, () => compensationSuite(backend))
   describe(`${backend.name}: endings`, () => endingsSuite(backend))
+  describe(`${backend.name}: errors`, () => errorsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: events`, () => eventsSuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
