@@ -14,11 +14,13 @@ import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { v7 as uuidv7, validate as isUuid } from "uuid"
+import { type Attributes, check as checkAttributes } from "./Attributes.ts"
 import * as Cron from "./Cron.ts"
 import { maxMillis } from "./DurationInput.ts"
 import { type Control, makeControl } from "./engine/control.ts"
 import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, CompensateOn, Execution, ExecutionHook } from "./engine/Execution.ts"
+import { makeReading, type Reading } from "./engine/selection.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
 import { makeRegistry, type Registry } from "./engine/registry.ts"
 import { reviseCompensation } from "./engine/revising.ts"
@@ -80,6 +82,8 @@ export interface StartOptions {
   readonly timeoutMs?: number | undefined
   readonly maxAttempts?: number | undefined
   readonly priority?: number | undefined
+  /** To search runs by; the body may set more. */
+  readonly attributes?: Attributes | undefined
   /** How long to wait for the store's answer. Default 30 s. */
   readonly deadlineMs?: number | undefined
 }
@@ -159,12 +163,20 @@ export type LifecycleEvent = {
 )
 
 /**
+ * What an operator may do with runs, and read of them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Operations extends Control, Reading {}
+
+/**
  * @category services
  * @since 0.1.0
  */
 export class Engine extends Context.Service<
   Engine,
-  Control & {
+  Operations & {
     readonly store: WorkflowStore["Service"]
     readonly journal: Journal.Journal["Service"]
     /** Makes a workflow known, in its version, for the life of the scope. */
@@ -340,6 +352,10 @@ const checkStart = (
     if (!Number.isInteger(priority) || Math.abs(priority) > 1_000_000) {
       return yield* invalid("priority", "must be a whole number between -1000000 and 1000000")
     }
+    const attributes =
+      options.attributes === undefined
+        ? null
+        : yield* checkAttributes(options.attributes, "attributes")
     const workflowRunId = options.workflowRunId ?? uuidv7()
     if (!isUuid(workflowRunId)) return yield* invalid("workflowRunId", "must be a UUID")
     return {
@@ -355,6 +371,7 @@ const checkStart = (
       idempotencyKey: idempotencyKey ?? null,
       concurrencyKey: concurrencyKey ?? null,
       parent: null,
+      attributes,
     }
   })
 
@@ -472,6 +489,7 @@ export const make = Effect.fnUntraced(function* (
       isUuid(id) ? Effect.map(store.getRuns([id]), ([row]) => row ?? null) : Effect.succeed(null),
     getSteps: (id) => (isUuid(id) ? store.getSteps(id) : Effect.succeed([])),
     getEvents: (id) => (isUuid(id) ? store.getEvents(id) : Effect.succeed([])),
+    ...makeReading(store),
     ...makeControl(store, journal.hints.send),
     retryCompensation: (id, stepKey) => revise(id, stepKey, "retry"),
     skipCompensation: (id, stepKey) => revise(id, stepKey, "skip"),

@@ -301,6 +301,7 @@ const fold = ({ claim, fragments }: Item): RunWrite => {
       children: only.children ?? none,
       emitted: only.emitted ?? none,
       compensations: only.compensations ?? none,
+      ...(only.attributes === undefined ? {} : { attributes: only.attributes }),
       transition: only.transition ?? null,
     }
   }
@@ -312,8 +313,15 @@ const fold = ({ claim, fragments }: Item): RunWrite => {
     children: fragments.flatMap((one) => one.children ?? none),
     emitted: fragments.flatMap((one) => one.emitted ?? none),
     compensations: lastPerKey(fragments.flatMap((one) => one.compensations ?? none)),
+    ...attributesOf(fragments),
     transition: fragments.findLast((one) => one.transition)?.transition ?? null,
   }
+}
+
+const attributesOf = (fragments: ReadonlyArray<Fragment>): Pick<RunWrite, "attributes"> => {
+  const given = fragments.filter((one) => one.attributes !== undefined)
+  if (given.length === 0) return {}
+  return { attributes: Object.assign({}, ...given.map((one) => one.attributes)) }
 }
 
 /** A backoff record and the outcome that replaced it may meet in one batch: the later counts. */

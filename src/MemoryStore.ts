@@ -183,6 +183,7 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
 
     getRuns: (ids) => Effect.sync(() => Reads.getRuns(state, ids)),
     listRuns: (options) => Effect.sync(() => Reads.listRuns(state, options)),
+    countRuns: (selection) => Effect.sync(() => Reads.countRuns(state, selection)),
     getSteps: (id) => Effect.sync(() => Reads.getSteps(state, id)),
     getEvents: (id) => Effect.sync(() => Reads.getEvents(state, id)),
     tailEvents: (options) => Effect.sync(() => Reads.tailEvents(state, options)),

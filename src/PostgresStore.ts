@@ -43,7 +43,7 @@ import { insertRuns } from "./postgres/insertRuns.ts"
 import { migrate, verifySchema } from "./postgres/migrate.ts"
 import { defaultSchema, makeNames } from "./postgres/names.ts"
 import { makePoolClient, type PgPoolLike } from "./postgres/pgPool.ts"
-import { getRuns, listRuns, readClock } from "./postgres/reads.ts"
+import { countRuns, getRuns, listRuns, readClock } from "./postgres/reads.ts"
 import { requestCancel, resumeRun, retryRun } from "./postgres/requests.ts"
 import {
   dueSchedules,
@@ -243,6 +243,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     getControls: getControls(database),
     getRuns: getRuns(database),
     listRuns: listRuns(database),
+    countRuns: countRuns(database),
     getSteps: getSteps(database),
     getEvents: getEvents(database),
     tailEvents: tailEvents(database),

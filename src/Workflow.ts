@@ -28,6 +28,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { checkName, Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
+import type { Attributes } from "./Attributes.ts"
 import type { ForkPoint } from "./Control.ts"
 import type { ControlOptions } from "./engine/control.ts"
 import type { BodyEnd, CompensateOn } from "./engine/Execution.ts"
@@ -52,6 +53,8 @@ import {
 } from "./FlowlyError.ts"
 import {
   patched as askPatched,
+  setAttributes as publishAttributes,
+  setStatus as publishStatus,
   type Requires,
   runBody,
   type Unlift,
@@ -413,3 +416,23 @@ export const uuid: Effect.Effect<string, never, WorkflowRun> = Effect.map(
  */
 export const patched = (id: string): Effect.Effect<boolean, never, WorkflowRun> =>
   Effect.orDie(askPatched(id))
+
+/**
+ * Sets attributes of the present run: to search runs by. Those not named stay. It costs no record
+ * and waits for nothing: they are stored with the run's next write, and a replay sets none back.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const setAttributes: (
+  attributes: Attributes,
+) => Effect.Effect<void, InvalidInput, WorkflowRun> = publishAttributes
+
+/**
+ * Sets the text that the present run shows as its status, like attributes.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const setStatus: (text: string) => Effect.Effect<void, InvalidInput, WorkflowRun> =
+  publishStatus

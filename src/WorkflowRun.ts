@@ -17,6 +17,7 @@ import { type BodyValues, makeBodyValues } from "./engine/bodyValues.ts"
 import type { Execution } from "./engine/Execution.ts"
 import type { Operation } from "./engine/Operation.ts"
 import { makePatches, type Patches } from "./engine/patches.ts"
+import { type Attributes, check as checkAttributes, checkStatus, statusName } from "./Attributes.ts"
 import { encodeError, type StoredError } from "./ErrorPayload.ts"
 import { type InvalidInput, UnreadableValue } from "./FlowlyError.ts"
 import type { Encoded } from "./Payload.ts"
@@ -139,6 +140,33 @@ export const patched = (id: string): Effect.Effect<boolean, InvalidInput, Workfl
     Effect.fromResult(checkName(id, "patch id")),
     Effect.flatMap(WorkflowRun, ({ execution, patches }) =>
       whileItRuns(execution, patches.ask(id)),
+    ),
+  )
+
+/**
+ * Sets attributes of the run: to search runs by. Those not named stay. It costs no record, and waits
+ * for nothing: they are stored with the run's next write, at the latest when it next waits.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const setAttributes = (
+  attributes: Attributes,
+): Effect.Effect<void, InvalidInput, WorkflowRun> =>
+  Effect.flatMap(WorkflowRun, ({ execution }) =>
+    Effect.map(Effect.fromResult(checkAttributes(attributes, "attributes")), execution.publish),
+  )
+
+/**
+ * Sets the text that the run shows as its status, like attributes.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const setStatus = (text: string): Effect.Effect<void, InvalidInput, WorkflowRun> =>
+  Effect.flatMap(WorkflowRun, ({ execution }) =>
+    Effect.map(Effect.fromResult(checkStatus(text)), (checked) =>
+      execution.publish({ [statusName]: checked }),
     ),
   )
 

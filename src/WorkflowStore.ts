@@ -24,6 +24,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
+import type { Attributes } from "./Attributes.ts"
 import type {
   ControlEntry,
   ForkAnswer,
@@ -111,6 +112,8 @@ export interface NewRun {
   /** At most one non-terminal run per workflow and key. */
   readonly concurrencyKey: string | null
   readonly parent: ParentRef | null
+  /** Searchable; not of a child, nor of a tick. */
+  readonly attributes?: Attributes | null | undefined
 }
 
 /**
@@ -198,6 +201,25 @@ export interface ClaimedRun extends RunSignals {
 }
 
 /**
+ * Which runs are meant: those that fulfil all that is given (`null` and `undefined` select nothing
+ * away). Attributes must be equal, each of those named.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunSelection {
+  readonly statuses: ReadonlyArray<RunStatus> | null
+  readonly workflow: string | null
+  readonly parentRunId: string | null
+  readonly idempotencyKey?: string | null | undefined
+  readonly concurrencyKey?: string | null | undefined
+  readonly attributes?: Attributes | null | undefined
+  /** Created at or after; before. */
+  readonly createdFrom?: number | null | undefined
+  readonly createdBefore?: number | null | undefined
+}
+
+/**
  * A run as its row shows it.
  *
  * @category models
@@ -221,6 +243,9 @@ export interface RunRow {
   readonly idempotencyKey: string | null
   readonly concurrencyKey: string | null
   readonly priority: number
+  readonly attributes: Attributes
+  /** What the run says about its state; `null`: nothing so far. */
+  readonly statusText: string | null
   /** Of an unclaimed run: claimable from then on; `null`: when woken. Else without meaning. */
   readonly dueAt: number | null
   readonly scheduledFor: number | null
@@ -526,6 +551,8 @@ export interface RunWrite {
     readonly payload: Encoded
   }>
   readonly compensations: ReadonlyArray<CompensationWrite>
+  /** Sets these, and leaves others as they are; the one without a name is the status text. */
+  readonly attributes?: Attributes | undefined
   readonly transition: Transition | null
 }
 
@@ -913,13 +940,11 @@ export class WorkflowStore extends Context.Service<
       workflowRunIds: ReadonlyArray<string>,
     ) => Effect.Effect<ReadonlyArray<RunRow>, StoreError>
     /** Newest first (by id); `before` is the last id of the previous page. */
-    readonly listRuns: (options: {
-      readonly statuses: ReadonlyArray<RunStatus> | null
-      readonly workflow: string | null
-      readonly parentRunId: string | null
-      readonly before: string | null
-      readonly limit: number
-    }) => Effect.Effect<ReadonlyArray<RunRow>, StoreError>
+    readonly listRuns: (
+      options: RunSelection & { readonly before: string | null; readonly limit: number },
+    ) => Effect.Effect<ReadonlyArray<RunRow>, StoreError>
+    /** How many runs are selected, at one instant. */
+    readonly countRuns: (selection: RunSelection) => Effect.Effect<number, StoreError>
     readonly getSteps: (
       workflowRunId: string,
     ) => Effect.Effect<ReadonlyArray<StepRecord>, StoreError>

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as Attributes from "./Attributes.ts"
 export * as Child from "./Child.ts"
 export * as Compensation from "./Compensation.ts"
 export * as Control from "./Control.ts"

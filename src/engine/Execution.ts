@@ -25,6 +25,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type { Attributes } from "../Attributes.ts"
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError } from "../ErrorPayload.ts"
 import {
@@ -55,6 +56,7 @@ import type {
 import type { RunningAttempt } from "./attempt.ts"
 import type { Operation, Outcome } from "./Operation.ts"
 import { takesPatch, undecidedPatch } from "./patches.ts"
+import { makePublished } from "./published.ts"
 import { makeRest, type Rest } from "./rest.ts"
 
 /**
@@ -285,6 +287,8 @@ export interface Execution {
    */
   readonly reserve: (issued: Issued, result: Encoded) => Reserved
   readonly write: (fragment: Fragment) => void
+  /** Attributes, and the status text, that the run shows from now on. */
+  readonly publish: (values: Attributes) => void
   readonly finish: (transition: Transition, end: ExecutionEnd, with_?: Partial<Fragment>) => void
   /** Something changed: look again what can be delivered, started, parked or concluded. */
   readonly progress: () => void
@@ -349,6 +353,7 @@ export const startExecution = (options: {
   const { divergenceGraceMs, parkGraceMs } = env.limits
   const patchGraceMs = Math.min(divergenceGraceMs, mostPatchGraceMs)
   const rest = makeRest()
+  const published = makePublished()
   const issuedByKey = new Map<string, Issued>()
   const uses = new Map<string, number>()
   const unstarted: Array<Issued> = []
@@ -520,11 +525,18 @@ export const startExecution = (options: {
       }
     },
 
+    publish: (values) => {
+      if (execution.mode !== "forward") return
+      published.set(values)
+      if (published.waits()) pump()
+    },
+
     write: (fragment) => {
       if (execution.mode === "stopped") return
       execution.inFlight++
       env.append({
         ...fragment,
+        ...published.take(),
         onCommitted: (answer) => {
           execution.inFlight--
           if (execution.mode === "stopped") return
@@ -550,6 +562,7 @@ export const startExecution = (options: {
       else shutDownLater()
       env.append({
         ...with_,
+        ...published.take(),
         transition,
         onLost: () => options.onEnd({ _tag: "lost" }),
         onCommitted: (answer) => {
@@ -720,6 +733,8 @@ export const startExecution = (options: {
     }
     if (awaitBegun()) return
     if (execution.mode === "compensating") return parts.replayed(execution)
+    published.open()
+    if (published.waits() && execution.inFlight === 0) execution.write({ onCommitted: () => {} })
     if (execution.handBack()) return considerHandBack()
     if (unstarted.length > 0) startAll()
     considerParking()
@@ -910,6 +925,7 @@ export const startExecution = (options: {
       if (!isSameKind(record, issued.operation)) return diverge(record, issued)
     }
     if (execution.mode === "compensating") return parts.replayed(execution)
+    published.open()
     parts.bodyEnded(execution, end)
   }
 

@@ -18,21 +18,8 @@ import {
   RunTerminated,
 } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
-import { type RunStatus, statuses } from "../Run.ts"
 import type { Hint, RunRow, StoreError, WorkflowStore } from "../WorkflowStore.ts"
-
-/**
- * Which runs a verb is for. At least one field must be given.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RunFilter {
-  readonly workflow?: string | undefined
-  readonly status?: RunStatus | ReadonlyArray<RunStatus> | undefined
-  /** Children of this run. */
-  readonly parentRunId?: string | undefined
-}
+import { checkFilter, type RunFilter } from "./selection.ts"
 
 /**
  * Why, for the control log.
@@ -194,27 +181,6 @@ const checkPoint = (from: ForkPoint | undefined): Result.Result<ForkPoint, Inval
     : invalid("from.stepKey", "must be the key of a step")
 }
 
-/**
- * The statuses of a filter, or what is wrong with it.
- */
-export const checkFilter = (
-  filter: RunFilter,
-): Result.Result<ReadonlyArray<RunStatus> | null, InvalidInput> => {
-  const { status, parentRunId } = filter
-  if (Object.values(filter).every((one) => one === undefined)) {
-    return invalid("filter", "must name at least one of workflow, status, parentRunId")
-  }
-  if (parentRunId !== undefined && !isUuid(parentRunId)) {
-    return invalid("filter.parentRunId", "must be the id of a run")
-  }
-  if (status === undefined) return Result.succeed(null)
-  const list: ReadonlyArray<RunStatus> = typeof status === "string" ? [status] : status
-  const strange = list.find((one) => !statuses.includes(one))
-  return strange === undefined
-    ? Result.succeed(list)
-    : invalid("filter.status", `"${String(strange)}" is not one of ${statuses.join(", ")}`)
-}
-
 const ended = "it has already ended"
 
 const reasonOf = (options: ControlOptions | undefined) => Effect.fromResult(checkReason(options))
@@ -249,15 +215,13 @@ export const makeControl = (
     verb: (runs: ReadonlyArray<RunRow>) => Effect.Effect<ReadonlyArray<boolean>, StoreError>,
   ): Effect.Effect<ManyAnswer, ByFilter> =>
     Effect.gen(function* () {
-      const wanted = yield* Effect.fromResult(checkFilter(filter))
+      const selection = yield* Effect.fromResult(checkFilter(filter, { some: true }))
       let before: string | null = null
       let accepted = 0
       let refused = 0
       for (;;) {
         const page: ReadonlyArray<RunRow> = yield* store.listRuns({
-          statuses: wanted,
-          workflow: filter.workflow ?? null,
-          parentRunId: filter.parentRunId ?? null,
+          ...selection,
           before,
           limit: pageSize,
         })

@@ -155,6 +155,8 @@ const apply = (state: State, now: number, run: Run, write: RunWrite): void => {
     if (fresh.has(stepKey)) emit(state, run, stepKey, name, payload, now)
   }
   for (const undo of write.compensations) putCompensation(run, undo, now)
+  for (const [name, value] of Object.entries(write.attributes ?? {}))
+    run.attributes.set(name, value)
   if (write.transition !== null) move(state, now, run, write.transition)
 }
 

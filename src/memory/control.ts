@@ -4,6 +4,7 @@
  * None takes a claim. `terminate` takes a run out of its holder's hands by a fresh token; the other
  * verbs change what the holder reads, and wake the run.
  */
+import { statusName } from "../Attributes.ts"
 import type {
   ControlEntry,
   ForkAnswer,
@@ -197,6 +198,9 @@ export const forkRuns = (
     )
     // Woken once: the first claim of it reads its history.
     row.wakeCounter = 1
+    for (const [name, value] of origin.attributes) {
+      if (name !== statusName) row.attributes.set(name, value)
+    }
     row.seed = origin.seed
     row.dueAt = now
     for (const [stepKey, entry] of origin.records) {

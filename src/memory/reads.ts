@@ -2,13 +2,13 @@
  * Reading: histories and sources for the engine, rows and events for people. Every array is new and
  * its elements are frozen.
  */
-import type { RunStatus } from "../Run.ts"
 import type { ControlEntry } from "../Control.ts"
 import type {
   ChildRow,
   EventRow,
   RunHistory,
   RunRow,
+  RunSelection,
   RunSources,
   StepRecord,
   TimerRow,
@@ -90,25 +90,33 @@ export const getRuns = (
 
 export const listRuns = (
   state: State,
-  options: {
-    readonly statuses: ReadonlyArray<RunStatus> | null
-    readonly workflow: string | null
-    readonly parentRunId: string | null
-    readonly before: string | null
-    readonly limit: number
-  },
+  options: RunSelection & { readonly before: string | null; readonly limit: number },
 ): ReadonlyArray<RunRow> => {
-  const { statuses, workflow, parentRunId, before, limit } = options
-  const found: Array<Run> = []
-  for (const run of state.runs.values()) {
-    if (before !== null && run.workflowRunId >= before) continue
-    if (statuses !== null && !statuses.includes(run.status)) continue
-    if (workflow !== null && run.workflow !== workflow) continue
-    if (parentRunId !== null && run.parent?.workflowRunId !== parentRunId) continue
-    found.push(run)
-  }
-  found.sort((a, b) => byText(b.workflowRunId, a.workflowRunId))
+  const { before, limit } = options
+  const found = selected(state, options)
+    .filter((run) => before === null || run.workflowRunId < before)
+    .toSorted((a, b) => byText(b.workflowRunId, a.workflowRunId))
   return found.slice(0, limit).map(rowOf)
+}
+
+export const countRuns = (state: State, selection: RunSelection): number =>
+  selected(state, selection).length
+
+const selected = (state: State, selection: RunSelection): Array<Run> => {
+  const { statuses, workflow, parentRunId, idempotencyKey, concurrencyKey } = selection
+  const { createdFrom, createdBefore } = selection
+  const attributes = Object.entries(selection.attributes ?? {})
+  return [...state.runs.values()].filter(
+    (run) =>
+      (statuses === null || statuses.includes(run.status)) &&
+      (workflow === null || run.workflow === workflow) &&
+      (parentRunId === null || run.parent?.workflowRunId === parentRunId) &&
+      (idempotencyKey == null || run.idempotencyKey === idempotencyKey) &&
+      (concurrencyKey == null || run.concurrencyKey === concurrencyKey) &&
+      (createdFrom == null || run.createdAt >= createdFrom) &&
+      (createdBefore == null || run.createdAt < createdBefore) &&
+      attributes.every(([name, value]) => run.attributes.get(name) === value),
+  )
 }
 
 export const getSteps = (state: State, workflowRunId: string): ReadonlyArray<StepRecord> =>

@@ -3,6 +3,7 @@
  * through. Records, events and values are frozen and replaced, never changed; only `Run` and the
  * maps are mutable, and only the modules of this folder touch them.
  */
+import { type AttributeValue, statusName } from "../Attributes.ts"
 import type { ControlEntry, PauseRequest } from "../Control.ts"
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
@@ -76,6 +77,8 @@ export interface Run {
   readonly events: Array<EventRow>
   /** Ids of runs whose parent this is, in order of insertion. */
   readonly children: Array<string>
+  /** The one without a name is the status text. */
+  readonly attributes: Map<string, AttributeValue>
   /** What operators asked for. */
   readonly controls: Array<ControlEntry>
 }
@@ -122,6 +125,7 @@ export const copy = (state: State): State => ({
     events: [...run.events],
     children: [...run.children],
     controls: [...run.controls],
+    attributes: new Map(run.attributes),
   })),
   workers: mapValues(state.workers, (worker) => ({ ...worker, claims: new Set(worker.claims) })),
   due: DueIndex.copy(state.due),
@@ -167,6 +171,14 @@ export const signalsOf = (run: Run, now: number): RunSignals => ({
   deadlinePassed: !run.compensating && run.deadlineAt !== null && run.deadlineAt <= now,
 })
 
+const attributesOf = ({ attributes }: Run): Pick<RunRow, "attributes" | "statusText"> => {
+  const { [statusName]: statusText, ...rest } = Object.fromEntries(attributes)
+  return {
+    attributes: Object.freeze(rest),
+    statusText: statusText === undefined ? null : String(statusText),
+  }
+}
+
 export const rowOf = (run: Run): RunRow =>
   Object.freeze({
     workflowRunId: run.workflowRunId,
@@ -184,6 +196,7 @@ export const rowOf = (run: Run): RunRow =>
     idempotencyKey: run.idempotencyKey,
     concurrencyKey: run.concurrencyKey,
     priority: run.priority,
+    ...attributesOf(run),
     dueAt: run.dueAt,
     scheduledFor: run.scheduledFor,
     deadlineAt: run.deadlineAt,
@@ -239,4 +252,5 @@ export const newRun = (run: NewRun, now: number): Run => ({
   events: [],
   children: [],
   controls: [],
+  attributes: new Map(Object.entries(run.attributes ?? {})),
 })

@@ -40,7 +40,8 @@ export const commit = (
       (shape.records ? 1 : 0) +
       (shape.transitions ? 2 : 0) +
       (shape.extras ? 4 : 0) +
-      (shape.retry ? 8 : 0)
+      (shape.retry ? 8 : 0) +
+      (shape.attributes ? 16 : 0)
     const known = statements.get(key)
     if (known !== undefined) return known
     const made = commitStatement(database.names, shape)
@@ -106,17 +107,19 @@ const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
   let transitions = false
   let extras = false
   let retry = false
+  let attributes = false
   for (const write of writes) {
     records ||= write.records.length > 0
     transitions ||= write.transition !== null
     retry ||= write.transition?._tag === "RetryRun"
+    attributes ||= write.attributes !== undefined
     extras ||=
       write.timers.length > 0 ||
       write.children.length > 0 ||
       write.emitted.length > 0 ||
       write.compensations.length > 0
   }
-  return { records, transitions, extras, retry }
+  return { records, transitions, extras, retry, attributes }
 }
 
 const parametersOf = (shape: Shape, writes: ReadonlyArray<Write>): ReadonlyArray<string> => {
@@ -163,6 +166,14 @@ const parametersOf = (shape: Shape, writes: ReadonlyArray<Write>): ReadonlyArray
           error: jsonOf(item.error),
           retry: undoRetryOf(item),
         }),
+      ),
+    )
+  }
+  if (shape.attributes) {
+    parameters.push(
+      batch(
+        each(writes, (w) => (w.attributes === undefined ? [] : [w.attributes])),
+        ({ ord, item }) => ({ ord, attributes: new RawJson(JSON.stringify(item)) }),
       ),
     )
   }

@@ -22,6 +22,7 @@
  *
  * @since 0.1.0
  */
+import { publishPart } from "./attributes.ts"
 import { payload } from "./batch.ts"
 import type { Names } from "./names.ts"
 import { newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
@@ -38,6 +39,8 @@ export interface Shape {
   readonly retry: boolean
   /** Waits for the runs' locks: in a transaction that would else have to be done again. */
   readonly wait?: boolean
+  /** Attributes or status texts. */
+  readonly attributes: boolean
 }
 
 /** Parameters: $1 now, $2 writes, then those of the shape, in this order. */
@@ -47,6 +50,7 @@ export interface Positions {
   readonly children: string
   readonly emitted: string
   readonly undos: string
+  readonly attributes: string
 }
 
 export const positionsOf = (shape: Shape): Positions => {
@@ -58,6 +62,7 @@ export const positionsOf = (shape: Shape): Positions => {
     children: take(shape.extras),
     emitted: take(shape.extras),
     undos: take(shape.extras),
+    attributes: take(shape.attributes),
   }
 }
 
@@ -74,6 +79,7 @@ export const commitStatement = (n: Names, shape: Shape): string => {
     ...(shape.records ? [writtenPart(n, shape)] : []),
     ...(shape.retry ? [retryPart(n, shape)] : []),
     ...(shape.extras ? [extrasPart(n, p, shape)] : []),
+    ...(shape.attributes ? [publishPart(n, p.attributes)] : []),
     ...(shape.transitions ? [foldedPart(n)] : []),
   ]
   return `with ${parts.join(",\n")}\n${answerPart(shape)}`

@@ -117,6 +117,14 @@ const forkStatement = (n: Names): string => `
     join ${n.timers} t on t.workflow_run_id = c.workflow_run_id and t.step_key = c.step_key
     returning 1
   ),
+  described as (
+    insert into ${n.attributes} (workflow_run_id, name, value)
+    select p.id, a.name, a.value
+    from born b
+    join placed p on p.id = b.workflow_run_id
+    join ${n.attributes} a on a.workflow_run_id = p.origin and a.name <> ''
+    returning 1
+  ),
   logged as (${logControl(n, {
     verb: "fork",
     from: "born b join placed x on x.id = b.workflow_run_id",

@@ -14,6 +14,7 @@
 import * as Effect from "effect/Effect"
 import { StoreUnavailable } from "../FlowlyError.ts"
 import type { InsertAnswer, NewRun, StoreError } from "../WorkflowStore.ts"
+import { insertAttributes } from "./attributes.ts"
 import type { Database, Row } from "./database.ts"
 import { newRunBatch, newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
 import { bool, clock, int, intOrNull, ms, runColumns, textOrNull, toRunRow } from "./rows.ts"
@@ -59,7 +60,7 @@ type Found = ReadonlyArray<readonly [position: number, answer: InsertAnswer]>
 
 const insertMissing = (database: Database) => {
   const n = database.names
-  const text = `
+  const statement = (attributes: boolean) => `
     with clock as materialized (
       select ${clock("$1")} as at
     ),
@@ -79,14 +80,23 @@ const insertMissing = (database: Database) => {
       order by x.workflow, x.idempotency_key, x.concurrency_key, x.owner
       on conflict do nothing
       returning workflow_run_id, worker_id, claim_token, created_at, deadline_at
-    )
+    )${
+      attributes
+        ? `,
+    described as (${insertAttributes(n, "x join inserted i on i.workflow_run_id = x.id")}
+    )`
+        : ""
+    }
     select x.owner, i.workflow_run_id::text as workflow_run_id,
       case when i.worker_id is not null then i.claim_token end as token,
       ${ms("i.created_at")} as created_at, ${ms("i.deadline_at")} as deadline_at
     from inserted i
     join x on x.id = i.workflow_run_id`
+  const plain = statement(false)
+  const described = statement(true)
   return (open: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
     Effect.gen(function* () {
+      const text = open.some(({ run }) => run.attributes != null) ? described : plain
       const rows = yield* database.write("insertRuns", text, [
         yield* database.now,
         newRunBatch(open.map(({ run }, owner) => ({ run, owner }))),
@@ -111,7 +121,7 @@ const findWinners = (database: Database) => {
     with x as materialized (
       select * from json_to_recordset($1::json) as x(${newRunRecord})
     )
-    select x.owner, found.rank, ${runColumns("r")}
+    select x.owner, found.rank, ${runColumns(n, "r")}
     from x
     cross join lateral (
       select * from (

@@ -23,6 +23,7 @@ export interface Names {
   readonly timers: string
   readonly events: string
   readonly wakes: string
+  readonly attributes: string
   readonly workers: string
   readonly schedules: string
   readonly ticks: string
@@ -56,6 +57,7 @@ export const makeNames = (schema: string): Result.Result<Names, InvalidInput> =>
     timers: table("sleep_timers"),
     events: table("workflow_events"),
     wakes: table("workflow_wakes"),
+    attributes: table("workflow_attributes"),
     workers: table("workflow_workers"),
     schedules: table("cron_schedules"),
     ticks: table("schedule_ticks"),

@@ -22,6 +22,7 @@ const fields = (run: NewRun): Readonly<Record<string, Field>> => ({
   parent_run_id: run.parent?.workflowRunId,
   parent_step_key: run.parent?.stepKey,
   parent_attempt: run.parent?.attempt,
+  attributes: run.attributes == null ? null : new RawJson(JSON.stringify(run.attributes)),
 })
 
 /** Runs as the rows of `newRunRecord`. `owner` is the ordinal of what the run belongs to. */
@@ -33,7 +34,7 @@ export const newRunBatch = (
 export const newRunRecord = `owner int, id uuid, workflow text, version text, input jsonb,
   codec text, priority int, scheduled float8, timeout float8, max_attempts int,
   idempotency_key text, concurrency_key text,
-  parent_run_id uuid, parent_step_key text, parent_attempt int`
+  parent_run_id uuid, parent_step_key text, parent_attempt int, attributes jsonb`
 
 /** SQL: the columns that `newRunValues` fills. */
 export const newRunColumns = `workflow_run_id, workflow, version, status, priority, ready, due_at,

@@ -20,7 +20,9 @@ import type {
   RunSignals,
   StepRecord,
 } from "../WorkflowStore.ts"
+import { attributesColumn, toAttributes } from "./attributes.ts"
 import type { Row } from "./database.ts"
+import type { Names } from "./names.ts"
 
 export const int = (value: unknown): number => {
   const number = typeof value === "number" ? value : Number(value)
@@ -113,8 +115,9 @@ export const toParent = (row: Row): ParentRef | null =>
       }
 
 /** Everything of a run's row, for `toRunRow`. */
-export const runColumns = (r: string): string =>
-  `${r}.workflow_run_id::text as workflow_run_id,
+export const runColumns = (n: Names, r: string): string =>
+  `${attributesColumn(n, r)},
+    ${r}.workflow_run_id::text as workflow_run_id,
     ${r}.workflow, ${r}.version, ${r}.status, ${r}.compensating, ${r}.attempt, ${r}.max_attempts,
     ${r}.input_codec, ${r}.input::text as input,
     ${r}.result_codec, ${r}.result::text as result,
@@ -133,6 +136,7 @@ export const runColumns = (r: string): string =>
     ${ms(`${r}.completed_at`)} as completed_at`
 
 export const toRunRow = (row: Row): RunRow => ({
+  ...toAttributes(row),
   workflowRunId: text(row["workflow_run_id"]),
   workflow: text(row["workflow"]),
   version: textOrNull(row["version"]),

@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { v7 as uuidv7, validate as isUuid } from "uuid"
+import type { Attributes } from "../Attributes.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { Engine, layer as engineLayer, type LifecycleEvent } from "../Engine.ts"
 import { showWorkflow, workflowKey } from "../engine/registry.ts"
@@ -78,6 +79,8 @@ export type TriggerOptions<I> = {
   readonly idempotencyKey?: string | undefined
   /** Lower is earlier. Default 0. */
   readonly priority?: number | undefined
+  /** To search runs by: `engine.listRuns({ attributes: { customer: "c-1" } })`. */
+  readonly attributes?: Attributes | undefined
   /** How long to wait for the database's confirmation. Default 30 seconds. */
   readonly deadline?: DurationInput | undefined
   /**
@@ -273,6 +276,7 @@ export class DurableEngine extends RunControls {
             timeoutMs: given.timeoutMs,
             maxAttempts: given.maxAttempts,
             priority: given.priority,
+            attributes: given.attributes,
             scheduledFor: given.scheduledFor,
             deadlineMs: Math.max(0, Math.ceil(timeoutMs - (performance.now() - before))),
           }),

@@ -1,5 +1,5 @@
 /**
- * The operator's verbs of `DurableEngine`: each a thin layer over those of the `Engine`.
+ * The operator's side of `DurableEngine`, verbs and reading: a thin layer over that of the `Engine`.
  *
  * Runs are named by id or by filter. By id a verb that the run cannot take rejects (`RunNotFound`,
  * `RunStateConflict`); by filter it counts. Every verb takes a reason, kept in the run's control log.
@@ -7,8 +7,16 @@
 import * as Effect from "effect/Effect"
 import type { ControlEntry, ControlVerb, ForkPoint } from "../Control.ts"
 import { Engine } from "../Engine.ts"
-import type { ControlOptions, ManyAnswer, RunFilter } from "../engine/control.ts"
+import type { ControlOptions, ManyAnswer } from "../engine/control.ts"
+import type { PageOptions, RunFilter } from "../engine/selection.ts"
 import { anyValue } from "../engine/values.ts"
+import {
+  type RecordedStep,
+  type RunInfo,
+  type RunPage,
+  toRecordedStep,
+  toRunInfo,
+} from "./runInfo.ts"
 
 /**
  * Where a fork leaves its origin: before this step (by its key), or before this place in the order of
@@ -46,7 +54,7 @@ const engine = <A, E>(
 ): Effect.Effect<A, E, Engine> => Effect.flatMap(Engine, verb)
 
 /**
- * What an operator may do with runs.
+ * What an operator may do with runs, and read of them.
  */
 export class RunControls {
   #run: Run = () => Promise.reject(new Error("the controls are bound to no engine"))
@@ -163,6 +171,31 @@ export class RunControls {
     return this.#run(
       Effect.flatMap(forkOptions(options), (given) => engine((one) => one.forkMany(filter, given))),
     )
+  }
+
+  /** A run as it is stored; `null` when there is none of this id. */
+  async getRun(workflowRunId: string): Promise<RunInfo | null> {
+    const row = await this.#run(engine((one) => one.getRun(workflowRunId)))
+    return row === null ? null : toRunInfo(row)
+  }
+
+  /** What is recorded of a run, in order of completion; steps that are retrying come last. */
+  async getSteps(workflowRunId: string): Promise<ReadonlyArray<RecordedStep>> {
+    const records = await this.#run(engine((one) => one.getSteps(workflowRunId)))
+    return records.map(toRecordedStep)
+  }
+
+  /** A page of runs, newest first: 100 unless `limit` says otherwise (at most 1000). */
+  async listRuns(filter: RunFilter & PageOptions = {}): Promise<RunPage> {
+    const { before, limit = 100, ...which } = filter
+    const rows = await this.#run(engine((one) => one.listRuns(which, { before, limit })))
+    const last = rows.length < limit ? undefined : rows.at(-1)
+    return { runs: rows.map(toRunInfo), next: last?.workflowRunId ?? null }
+  }
+
+  /** How many runs there are. Counts them: of many, it takes its time. */
+  count(filter: RunFilter = {}): Promise<number> {
+    return this.#run(engine((one) => one.count(filter)))
   }
 
   /** What operators asked of the run, and why; oldest first. */

@@ -10,6 +10,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Cause from "effect/Cause"
 import { pointOfNoReturn } from "../Compensation.ts"
+import {
+  type Attributes,
+  check as checkAttributes,
+  checkStatus,
+  statusName,
+} from "../Attributes.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { checkName } from "../Engine.ts"
 import type { StepOperation } from "../engine/Operation.ts"
@@ -88,6 +94,13 @@ export interface WorkflowContext {
   readonly sleepUntil: (name: string, date: Date) => Promise<void>
   /** A value from outside that must be the same on replay: a setting, a file. Not retried. */
   readonly sideEffect: <T>(name: string, fn: () => Promise<T> | T) => Promise<T>
+  /**
+   * Sets the text that `handle.status()` shows as `statusText`. Costs no record and waits for nothing;
+   * of several in a row the last one counts, and a replay sets none back.
+   */
+  readonly setStatus: (text: string) => void
+  /** Sets attributes to search runs by, like `setStatus`; those not named stay. */
+  readonly setAttributes: (attributes: Attributes) => void
   /** Tells the engine's listeners something, once. */
   readonly emit: (event: string, data?: unknown) => Promise<void>
   /**
@@ -206,6 +219,9 @@ export const makeContext = (
         return Effect.asVoid(ask({ kind: "sleep", name, until: { wakeAt: Math.max(wakeAt, 0) } }))
       }),
     pointOfNoReturn: (name) => promise(() => pointOfNoReturn(name)),
+    setStatus: (text) => run.execution.publish({ [statusName]: orThrow(checkStatus(text)) }),
+    setAttributes: (attributes) =>
+      run.execution.publish(orThrow(checkAttributes(attributes, "attributes"))),
     emit: (event, data) =>
       promise(() => {
         orThrow(checkName(event, "event name"))

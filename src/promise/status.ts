@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import { errorOfRun } from "../engine/outcomes.ts"
 import { anyValue } from "../engine/values.ts"
+import type { Attributes } from "../Attributes.ts"
 import type { Revive, StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import { isTerminal } from "../Run.ts"
@@ -24,6 +25,10 @@ export interface RunStatusBase {
   readonly scheduledFor: Date | null
   readonly createdAt: Date
   readonly startedAt?: Date
+  /** What the run says about its state, with `ctx.setStatus`. */
+  readonly statusText?: string
+  /** Given at the start, or with `ctx.setAttributes`; absent when there are none. */
+  readonly attributes?: Attributes
 }
 
 /**
@@ -93,6 +98,8 @@ export const toStatus = (
     scheduledFor: row.scheduledFor === null ? null : new Date(row.scheduledFor),
     createdAt: new Date(row.createdAt),
     ...(row.startedAt === null ? {} : { startedAt: new Date(row.startedAt) }),
+    ...(row.statusText === null ? {} : { statusText: row.statusText }),
+    ...(Object.keys(row.attributes).length === 0 ? {} : { attributes: row.attributes }),
   }
   const completedAt = new Date(row.completedAt ?? row.createdAt)
   const current = history === null ? undefined : currentStep(history)

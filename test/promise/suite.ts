@@ -13,6 +13,7 @@ import { engineSuite } from "./suiteEngine.ts"
 import { eventsSuite } from "./suiteEvents.ts"
 import { observeSuite } from "./suiteObserve.ts"
 import { stepControlSuite } from "./suiteStepControl.ts"
+import { readingSuite } from "./suiteReading.ts"
 import { triggerSuite } from "./suiteTrigger.ts"
 import { valuesSuite } from "./suiteValues.ts"
 
@@ -28,6 +29,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: events`, () => eventsSuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
+  describe(`${backend.name}: reading`, () => readingSuite(backend))
   describe(`${backend.name}: cron`, () => cronSuite(backend))
   describe(`${backend.name}: engine`, () => engineSuite(backend))
   describe(`${backend.name}: values`, () => valuesSuite(backend))

@@ -18,6 +18,7 @@ import { compensationTests } from "./conformanceCompensation.ts"
 import { requestTests } from "./conformanceRequests.ts"
 import { scheduleTests } from "./conformanceSchedules.ts"
 import { readTests } from "./conformanceReads.ts"
+import { selectionTests } from "./conformanceSelection.ts"
 import { parkingTests } from "./conformanceParking.ts"
 import { transactTests } from "./conformanceTransact.ts"
 import { workerTests } from "./conformanceWorkers.ts"
@@ -42,5 +43,6 @@ export const storeConformance = (
     compensationTests(test)
     scheduleTests(test)
     readTests(test)
+    selectionTests(test)
   })
 }

@@ -62,6 +62,8 @@ export const insertTests = (test: Test) => {
         deadlineAt: start + 1500,
         cancelRequest: null,
         pauseRequest: null,
+        attributes: {},
+        statusText: null,
         wakeCounter: 0,
         token: 0,
         workerId: null,

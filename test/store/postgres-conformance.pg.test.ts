@@ -31,6 +31,7 @@ const tables = [
   "sleep_timers",
   "workflow_events",
   "workflow_wakes",
+  "workflow_attributes",
   "workflow_workers",
   "cron_schedules",
   "schedule_ticks",

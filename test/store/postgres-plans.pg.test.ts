@@ -7,7 +7,9 @@ import * as Result from "effect/Result"
 import { afterAll, beforeAll, describe, it } from "vitest"
 import { claimStatements } from "../../src/postgres/claimRuns.ts"
 import { commitStatement } from "../../src/postgres/commitStatement.ts"
+import { listStatement } from "../../src/postgres/reads.ts"
 import { makeNames } from "../../src/postgres/names.ts"
+import type { RunSelection } from "../../src/WorkflowStore.ts"
 import { id, newRun, workerId } from "./conformanceFixture.ts"
 import { createDatabase, makeRig, onStore, type Rig } from "./postgresFixture.ts"
 
@@ -82,6 +84,13 @@ const assertBounded = (plan: Plan, maxBlocks: number) => {
   assert.isBelow(blocks, maxBlocks)
 }
 
+const explainList = (selection: Partial<RunSelection>): Promise<Plan> => {
+  const all = { statuses: null, workflow: null, parentRunId: null }
+  const list = listStatement(names(), { ...all, ...selection }, null, 50)
+  assert.isNotNull(list)
+  return explain(list.text, [...list.parameters])
+}
+
 const names = () => Result.getOrThrow(makeNames(rig.schema))
 
 const now = () => String(rig.clock.now)
@@ -109,8 +118,29 @@ for (const state of ["never analyzed", "analyzed"]) {
       assertBounded(await explain(claimStatements(names()).suspects, parameters), 60)
     })
 
+    it("a page of runs by attribute reads the index of attributes", async () => {
+      await rig.query(`insert into workflow_attributes (workflow_run_id, name, value)
+        select workflow_run_id, 'customer', to_jsonb('c' || (row_number() over ())::int % 5000)
+        from workflow_runs on conflict do nothing`)
+      const attributes = { customer: "c7" }
+      const plan = await explainList({ attributes })
+      assertBounded(plan, 1500)
+      assert.isAbove(plan["Actual Rows"] ?? 0, 5)
+    })
+
+    it("a page of runs under way reads the index of those", async () => {
+      const statuses = ["pending", "running"] as const
+      assertBounded(await explainList({ statuses, workflow: "absent" }), 60)
+    })
+
     it("a batch of 40 reads its rows by key", async () => {
-      const shape = { records: true, transitions: true, extras: false, retry: false }
+      const shape = {
+        records: true,
+        transitions: true,
+        extras: false,
+        retry: false,
+        attributes: false,
+      }
       const writes = Array.from({ length: 40 }, (_, n) => ({ ord: n, run: id(n), token: 1 }))
       const plan = await explain(commitStatement(names(), shape), [
         now(),

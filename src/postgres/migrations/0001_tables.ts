@@ -105,6 +105,12 @@ export const statements = (n: Names): ReadonlyArray<string> => [
   `create index runs_for_attention on ${n.runs} (status, workflow_run_id)
     where status in ('paused', 'failed', 'dead_letter')`,
 
+  // what an operator steers: bounded by what is under way, not by what has ever been
+  `create index runs_active_of_workflow on ${n.runs} (workflow, workflow_run_id)
+    where completed_at is null`,
+  // rows are appended in this order: a few pages of index for all of them
+  `create index runs_by_time on ${n.runs} using brin (created_at)`,
+
   `create table ${n.steps} (
     workflow_run_id uuid not null,
     step_key text not null,
@@ -177,6 +183,16 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     workflow_run_id uuid not null,
     constraint wakes_pkey primary key (wake_id)
   ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)`,
+
+  // Written only by runs that use them. The one without a name is the status text.
+  `create table ${n.attributes} (
+    workflow_run_id uuid not null,
+    name text not null,
+    value jsonb not null,
+    constraint attributes_one_per_name primary key (workflow_run_id, name)
+  )`,
+  `create index attributes_searched on ${n.attributes} (name, value, workflow_run_id)
+    where name <> ''`,
 
   // fillfactor: a heartbeat updates columns of no index, in place
   `create table ${n.workers} (
