@@ -9,6 +9,7 @@ import type { Dice } from "../support/dice.ts"
 import type { Options } from "./faults.ts"
 import type { Machine } from "./machine.ts"
 import type { Block, Program, Start } from "./program.ts"
+import { canary } from "./promiseBody.ts"
 import type { Acknowledged } from "./scene.ts"
 import type { Timeline } from "./timeline.ts"
 import type { Node, Workers } from "./workers.ts"
@@ -69,7 +70,7 @@ export const makeClient = (given: {
         const workflow = node.workflows[start.workflow]
         if (workflow === undefined) throw new Error("no such workflow")
         const handle = await node.engine.trigger(workflow, {
-          input: undefined,
+          input: { secret: canary },
           idempotencyKey: start.key,
           ...(start.maxAttempts === null ? {} : { maxAttempts: start.maxAttempts }),
           ...(start.timeoutMs === null ? {} : { timeoutMs: start.timeoutMs }),
@@ -81,10 +82,7 @@ export const makeClient = (given: {
         if (confirmedHere) return
         confirmedHere = true
         confirmed.set(start.key, (confirmed.get(start.key) ?? 0) + 1)
-        if (start.cancel !== null) {
-          const { compensate, afterMs } = start.cancel
-          machine.after(machine.nature, afterMs, () => cancel(workflowRunId, compensate))
-        }
+        steer(start, workflowRunId)
       },
       () => confirmedHere,
     )
@@ -98,17 +96,53 @@ export const makeClient = (given: {
     throw error
   }
 
-  const cancel = (workflowRunId: string, compensate: boolean): void => {
+  /** Asks one thing of a run, until it is answered. */
+  const askOf = (
+    workflowRunId: string,
+    what: string,
+    ask: (engine: Node["engine"]) => Promise<unknown>,
+  ): void => {
     let answered = false
-    cancelled.add(workflowRunId)
     untilOver(
       async ({ engine, process }) => {
-        timeline.add(process, `cancels ${timeline.name(workflowRunId)}`)
-        await engine.cancel(workflowRunId, { compensate }).catch(isAnswer)
+        timeline.add(process, `${what} ${timeline.name(workflowRunId)}`)
+        await ask(engine).catch(isAnswer)
         answered = true
       },
       () => answered,
     )
+  }
+
+  const steer = (start: Start, id: string): void => {
+    const { cancel, pause, terminateAfterMs, retryAfterMs } = start
+    const later = (ms: number, f: () => void) => machine.after(machine.nature, ms, f)
+    if (cancel !== null) {
+      const { compensate } = cancel
+      later(cancel.afterMs, () => {
+        cancelled.add(id)
+        askOf(id, "cancels", (engine) => engine.cancel(id, { compensate }))
+      })
+    }
+    if (terminateAfterMs !== null) {
+      later(terminateAfterMs, () => {
+        cancelled.add(id)
+        askOf(id, "terminates", (engine) => engine.terminate(id))
+      })
+    }
+    if (pause !== null) {
+      later(pause.afterMs, () => askOf(id, "pauses", (engine) => engine.pause(id)))
+      later(pause.afterMs + pause.forMs, () => askOf(id, "resumes", (engine) => engine.resume(id)))
+    }
+    if (retryAfterMs !== null) {
+      later(retryAfterMs, () =>
+        askOf(id, "retries", async (engine) => {
+          await engine.retryDeadLetter(id)
+          const revived = row(id)
+          // events that found the run ended were refused
+          if (revived !== null) sendEventsTo(revived)
+        }),
+      )
+    }
   }
 
   const send = (workflowRunId: string, name: string, id: string): void => {
@@ -127,6 +161,16 @@ export const makeClient = (given: {
     return status !== undefined && isTerminal(status)
   }
 
+  const sendEventsTo = ({ workflowRunId, workflow }: RunRow): void => {
+    const block = program.workflows.find(({ name }) => name === workflow)?.block ?? []
+    for (const [name, times] of eventsOf(block, 1)) {
+      for (let i = 0; i < times; i++) {
+        const ms = dice.chance(0.3) ? 0 : dice.whole(0, 10_000)
+        machine.after(machine.nature, ms, () => send(workflowRunId, name, `${name}:${i}`))
+      }
+    }
+  }
+
   for (const start of starts) {
     for (let i = 0; i < start.triggers; i++) {
       machine.after(machine.nature, start.atMs + i * dice.whole(0, 3), () => trigger(start))
@@ -137,15 +181,7 @@ export const makeClient = (given: {
     acknowledged,
     cancelled,
     done: () => starts.every(({ key, triggers }) => confirmed.get(key) === triggers),
-    onNewRun: ({ workflowRunId, workflow }) => {
-      const block = program.workflows.find(({ name }) => name === workflow)?.block ?? []
-      for (const [name, times] of eventsOf(block, 1)) {
-        for (let i = 0; i < times; i++) {
-          const ms = dice.chance(0.3) ? 0 : dice.whole(0, 10_000)
-          machine.after(machine.nature, ms, () => send(workflowRunId, name, `${name}:${i}`))
-        }
-      }
-    },
+    onNewRun: sendEventsTo,
   }
 }
 

@@ -37,6 +37,7 @@ export const callFaults = [
  * - `killAll`: all workers die at once.
  * - `freeze`: a worker stands still for half a lease to four, and goes on.
  * - `restart`: a worker stops gracefully, and starts anew.
+ * - `storm`: all calls of a process, or of any, fail for a while: not sent, lost, or applied.
  * - `outage`: no call of a process, or of any, is answered or applied for a while.
  * - `loseHints`: hints do not arrive.
  * - `clockJump`: the wall clock of a worker jumps, by up to an hour.
@@ -46,6 +47,7 @@ export const processFaults = [
   "killAll",
   "freeze",
   "restart",
+  "storm",
   "outage",
   "loseHints",
   "clockJump",
@@ -73,6 +75,7 @@ export interface Options {
   readonly cancels: boolean
   readonly refusals: boolean
   readonly events: boolean
+  readonly controls: boolean
   /** Of a call: its probability. */
   readonly calls: Readonly<Partial<Record<CallFault, number>>>
   /** Of processes: the mean pause between two, in milliseconds. */
@@ -86,21 +89,43 @@ export interface Options {
 /** How much a seed does: a test run in seconds takes small ones. */
 export type Size = "small" | "large"
 
+/** What no run may notice: it costs no claim, and no try. */
+const harmless: ReadonlyArray<FaultKind> = ["busy", "loseHints", "clockJump"]
+/** Deaths alone, on a network that works. */
+const deaths: ReadonlyArray<FaultKind> = ["kill", "killAll", "restart"]
+const everything: ReadonlyArray<FaultKind> = [...callFaults, ...processFaults]
+
+/** From which kinds a seed draws. */
+const profiles = [...Array.from({ length: 5 }, () => everything), deaths, harmless]
+
+/** Whether a seed has no faults but these. */
+const hasOnly = (options: Options, kinds: ReadonlyArray<FaultKind>): boolean =>
+  [...Object.keys(options.calls), ...Object.keys(options.processes)].every((kind) =>
+    kinds.includes(kind as FaultKind),
+  )
+
+/** Whether nothing happens that could cost a run its claim. */
+export const isHarmless = (options: Options): boolean => hasOnly(options, harmless)
+
+/** Whether each call is answered in time, and by what happened. */
+export const hasGoodNetwork = (options: Options): boolean =>
+  hasOnly(options, [...deaths, "loseHints", "clockJump"])
+
 /** The options of a seed. */
 export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
   const large = size === "large"
   const calls: Partial<Record<CallFault, number>> = {}
   const processes: Partial<Record<ProcessFault, number>> = {}
-  const calm = dice.chance(0.05)
+  const among = dice.pick(profiles)
   for (const kind of callFaults) {
-    const wanted = dice.chance(0.3)
+    const wanted = dice.chance(0.3) || among === harmless
     const rate = dice.pick([0.002, 0.01, 0.05]) * (kind === "hang" || kind === "defect" ? 0.2 : 1)
-    if (wanted && !calm) calls[kind] = rate
+    if (wanted && among.includes(kind)) calls[kind] = among === harmless ? 0.2 : rate
   }
   for (const kind of processFaults) {
-    const wanted = dice.chance(0.35)
+    const wanted = dice.chance(0.35) || among === deaths
     const mean = dice.pick([3000, 10_000, 30_000])
-    if (wanted && !calm) processes[kind] = mean
+    if (wanted && among.includes(kind)) processes[kind] = mean
   }
   const leaseMs = dice.pick([3000, 6000, 15_000])
   return {
@@ -118,6 +143,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     cancels: dice.chance(0.5),
     refusals: dice.chance(0.5),
     events: dice.chance(0.5),
+    controls: dice.chance(0.4),
     calls,
     processes,
     maxFaults: null,

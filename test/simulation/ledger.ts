@@ -17,6 +17,7 @@ export interface Try {
   readonly beganAt: number
   readonly nonce: string
   end: "completed" | "failed" | null
+  endedAt: number | null
 }
 
 /** One execution of one body. */
@@ -36,6 +37,7 @@ export interface AskedSleep {
   readonly stepKey: string
   readonly at: number
   readonly ms: number
+  readonly process: Process
 }
 
 export class Ledger {
@@ -43,10 +45,18 @@ export class Ledger {
   readonly executions: Array<BodyExecution> = []
   readonly sleeps = new Map<string, AskedSleep>()
   readonly listeners: Array<(one: Try) => void> = []
+  readonly sleepListeners: Array<(asked: AskedSleep) => void> = []
   #nonces = 0
 
-  begin(one: Omit<Try, "nonce" | "end">): Try {
-    const begun: Try = { ...one, nonce: `n${++this.#nonces}`, end: null }
+  /** Only the first time counts. */
+  askSleep(asked: AskedSleep): void {
+    const key = `${asked.workflowRunId} ${asked.stepKey}`
+    if (!this.sleeps.has(key)) this.sleeps.set(key, asked)
+    for (const listener of this.sleepListeners) listener(asked)
+  }
+
+  begin(one: Omit<Try, "nonce" | "end" | "endedAt">): Try {
+    const begun: Try = { ...one, nonce: `n${++this.#nonces}`, end: null, endedAt: null }
     this.tries.push(begun)
     for (const listener of this.listeners) listener(begun)
     return begun

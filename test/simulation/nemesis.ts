@@ -12,8 +12,6 @@ import type { Node, Workers } from "./workers.ts"
 export interface Nemesis {
   /** Ends all faults that last. */
   readonly relent: () => void
-  /** Processes killed, frozen or cut off so far. */
-  readonly disruptions: () => number
 }
 
 export const makeNemesis = (given: {
@@ -23,33 +21,35 @@ export const makeNemesis = (given: {
   readonly faults: Faults
   readonly workers: Workers
   readonly timeline: Timeline
+  readonly isBusy: (process: Process) => boolean
 }): Nemesis => {
   const { machine, network, options, faults, workers, timeline } = given
   const dice: Dice = machine.dice.fork()
-  let disruptions = 0
   const later = (ms: number, f: () => void) => machine.after(machine.nature, ms, f)
   const victim = (): Node | null => {
     const alive = workers.alive().filter(({ started }) => started)
-    return alive.length === 0 ? null : dice.pick(alive)
+    // rather one that is at work
+    const busy = alive.filter(({ process }) => given.isBusy(process))
+    return alive.length === 0 ? null : dice.pick(busy.length > 0 && dice.chance(0.7) ? busy : alive)
   }
   const replace = () => later(dice.whole(10, 2 * options.leaseMs), () => workers.boot())
   const kill = (node: Node) => {
-    disruptions++
     workers.kill(node, "is killed")
     replace()
   }
-  const cut = (processes: ReadonlyArray<Process>, ms: number) => {
-    disruptions += processes.length
-    for (const process of processes) {
-      network.cut.add(process)
-      timeline.add(process, "is cut off")
+  /** A process, or all that there are. */
+  const some = (): ReadonlyArray<Process> => {
+    const all = [workers.client, ...workers.alive()].map(({ process }) => process)
+    return dice.chance(0.3) ? all : [dice.pick(all)]
+  }
+  const hit = (those: Set<Process>, what: string, ms: number) => {
+    for (const process of some()) {
+      those.add(process)
+      timeline.add(process, what)
+      later(ms, () => {
+        if (those.delete(process)) timeline.add(process, `${what} no more`)
+      })
     }
-    later(ms, () => {
-      for (const process of processes) {
-        network.cut.delete(process)
-        timeline.add(process, "is reachable")
-      }
-    })
   }
 
   const strike: Readonly<Record<ProcessFault, () => void>> = {
@@ -63,7 +63,6 @@ export const makeNemesis = (given: {
     freeze: () => {
       const node = victim()
       if (node === null || node.process.state !== "alive" || !faults.take("freeze")) return
-      disruptions++
       timeline.add(node.process, "freezes")
       machine.freeze(node.process)
       later(options.leaseMs * (0.5 + 3.5 * dice.roll()), () => thaw(node.process))
@@ -78,9 +77,10 @@ export const makeNemesis = (given: {
     },
     outage: () => {
       if (!faults.take("outage")) return
-      const all = [workers.client, ...workers.alive()].map(({ process }) => process)
-      const some = dice.chance(0.3) ? all : [dice.pick(all)]
-      cut(some, options.leaseMs * 2 * dice.roll())
+      hit(network.cut, "is cut off", options.leaseMs * 2 * dice.roll())
+    },
+    storm: () => {
+      if (faults.take("storm")) hit(network.storm, "is in a storm", 8000 * dice.roll())
     },
     loseHints: () => {
       if (!faults.take("loseHints")) return
@@ -117,11 +117,11 @@ export const makeNemesis = (given: {
   }
 
   return {
-    disruptions: () => disruptions,
     relent: () => {
       faults.on = false
       network.hintsLost = false
       network.cut.clear()
+      network.storm.clear()
       for (const process of machine.processes) {
         process.skewMs = 0
         thaw(process)

@@ -55,6 +55,8 @@ interface Listener {
 export class Network {
   /** Calls of these processes are neither applied nor answered. */
   readonly cut = new Set<Process>()
+  /** Calls of these processes fail, each as it happens to. */
+  readonly storm = new Set<Process>()
   hintsLost = false
   readonly handle: MemoryStore.Handle
   readonly #machine: Machine
@@ -125,7 +127,7 @@ export class Network {
     return Effect.callback<unknown, unknown>((resume) => {
       const machine = this.#machine
       let gaveUp = false
-      const fault = this.cut.has(process) ? null : this.#faultOf(verb)
+      const fault = this.cut.has(process) ? null : this.#faultOf(process, verb)
       if (fault !== null) this.#timeline.add(process, `${verb} ${fault}`)
       const oneWay = () =>
         fault === "slow"
@@ -179,10 +181,15 @@ export class Network {
     })
   }
 
-  #faultOf(verb: string): CallFault | null {
+  #faultOf(process: Process, verb: string): CallFault | null {
+    if (this.storm.has(process) && this.#faults.on) {
+      return this.#dice.pick(["failBefore", "dropped", "failAfter"] as const)
+    }
     let roll = this.#dice.roll()
+    // most calls only look whether there is something to do
+    const weight = this.#matters(verb) ? 5 : 1
     for (const kind of callFaults) {
-      const rate = this.#options.calls[kind] ?? 0
+      const rate = Math.min(weight * (this.#options.calls[kind] ?? 0), 0.2)
       if (roll >= rate) {
         roll -= rate
         continue
@@ -192,6 +199,14 @@ export class Network {
       return this.#faults.take(kind) ? kind : null
     }
     return null
+  }
+
+  #matters(verb: string): boolean {
+    if (verb === "commit" || verb === "insertRuns") return true
+    if (verb !== "claimRuns") return false
+    const now = this.#storeClock.currentTimeMillisUnsafe()
+    const { runs } = this.handle.inspect()
+    return runs.some(({ workerId, dueAt }) => workerId === null && dueAt !== null && dueAt <= now)
   }
 
   #apply(

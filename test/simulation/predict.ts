@@ -139,30 +139,27 @@ class Play {
   }
 }
 
-/** What a run of this workflow comes to, with so many attempts (`null`: one, and no dead letter). */
+/**
+ * What this attempt of a run of this workflow comes to, with so many attempts (`null`: one, and no
+ * dead letter). No statuses: there must be another attempt.
+ */
 export const predict = (
   program: Program,
   workflow: number,
+  attempt: number,
   maxAttempts: number | null,
 ): Prediction => {
   const { block } = program.workflows[workflow] as ProgramWorkflow
-  for (let attempt = 1; ; attempt++) {
-    const play = new Play(program, attempt)
-    const outcome = play.block(block)
-    const { sure, maybe, undone } = play
-    if (outcome._tag === "Value") {
-      return {
-        statuses: new Set<RunStatus>(["completed"]),
-        result: outcome.value,
-        sure,
-        maybe,
-        undone,
-      }
-    }
-    if (attempt < (maxAttempts ?? 1)) continue
+  const play = new Play(program, attempt)
+  const outcome = play.block(block)
+  const { sure, maybe, undone } = play
+  const statuses = (): Array<RunStatus> => {
+    if (outcome._tag === "Value") return ["completed"]
+    if (attempt < (maxAttempts ?? 1)) return []
     const gaveUp: RunStatus = maxAttempts === null ? "failed" : "dead_letter"
-    const statuses: Array<RunStatus> =
-      undone.size > 0 ? ["compensated"] : play.maybeUndone ? [gaveUp, "compensated"] : [gaveUp]
-    return { statuses: new Set(statuses), result: null, sure, maybe, undone }
+    if (undone.size > 0) return ["compensated"]
+    return play.maybeUndone ? [gaveUp, "compensated"] : [gaveUp]
   }
+  const result = outcome._tag === "Value" ? outcome.value : null
+  return { statuses: new Set(statuses()), result, sure, maybe, undone }
 }

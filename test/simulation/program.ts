@@ -3,15 +3,21 @@
  * step keys, results and undos can be predicted before anything runs (predict.ts).
  */
 import type { Dice } from "../support/dice.ts"
+import { predict } from "./predict.ts"
 
 /** One command. Times are milliseconds. */
 export type Command =
-  /** `undoFails`: so many tries of its undo fail; `null`: it has none. */
+  /**
+   * `undoFails`: so many tries of its undo fail; `null`: it has none. `heeds`: it ends when its signal
+   * aborts.
+   */
   | {
       readonly is: "step"
       readonly name: string
       readonly ms: number
       readonly undoFails: number | null
+      readonly undoMs: number
+      readonly heeds: boolean
     }
   /** Fails the first `fails` of `tries`. */
   | {
@@ -55,6 +61,11 @@ export interface Start {
   readonly maxAttempts: number | null
   readonly timeoutMs: number | null
   readonly cancel: { readonly afterMs: number; readonly compensate: boolean } | null
+  /** Paused, and resumed so long after. */
+  readonly pause: { readonly afterMs: number; readonly forMs: number } | null
+  readonly terminateAfterMs: number | null
+  /** If it has failed by then, it is given another attempt. */
+  readonly retryAfterMs: number | null
   /** How often it is triggered, by whom it may be. */
   readonly triggers: number
 }
@@ -74,22 +85,28 @@ export interface ProgramOptions {
   readonly cancels: boolean
   readonly refusals: boolean
   readonly events: boolean
+  /** Pauses, terminations, explicit retries. */
+  readonly controls: boolean
 }
 
 interface Place {
   readonly depth: number
   readonly arm: boolean
   readonly children: number
-  readonly mayFail: boolean
+  /** In an arm of a race: what fails here might end the race, or might not. */
+  readonly racing: boolean
 }
 
 /** The program of these dice. */
 export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
+  const workflows: Array<ProgramWorkflow> = []
+  /** Those that complete in their first attempt. */
+  const reliable: Array<number> = []
   let sites = 0
   let budget = 0
   const site = () => `s${++sites}`
   const shortMs = () => dice.pick([0, 1, 5, 40])
-  const stepMs = () => (dice.chance(0.1) ? dice.whole(1000, options.slowMs) : shortMs())
+  const stepMs = () => (dice.chance(0.2) ? dice.whole(1000, options.slowMs) : shortMs())
 
   const step = (place: Place): Command => {
     const undo = dice.chance(0.4)
@@ -98,6 +115,8 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
       name: site(),
       ms: stepMs(),
       undoFails: undo ? (dice.chance(0.2) && !place.arm ? 1 : 0) : null,
+      undoMs: dice.pick([1, 30, 1500]),
+      heeds: dice.chance(0.4),
     }
   }
 
@@ -117,8 +136,9 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
       () => ({ is: "emit", name: site() }),
       () => ({ is: "values", name: site() }),
     ]
-    if (place.children > 0) {
-      kinds.push(() => ({ is: "child", name: site(), of: dice.whole(0, place.children - 1) }))
+    const callable = place.racing ? reliable : Array.from({ length: place.children }, (_, i) => i)
+    if (place.children > 0 && callable.length > 0) {
+      kinds.push(() => ({ is: "child", name: site(), of: dice.pick(callable) }))
     }
     if (options.events) {
       const sent = dice.chance(0.7)
@@ -140,12 +160,13 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
   const branch = (place: Place): Command => {
     const inside = { ...place, depth: place.depth + 1 }
     const size = () => dice.whole(1, 2)
-    const arms = () =>
-      Array.from({ length: dice.whole(2, 3) }, () =>
-        block({ ...inside, arm: true, mayFail: false }, size()),
-      )
+    const arms = (racing: boolean, mayFail: boolean) =>
+      Array.from({ length: dice.whole(2, 3) }, () => {
+        const arm = block({ ...inside, arm: true, racing }, size())
+        return mayFail && dice.chance(0.1) ? [...arm, failure()] : arm
+      })
     const kinds: Array<() => Command> = [
-      () => ({ is: "all", arms: arms() }),
+      () => ({ is: "all", arms: arms(place.racing, !place.racing) }),
       () => ({ is: "loop", times: dice.whole(2, 3), block: block(inside, size()) }),
       () => ({
         is: "try",
@@ -153,7 +174,7 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
         rescue: block(inside, size()),
       }),
     ]
-    if (options.races) kinds.push(() => ({ is: "race", name: site(), arms: arms() }))
+    if (options.races) kinds.push(() => ({ is: "race", name: site(), arms: arms(true, false) }))
     return dice.pick(kinds)()
   }
 
@@ -166,15 +187,16 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     return commands
   }
 
-  const workflows: Array<ProgramWorkflow> = []
   const count = dice.whole(3, 5)
   for (let i = 0; i < count; i++) {
     budget = dice.whole(2, options.commands)
-    const place = { depth: 0, arm: false, children: i < 2 ? 0 : i, mayFail: true }
+    const place = { depth: 0, arm: false, children: i < 2 ? 0 : i, racing: false }
     const body = [...block(place, dice.whole(2, 6))]
     if (dice.chance(0.3)) body.splice(dice.whole(0, body.length), 0, { is: "shaky", name: site() })
     if (dice.chance(0.3)) body.push(failure())
     workflows.push({ name: `w${i}`, block: body })
+    const alone = predict({ workflows, starts: [] }, i, 1, null)
+    if (alone.statuses.has("completed")) reliable.push(i)
   }
   const starts = Array.from({ length: options.runs }, (_, i): Start => {
     const cancels = options.cancels && dice.chance(0.15)
@@ -185,6 +207,12 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
       maxAttempts: dice.chance(0.3) ? dice.whole(1, 3) : null,
       timeoutMs: options.cancels && dice.chance(0.05) ? dice.whole(1, 20_000) : null,
       cancel: cancels ? { afterMs: dice.whole(0, 15_000), compensate: dice.chance(0.7) } : null,
+      pause:
+        options.controls && dice.chance(0.15)
+          ? { afterMs: dice.whole(0, 10_000), forMs: dice.whole(0, 10_000) }
+          : null,
+      terminateAfterMs: options.controls && dice.chance(0.03) ? dice.whole(0, 15_000) : null,
+      retryAfterMs: options.controls && dice.chance(0.1) ? dice.whole(0, 20_000) : null,
       triggers: dice.chance(0.2) ? 2 : 1,
     }
   })
@@ -221,6 +249,11 @@ export const printProgram = ({ workflows, starts }: Program): string =>
         (start.timeoutMs === null ? "" : `, within ${start.timeoutMs} ms`) +
         (start.triggers === 1 ? "" : `, triggered ${start.triggers} times`) +
         (start.cancel === null ? "" : `, cancelled after ${start.cancel.afterMs} ms`) +
-        (start.cancel?.compensate === false ? " without undoing" : ""),
+        (start.cancel?.compensate === false ? " without undoing" : "") +
+        (start.pause === null
+          ? ""
+          : `, paused after ${start.pause.afterMs} ms for ${start.pause.forMs} ms`) +
+        (start.terminateAfterMs === null ? "" : `, terminated after ${start.terminateAfterMs} ms`) +
+        (start.retryAfterMs === null ? "" : `, retried after ${start.retryAfterMs} ms`),
     ),
   ].join("\n")

@@ -8,6 +8,9 @@ import type { BodyExecution, Ledger } from "./ledger.ts"
 import type { Machine } from "./machine.ts"
 import type { Block, Command, Program } from "./program.ts"
 
+/** A secret in every input: it must not show where people look. */
+export const canary = "canary-7f3a"
+
 /** What the store refuses, wherever it stands in a batch. */
 export const poison = "a value that the store refuses"
 
@@ -22,6 +25,15 @@ interface Scene {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
+const untilAborted = (signal: AbortSignal, ms: number): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms)
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer)
+      reject(new Error("aborted"))
+    })
+  })
+
 /** The workflows of a program. */
 export const promiseWorkflows = (
   program: Program,
@@ -29,7 +41,7 @@ export const promiseWorkflows = (
   ledger: Ledger,
 ): ReadonlyArray<AnyWorkflow> =>
   program.workflows.map(({ name, block }) =>
-    defineWorkflow<any, string>(name, (ctx) => {
+    defineWorkflow<any, string>(name, (ctx, given) => {
       const execution: BodyExecution = {
         workflowRunId: ctx.workflowRunId,
         attempt: ctx.attempt,
@@ -37,6 +49,7 @@ export const promiseWorkflows = (
         seen: [],
         notes: new Map(),
       }
+      if (given?.secret !== canary) throw new Error("the input is not what was given")
       ledger.executions.push(execution)
       return runBlock({ machine, ledger, program, ctx, execution, uses: new Map() }, block, "")
     }),
@@ -99,10 +112,31 @@ const attempt = async <T>(
   } catch (error) {
     one.end = "failed"
     throw error
+  } finally {
+    one.endedAt = machine.now
   }
 }
 
-const failed = (name: string) => new Error(`${name} failed`)
+/** An error that a store cannot keep whole: what a body sees of it must be the same on replay. */
+export class StepBroke extends Error {
+  readonly site: string
+  readonly helper = () => this.site
+
+  constructor(site: string) {
+    super(`${site} failed`)
+    this.site = site
+  }
+}
+
+const failed = (name: string) => new StepBroke(name)
+
+/** All that a body could tell of an error. */
+const looksOf = (error: unknown): string => {
+  const { message, name, cause } = error as Error
+  const { helper } = error as Partial<StepBroke>
+  const looks = [error instanceof StepBroke, typeof helper, name, message, cause !== undefined]
+  return looks.join().replaceAll(/[0-9a-f-]{36}/g, "(id)")
+}
 
 /** What steps answer with: the try that it came from can be told. */
 interface Answer {
@@ -118,10 +152,10 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
   }
   switch (command.is) {
     case "step": {
-      const { name, ms, undoFails } = command
+      const { name, ms, undoFails, undoMs, heeds } = command
       const compensate = (answer: Answer, info: StepInfo) =>
         attempt(scene, "undo", info, async () => {
-          await pause(3)
+          await pause(undoMs)
           if (answer.name !== name) throw new Error(`the undo of ${name} got ${answer.name}`)
           if (info.attempt <= (undoFails ?? 0)) throw failed(`undo of ${name}`)
         })
@@ -130,7 +164,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
           ctx.step(name, {
             run: (info) =>
               attempt(scene, "step", info, async (nonce): Promise<Answer> => {
-                if (ms > 0) await pause(ms)
+                if (ms > 0) await (heeds ? untilAborted(info.signal, ms) : pause(ms))
                 return { name, nonce }
               }),
             ...(undoFails === null ? {} : { compensate }),
@@ -180,10 +214,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       const used = (scene.uses.get(name) ?? 0) + 1
       const stepKey = used === 1 ? name : `${name}#${used}`
       const { workflowRunId } = ctx
-      const key = `${workflowRunId} ${stepKey}`
-      if (!ledger.sleeps.has(key)) {
-        ledger.sleeps.set(key, { workflowRunId, stepKey, at: machine.now, ms })
-      }
+      ledger.askSleep({ workflowRunId, stepKey, at: machine.now, ms, process: machine.current })
       await see(scene, name, () => ctx.sleep(name, ms))
       return name
     }
@@ -211,7 +242,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       const of = scene.program.workflows[command.of]?.name ?? ""
       const called = defineWorkflow<any, string>(of, () => "")
       const { name } = command
-      return `[${await see(scene, name, () => ctx.workflow(called, undefined, { name }))}]`
+      return `[${await see(scene, name, () => ctx.workflow(called, { secret: canary }, { name }))}]`
     }
     case "all": {
       const arms = command.arms.map((arm, i) => runBlock(scene, arm, `${site}|${i}`))
@@ -235,7 +266,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       try {
         return await runBlock(scene, command.block, `${site}t`)
       } catch (error) {
-        note(scene, site, (error as Error).message.replaceAll(/[0-9a-f-]{36}/g, "(id)"))
+        note(scene, site, looksOf(error))
         return `caught ${await runBlock(scene, command.rescue, `${site}c`)}`
       }
     case "throw":

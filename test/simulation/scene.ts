@@ -3,10 +3,10 @@
  * it as it is made.
  */
 import { isDeepStrictEqual } from "node:util"
-import type { RunRow, StepRecord, TimerRow } from "../../src/WorkflowStore.ts"
+import type { EventRow, RunRow, StepRecord, TimerRow } from "../../src/WorkflowStore.ts"
 import type { Faults, Options } from "./faults.ts"
-import type { Ledger, Try } from "./ledger.ts"
-import type { Machine } from "./machine.ts"
+import type { AskedSleep, Ledger, Try } from "./ledger.ts"
+import type { Machine, Process } from "./machine.ts"
 import type { Applied, Network } from "./network.ts"
 import type { Prediction } from "./predict.ts"
 import type { Program, Start } from "./program.ts"
@@ -54,10 +54,13 @@ export interface Scene {
   readonly acknowledged: ReadonlyArray<Acknowledged>
   /** Runs that somebody asked to cancel, or may have. */
   readonly cancelled: ReadonlySet<string>
-  /** How often a process was killed, frozen or cut off, so far. */
-  readonly disruptions: () => number
+  /** How often a claim of the run ended before its holder had parked or settled it. */
+  readonly taken: (workflowRunId: string) => number
+  /** What the engines have logged. */
+  readonly logs: ReadonlyArray<string>
   readonly rows: () => ReadonlyMap<string, RunRow>
   readonly records: (workflowRunId: string) => ReadonlyArray<StepRecord>
+  readonly emitted: (workflowRunId: string) => ReadonlyArray<EventRow>
   readonly timers: (workflowRunId: string) => ReadonlyArray<TimerRow>
   readonly startOf: (workflowRunId: string) => Start | null
   readonly prediction: (row: RunRow) => Prediction
@@ -74,8 +77,17 @@ export interface Invariant {
 export interface Checker {
   readonly onChange?: (change: Change) => void
   readonly onTry?: (one: Try) => void
+  readonly onSleep?: (asked: AskedSleep) => void
   /** After the liveness phase. */
   readonly atEnd?: () => void
+  /** After all engines were asked to stop, and had the time to. */
+  readonly afterStop?: (engines: ReadonlyArray<StoppedEngine>) => void
+}
+
+/** An engine that was asked to stop. */
+export interface StoppedEngine {
+  readonly process: Process
+  readonly hasStopped: boolean
 }
 
 /** Remembers the rows, to tell what a call has changed. */
@@ -108,5 +120,6 @@ const isSameRow = (a: RunRow, b: RunRow): boolean =>
   a.dueAt === b.dueAt &&
   a.compensating === b.compensating &&
   a.cancelRequest === b.cancelRequest &&
+  a.pauseRequest === b.pauseRequest &&
   a.result === b.result &&
   isDeepStrictEqual(a.error, b.error)

@@ -3,7 +3,9 @@
  * a graceful stop, and what the checkers say of each.
  */
 import * as MemoryStore from "../../src/MemoryStore.ts"
+import type { StoredError } from "../../src/ErrorPayload.ts"
 import { isTerminal } from "../../src/Run.ts"
+import type { RunRow } from "../../src/WorkflowStore.ts"
 import { diceOf } from "../support/dice.ts"
 import { makeClient } from "./client.ts"
 import {
@@ -16,13 +18,13 @@ import {
 } from "./faults.ts"
 import { invariants } from "./invariants/index.ts"
 import { Ledger } from "./ledger.ts"
-import { epoch, Machine } from "./machine.ts"
+import { epoch, Machine, type Process } from "./machine.ts"
 import { makeNemesis } from "./nemesis.ts"
 import { Network } from "./network.ts"
 import { type Prediction, predict } from "./predict.ts"
 import { makeProgram, type Program, printProgram } from "./program.ts"
 import { promiseWorkflows } from "./promiseBody.ts"
-import { type Checker, Observer, type Scene, type Violation } from "./scene.ts"
+import { type Checker, Observer, type Scene, type StoppedEngine, type Violation } from "./scene.ts"
 import { Timeline } from "./timeline.ts"
 import { Workers } from "./workers.ts"
 
@@ -58,10 +60,12 @@ const programOf = (dice: ReturnType<typeof diceOf>, options: Options): Program =
     cancels: options.cancels,
     refusals: options.refusals,
     events: options.events,
+    controls: options.controls,
   })
 
-/** Faults that end in a pause, for a person to look at. */
-const resumable = /the driver broke/
+/** Pauses that were asked for, and faults that end in one, for a person to look at. */
+const isResumable = (reason: StoredError | null): boolean =>
+  reason?.tag === "RunPaused" || (reason?.message.includes("the driver broke") ?? false)
 
 /**
  * The longest that everything may take once the faults are over: a hung call is given up after a
@@ -95,6 +99,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   const violations: Array<Violation> = []
   const checkers: Array<Checker> = []
   const predictions = new Map<string, Prediction>()
+  const taken = new Map<string, number>()
 
   const network: Network = new Network({
     handle,
@@ -106,6 +111,9 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
       const change = observer.observe(applied, network, Math.floor(epoch + machine.now))
       for (const { before, after } of change.rows) {
         if (before === null) client.onNewRun(after)
+        if (wasTaken(applied.verb, before, after)) {
+          taken.set(after.workflowRunId, (taken.get(after.workflowRunId) ?? 0) + 1)
+        }
         timeline.add(
           applied.process,
           `${applied.verb}: ${timeline.name(after.workflowRunId)} ${before?.status ?? "new"} -> ` +
@@ -117,8 +125,10 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
       for (const checker of checkers) checker.onChange?.(change)
     },
   })
+  const logs: Array<string> = []
   const workers = new Workers({
     machine,
+    logs,
     network,
     options,
     timeline,
@@ -133,7 +143,15 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     timeline,
     row: (id) => rows().get(id) ?? null,
   })
-  const nemesis = makeNemesis({ machine, network, options, faults, workers, timeline })
+  const nemesis = makeNemesis({
+    machine,
+    network,
+    options,
+    faults,
+    workers,
+    timeline,
+    isBusy: (process) => ledger.tries.some((one) => one.process === process && one.end === null),
+  })
   const startOf = (id: string) =>
     client.acknowledged.find(({ workflowRunId }) => workflowRunId === id)?.start ?? null
 
@@ -147,17 +165,19 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     timeline,
     acknowledged: client.acknowledged,
     cancelled: client.cancelled,
-    disruptions: nemesis.disruptions,
+    taken: (id) => taken.get(id) ?? 0,
+    logs,
     rows,
     records: (id) => network.direct(handle.store.getSteps(id)),
+    emitted: (id) => network.direct(handle.store.getEvents(id)),
     timers: (id) => network.direct(handle.store.loadHistory([id]))[0]?.timers ?? [],
     startOf,
-    prediction: ({ workflow, maxAttempts }) => {
-      const key = `${workflow} ${maxAttempts}`
+    prediction: ({ workflow, attempt, maxAttempts }) => {
+      const key = `${workflow} ${attempt} ${maxAttempts}`
       const known = predictions.get(key)
       if (known !== undefined) return known
       const index = program.workflows.findIndex(({ name }) => name === workflow)
-      const made = predict(program, index, maxAttempts)
+      const made = predict(program, index, attempt, maxAttempts)
       predictions.set(key, made)
       return made
     },
@@ -173,6 +193,10 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     const name = timeline.name(workflowRunId)
     timeline.add(process, `${what} ${stepKey} of ${name}, try ${attempt}: ${one.nonce}`)
     for (const checker of checkers) checker.onTry?.(one)
+  })
+
+  ledger.sleepListeners.push((asked) => {
+    for (const checker of checkers) checker.onSleep?.(asked)
   })
 
   // --- safety ----------------------------------------------------------------
@@ -191,7 +215,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   while (workers.alive().length < options.workers) workers.boot()
   const look = () => {
     for (const row of handle.inspect().runs) {
-      if (row.status !== "paused" || !resumable.test(row.pauseReason?.message ?? "")) continue
+      if (row.status !== "paused" || !isResumable(row.pauseReason)) continue
       timeline.add(machine.nature, `resumes ${timeline.name(row.workflowRunId)}`)
       network.direct(handle.store.resumeRun(row.workflowRunId))
     }
@@ -213,7 +237,11 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
 
   // --- the verdict -----------------------------------------------------------
 
-  for (const checker of checkers) checker.atEnd?.()
+  if (violations.length === 0) for (const checker of checkers) checker.atEnd?.()
+  if (violations.length === 0) {
+    const engines = await stopAll(machine, workers)
+    for (const checker of checkers) checker.afterStop?.(engines)
+  }
   for (const crash of machine.crashes) {
     const text = crash instanceof Error ? (crash.stack ?? crash.message) : String(crash)
     violations.push({ invariant: "I0", message: text, workflowRunId: null, at: machine.now })
@@ -231,6 +259,31 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     timeline,
   }
 }
+
+/** Stops every engine, and lets what it left run out. */
+const stopAll = async (
+  machine: Machine,
+  workers: Workers,
+): Promise<ReadonlyArray<StoppedEngine>> => {
+  const stopped = new Set<Process>()
+  const nodes = [workers.client, ...workers.alive()]
+  for (const node of nodes) workers.stop(node, () => stopped.add(node.process))
+  // a call that hangs is given up after a minute
+  const until = machine.now + 150_000
+  await machine.run(() => stopped.size === nodes.length || machine.now > until)
+  // steps that nobody waits for any more come to their own end
+  const after = machine.now + 60_000
+  machine.after(machine.nature, 60_000, () => {})
+  await machine.run(() => machine.now >= after)
+  return nodes.map(({ process }) => ({ process, hasStopped: stopped.has(process) }))
+}
+
+/** A claim that ended, but not by a park, a settlement or a pause of its holder. */
+const wasTaken = (verb: string, before: RunRow | null, after: RunRow): boolean =>
+  before !== null &&
+  before.workerId !== null &&
+  (before.workerId !== after.workerId || before.token !== after.token) &&
+  (verb !== "commit" || after.status === "pending" || after.status === "paused")
 
 /** What a reader needs to see of a seed that failed. */
 export const report = (verdict: Verdict): string => {

@@ -2,6 +2,7 @@
  * Processes with an engine in them: the promise facade, as an application uses it, on the network's
  * store. A process that could not start dies and is replaced, as a supervisor of processes would.
  */
+import { inspect } from "node:util"
 import * as Layer from "effect/Layer"
 import { DurableEngine } from "../../src/promise/DurableEngine.ts"
 import { MemoryWorkflowStore } from "../../src/promise/MemoryWorkflowStore.ts"
@@ -29,6 +30,7 @@ export interface WorkersOptions {
   readonly network: Network
   readonly options: Options
   readonly timeline: Timeline
+  readonly logs: Array<string>
   readonly workflows: () => ReadonlyArray<AnyWorkflow>
 }
 
@@ -77,10 +79,10 @@ export class Workers {
   }
 
   #make(name: string, works: boolean): Node {
-    const { machine, network, options, timeline, workflows } = this.#given
+    const { machine, network, options, timeline, workflows, logs } = this.#given
     const process = machine.spawn(name)
     const known = workflows()
-    const given: DurableEngineOptions = { workflows: known, logger: silent }
+    const given: DurableEngineOptions = { workflows: known, logger: loggerTo(logs) }
     layUnder(given, {
       clock: Layer.empty,
       engineClock: layerStore,
@@ -122,5 +124,9 @@ export class Workers {
   }
 }
 
-const ignore = () => {}
-const silent = { debug: ignore, info: ignore, warn: ignore, error: ignore }
+const loggerTo = (logs: Array<string>) => {
+  const write = (...given: ReadonlyArray<unknown>) => {
+    logs.push(inspect(given, { depth: 8 }))
+  }
+  return { debug: write, info: write, warn: write, error: write }
+}

@@ -2,7 +2,7 @@
 import type { Invariant } from "../scene.ts"
 
 /** Verbs by which a claim ends without its holder's lease having ended. */
-const ends: ReadonlySet<string> = new Set(["commit", "releaseClaims"])
+const ends: ReadonlySet<string> = new Set(["commit", "releaseClaims", "terminateRuns"])
 
 export const I3: Invariant = {
   id: "I3",

@@ -18,6 +18,9 @@ export const I8: Invariant = {
         if (before.status !== after.status && !canTransition(before.status, after.status)) {
           wrong(`${before.status} became ${after.status}`)
         }
+        if (isTerminal(before.status) && !isTerminal(after.status) && applied.verb !== "retryRun") {
+          wrong(`a run that was ${before.status} is ${after.status}`)
+        }
         if (isTerminal(before.status) && before.result?.json !== after.result?.json) {
           wrong(`the result of a run that was ${before.status} changed`)
         }

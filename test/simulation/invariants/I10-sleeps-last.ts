@@ -1,11 +1,28 @@
 /** No sleep ends early, by the store's clock; nor does a wait that times out. */
+import { hasGoodNetwork } from "../faults.ts"
 import { epoch } from "../machine.ts"
 import type { Invariant } from "../scene.ts"
+
+/** Several times as long as a commit takes, with one before it. */
+const fixedWithinMs = 500
 
 export const I10: Invariant = {
   id: "I10",
   claim: "a sleep is recorded as over no sooner than its duration after it was first asked for",
   watch: (scene) => ({
+    onSleep: ({ workflowRunId, stepKey, process }) => {
+      // a crash must not begin a sleep anew: it is fixed in the store as soon as it is reached
+      if (!hasGoodNetwork(scene.options)) return
+      const asked = scene.rows().get(workflowRunId)
+      scene.machine.after(scene.machine.nature, fixedWithinMs, () => {
+        const row = scene.rows().get(workflowRunId)
+        const same = row?.token === asked?.token && row?.workerId === asked?.workerId
+        if (!same || row?.workerId == null || row.compensating || process.state !== "alive") return
+        if (row.cancelRequest !== null || row.pauseRequest !== null) return
+        if (scene.timers(workflowRunId).some((timer) => timer.stepKey === stepKey)) return
+        scene.violate("I10", workflowRunId, `${stepKey} is slept, and no timer of it is stored`)
+      })
+    },
     atEnd: () => {
       for (const { workflowRunId, stepKey, at, ms } of scene.ledger.sleeps.values()) {
         const record = scene.records(workflowRunId).find((one) => one.stepKey === stepKey)

@@ -1,56 +1,99 @@
 /** Compensation undoes what was completed, in reverse, and only where the run has given up. */
-import { isTerminal } from "../../../src/Run.ts"
+import { isTerminal, type RunStatus } from "../../../src/Run.ts"
+import type { Block, Command } from "../program.ts"
 import type { Invariant } from "../scene.ts"
 
 export const I12: Invariant = {
   id: "I12",
   claim: "undos are those of completed steps, in reverse order of completion, in compensating runs",
-  watch: (scene) => ({
-    onTry: ({ what, workflowRunId, stepKey }) => {
-      const wrong = (message: string) => scene.violate("I12", workflowRunId, message)
-      const row = scene.rows().get(workflowRunId)
-      if (what === "step") {
-        if (row?.compensating === true) wrong(`${stepKey} begins in a run that undoes its steps`)
-        return
-      }
-      if (row?.compensating !== true)
-        return wrong(`the undo of ${stepKey} begins in a ${row?.status} run`)
-      const records = scene.records(workflowRunId)
-      const own = records.find((record) => record.stepKey === stepKey)
-      for (const record of records) {
-        if (!record.hasCompensate || record.status !== "completed") continue
-        if ((record.position ?? 0) <= (own?.position ?? 0)) continue
-        const undone = record.compensation?.status
-        if (undone !== "completed" && undone !== "failed") {
-          wrong(`${stepKey} is undone before ${record.stepKey}, which completed later`)
+  watch: (scene) => {
+    const undoable = new Set(
+      scene.program.workflows
+        .flatMap(({ block }) => stepsOf(block))
+        .flatMap((step) => {
+          return step.undoFails === null ? [] : [step.name]
+        }),
+    )
+    return {
+      onTry: ({ what, workflowRunId, stepKey }) => {
+        const wrong = (message: string) => scene.violate("I12", workflowRunId, message)
+        const row = scene.rows().get(workflowRunId)
+        if (what === "step") {
+          if (row?.compensating === true) wrong(`${stepKey} begins in a run that undoes its steps`)
+          return
         }
-      }
-    },
-    atEnd: () => {
-      for (const { workflowRunId, status, compensating } of scene.rows().values()) {
-        if (!isTerminal(status)) continue
-        for (const record of scene.records(workflowRunId)) {
-          const wrong = (message: string) => scene.violate("I12", workflowRunId, message)
-          if (!compensating && record.compensation !== null) wrong(`${record.stepKey} was undone`)
-          if (status !== "compensated" || !record.hasCompensate) continue
-          if (record.status === "completed" && record.compensation?.status !== "completed") {
-            wrong(`${record.stepKey} was not undone`)
+        if (row?.compensating !== true)
+          return wrong(`the undo of ${stepKey} begins in a ${row?.status} run`)
+        const records = scene.records(workflowRunId)
+        const own = records.find((record) => record.stepKey === stepKey)
+        for (const record of records) {
+          if (!record.hasCompensate || record.status !== "completed") continue
+          if ((record.position ?? 0) <= (own?.position ?? 0)) continue
+          const undone = record.compensation?.status
+          if (undone !== "completed" && undone !== "failed") {
+            wrong(`${stepKey} is undone before ${record.stepKey}, which completed later`)
           }
         }
-      }
-      // what completed outside was also seen inside: no effect of a compensated run stays behind
-      const undone = new Set<string>()
-      for (const { what, workflowRunId, stepKey, end } of scene.ledger.tries) {
-        if (what === "undo" && end === "completed") undone.add(`${workflowRunId} ${stepKey}`)
-      }
-      for (const { workflowRunId, status } of scene.rows().values()) {
-        if (status !== "compensated") continue
-        for (const record of scene.records(workflowRunId)) {
-          if (!record.hasCompensate || record.status !== "completed") continue
-          if (undone.has(`${workflowRunId} ${record.stepKey}`)) continue
-          scene.violate("I12", workflowRunId, `no undo of ${record.stepKey} ever ended`)
+      },
+      atEnd: () => {
+        for (const { workflowRunId, status, compensating } of scene.rows().values()) {
+          if (!isTerminal(status)) continue
+          for (const record of scene.records(workflowRunId)) {
+            const wrong = (message: string) => scene.violate("I12", workflowRunId, message)
+            if (!compensating && record.compensation !== null) wrong(`${record.stepKey} was undone`)
+            if (status !== "compensated" || !record.hasCompensate) continue
+            if (record.status === "completed" && record.compensation?.status !== "completed") {
+              wrong(`${record.stepKey} was not undone`)
+            }
+          }
         }
-      }
-    },
-  }),
+        // what completed outside was also seen inside: no effect of a compensated run stays behind
+        const undone = new Set<string>()
+        for (const { what, workflowRunId, stepKey, end } of scene.ledger.tries) {
+          if (what === "undo" && end === "completed") undone.add(`${workflowRunId} ${stepKey}`)
+        }
+        for (const { what, workflowRunId, stepKey, end, beganAt, endedAt } of scene.ledger.tries) {
+          const row = scene.rows().get(workflowRunId)
+          if (what !== "step" || end !== "completed" || row === undefined) continue
+          if (!gaveUp.has(row.status) || scene.cancelled.has(workflowRunId)) continue
+          const soon = endedAt !== null && endedAt - beganAt < patienceMs
+          if (!soon || scene.taken(workflowRunId) > 0 || !undoable.has(nameOf(stepKey))) continue
+          if (undone.has(`${workflowRunId} ${stepKey}`)) continue
+          scene.violate("I12", workflowRunId, `${stepKey} ended well, and was never undone`)
+        }
+        for (const { workflowRunId, status } of scene.rows().values()) {
+          if (status !== "compensated") continue
+          for (const record of scene.records(workflowRunId)) {
+            if (!record.hasCompensate || record.status !== "completed") continue
+            if (undone.has(`${workflowRunId} ${record.stepKey}`)) continue
+            scene.violate("I12", workflowRunId, `no undo of ${record.stepKey} ever ended`)
+          }
+        }
+      },
+    }
+  },
 }
+
+const gaveUp: ReadonlySet<RunStatus> = new Set(["compensated", "failed", "dead_letter"])
+
+/** A run that ends waits longer than this for the steps that it executes. */
+const patienceMs = 4000
+
+const nameOf = (stepKey: string): string => stepKey.replace(/#\d+$/, "")
+
+const stepsOf = (block: Block): ReadonlyArray<Extract<Command, { readonly is: "step" }>> =>
+  block.flatMap((command) => {
+    switch (command.is) {
+      case "step":
+        return [command]
+      case "all":
+      case "race":
+        return command.arms.flatMap(stepsOf)
+      case "loop":
+        return stepsOf(command.block)
+      case "try":
+        return [...stepsOf(command.block), ...stepsOf(command.rescue)]
+      default:
+        return []
+    }
+  })

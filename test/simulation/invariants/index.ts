@@ -1,5 +1,5 @@
 /**
- * Every invariant of the simulation. I1 to I14 are those of the catalogue that one process without
+ * Every invariant of the simulation. I1 to I18 are those of the catalogue that one process without
  * Postgres can show; I19 and I20 are promises 11 and 12 of the design.
  */
 import type { Invariant } from "../scene.ts"
@@ -9,12 +9,15 @@ import { I3 } from "./I03-one-claim.ts"
 import { I4 } from "./I04-remembered-once.ts"
 import { I5 } from "./I05-never-again.ts"
 import { I6 } from "./I06-bounded-tries.ts"
+import { I7 } from "./I07-once-outside.ts"
 import { I8 } from "./I08-published-transitions.ts"
 import { I9 } from "./I09-as-predicted.ts"
 import { I10 } from "./I10-sleeps-last.ts"
 import { I12 } from "./I12-undone-in-reverse.ts"
 import { I13 } from "./I13-nobody-stranded.ts"
 import { I14 } from "./I14-no-blame.ts"
+import { I15 } from "./I15-nothing-left.ts"
+import { I18 } from "./I18-no-secrets.ts"
 import { I19 } from "./I19-crashes-are-crashes.ts"
 import { I20 } from "./I20-replay-is-the-same.ts"
 
@@ -25,12 +28,15 @@ export const invariants: ReadonlyArray<Invariant> = [
   I4,
   I5,
   I6,
+  I7,
   I8,
   I9,
   I10,
   I12,
   I13,
   I14,
+  I15,
+  I18,
   I19,
   I20,
 ]
