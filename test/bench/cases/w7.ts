@@ -5,11 +5,14 @@
  * Both are clones of runs that the engine wrote. The plan of the claim is in the output. With
  * `--minutes`, load goes on for so long, and the tables' dead rows and sizes are watched.
  */
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type pg from "pg"
 import { defineWorkflow } from "../../../src/index.ts"
-import { claimStatements } from "../../../src/postgres/claimRuns.ts"
+import { claimRuns } from "../../../src/postgres/claimRuns.ts"
+import type { Database } from "../../../src/postgres/database.ts"
 import { defaultSchema, makeNames } from "../../../src/postgres/names.ts"
-import * as Result from "effect/Result"
+import { registerWorker } from "../../../src/postgres/workers.ts"
 import { withClient } from "../../support/provision.ts"
 import { checkpoint, freshDatabase } from "../database.ts"
 import { cloneRun } from "../flowly/clone.ts"
@@ -53,34 +56,52 @@ const build = async (bench: Bench, url: string): Promise<void> => {
   await checkpoint(bench.server)
 }
 
+/** What the store would send: the text and the parameters of each statement, unsent. */
+const sentBy = (use: (database: Database) => Effect.Effect<unknown, unknown>) => {
+  const sent: Array<{ readonly text: string; readonly values: Array<unknown> }> = []
+  const note: Database["write"] = (_, text, values) =>
+    Effect.sync(() => {
+      sent.push({ text, values: [...values] })
+      return []
+    })
+  const database: Database = {
+    names: Result.getOrThrow(makeNames(defaultSchema)),
+    read: note,
+    write: note,
+    now: Effect.succeed(null),
+    transaction: (_, statements) => statements,
+    inTransaction: Effect.succeed(false),
+  }
+  Effect.runSync(Effect.exit(use(database)))
+  return sent
+}
+
 /** The plan of a claim, on the tables as they are. Nothing of it stays. */
-const explainClaim = (url: string): Promise<ReadonlyArray<string>> =>
-  withClient(url, async (client) => {
-    await enqueueSome(url)
-    const { healthy } = claimStatements(Result.getOrThrow(makeNames(defaultSchema)))
-    const workerId = crypto.randomUUID()
+const explainClaim = async (url: string): Promise<ReadonlyArray<string>> => {
+  await enqueue(url, threeSteps, 200)
+  const workerId = crypto.randomUUID()
+  const workflows = [{ name: threeSteps.name, version: null }]
+  const worker = { workerId, label: "explain", leaseMs: 30_000, capacity: 50, workflows }
+  const registered = sentBy((database) => registerWorker(database)(worker))
+  const asked = { workerId, workflows, limit: 50, suspects: false }
+  const claims = sentBy((database) => claimRuns(database)(asked))
+  return withClient(url, async (client) => {
     await client.query("begin")
     try {
-      await client.query(
-        `insert into durable_workflow.workflow_workers
-           (worker_id, label, lease_ms, lease_expires_at, workflows, capacity, started_at,
-            heartbeat_at)
-         select $1, 'explain', 30000, now() + interval '1 hour', '[]', 50, now(), now()`,
-        [workerId],
-      )
-      const { rows } = await client.query<{ readonly "QUERY PLAN": string }>(
-        `explain (analyze, buffers, wal, costs off) ${healthy}`,
-        [null, workerId, [threeSteps.name], "50", "116"],
-      )
-      const plan = rows.map((row) => row["QUERY PLAN"])
+      for (const { text, values } of registered) await client.query(text, values)
+      const plan: Array<string> = []
+      for (const { text, values } of claims) {
+        const explained = `explain (analyze, buffers, wal, costs off) ${text}`
+        const { rows } = await client.query<{ readonly "QUERY PLAN": string }>(explained, values)
+        plan.push(...rows.map((row) => row["QUERY PLAN"]))
+      }
       const scans = plan.filter((line) => line.includes("Seq Scan on workflow_runs"))
       return [`the claim, whose plan has ${scans.length} sequential scans of the runs:`, ...plan]
     } finally {
       await client.query("rollback")
     }
   })
-
-const enqueueSome = (url: string) => enqueue(url, threeSteps, 200)
+}
 
 interface Bloat {
   readonly dead: number
