@@ -67,14 +67,17 @@ export const transact = (
   })
 
   return ({ claim, isolation, use }) => {
-    const once = Effect.suspend(() => {
+    // the driver's timeouts run on the real clock, the step's code on its own
+    const once = Effect.flatMap(Clock.Clock, (clock) => {
       let ended: Exit.Failure<never, any> | undefined
       let answer: WriteAnswer | undefined
       const body = Effect.gen(function* () {
         const context = yield* Effect.context<never>()
         const [connection] = Context.getUnsafe(context, sql.transactionService)
         const opened = open(sql, connection)
-        const exit = yield* Effect.exit(use(opened.transaction))
+        const exit = yield* Effect.exit(
+          Effect.provideService(use(opened.transaction), Clock.Clock, clock),
+        )
         opened.close()
         if (Exit.isFailure(exit)) {
           ended = exit as Exit.Failure<never, any>
