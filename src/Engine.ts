@@ -24,6 +24,8 @@ import { makeReading, type Reading } from "./engine/selection.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
 import { makeRegistry, type Registry } from "./engine/registry.ts"
 import { reviseCompensation } from "./engine/revising.ts"
+import { join, mostReplacements, type OnConflict, started } from "./engine/identity.ts"
+import { type Item, type Outcome, startMany } from "./engine/startMany.ts"
 import { makeStarter } from "./engine/starter.ts"
 import { eventOfToken, reservedPrefix, runOfToken } from "./engine/tokens.ts"
 import type { StoredError } from "./ErrorPayload.ts"
@@ -39,7 +41,7 @@ import {
   TriggerTimeout,
 } from "./FlowlyError.ts"
 import * as Journal from "./Journal.ts"
-import { type Encoded, sameValue } from "./Payload.ts"
+import type { Encoded } from "./Payload.ts"
 import {
   type CallersTransaction,
   type ClaimedRun,
@@ -74,9 +76,21 @@ export interface RegisteredWorkflow extends WorkflowRef {
  * @since 0.1.0
  */
 export interface StartOptions {
-  /** A UUID; made by us (version 7) when not given. */
+  /**
+   * A UUID of the caller's choice, which makes the start idempotent like a key. Made by us (version 7)
+   * when not given.
+   */
   readonly workflowRunId?: string | undefined
+  /** The id where none is chosen: a UUID made for this very start, that nobody else has. */
+  readonly freshRunId?: string | undefined
   readonly idempotencyKey?: string | undefined
+  /** How long the key is kept, from the start. Then it is free once the run has ended. Default: for ever. */
+  readonly idempotencyRetentionMs?: number | undefined
+  /**
+   * Where a key is taken. Default: an idempotency key is joined (`join`) if the inputs are the same, a
+   * concurrency key refuses (`reject`). `terminate-existing` ends the run in the way, undoing nothing.
+   */
+  readonly onConflict?: OnConflict | undefined
   readonly concurrencyKey?: string | undefined
   readonly scheduledFor?: Date | undefined
   readonly timeoutMs?: number | undefined
@@ -193,6 +207,18 @@ export class Engine extends Context.Service<
       input: Encoded,
       options?: StartOptions,
     ) => Effect.Effect<Started, StartError>
+    /**
+     * Starts many runs, one statement for each thousand of them; outcomes align with the items. One
+     * item that is not valid refuses them all, before anything is started.
+     */
+    readonly startMany: (
+      workflow: WorkflowRef,
+      items: ReadonlyArray<{ readonly input: Encoded; readonly options?: StartOptions }>,
+      deadlineMs?: number,
+    ) => Effect.Effect<
+      ReadonlyArray<Result.Result<Started, IdempotencyConflict | ConcurrencyConflict>>,
+      InvalidInput | TriggerTimeout | StoreError
+    >
     /** Waits until the run has settled. */
     readonly outcome: (workflowRunId: string) => Effect.Effect<RunOutcome, RunNotFound>
     readonly outcomes: Outcomes
@@ -356,8 +382,22 @@ const checkStart = (
       options.attributes === undefined
         ? null
         : yield* checkAttributes(options.attributes, "attributes")
-    const workflowRunId = options.workflowRunId ?? uuidv7()
-    if (!isUuid(workflowRunId)) return yield* invalid("workflowRunId", "must be a UUID")
+    const id: unknown = options.workflowRunId ?? options.freshRunId ?? uuidv7()
+    if (typeof id !== "string" || !isUuid(id))
+      return yield* invalid("workflowRunId", "must be a UUID")
+    // as Postgres prints it
+    const workflowRunId = id.toLowerCase()
+    const { idempotencyRetentionMs: retention, onConflict } = options
+    if (retention !== undefined && !(retention >= 0 && retention <= maxMillis)) {
+      return yield* invalid("idempotencyRetention", "must be between zero and a hundred years")
+    }
+    if (retention !== undefined && idempotencyKey === undefined) {
+      return yield* invalid("idempotencyRetention", "needs an idempotencyKey to keep")
+    }
+    if (onConflict !== undefined && !conflictPolicies.has(onConflict)) {
+      const reason = `must be ${[...conflictPolicies].map((one) => `"${one}"`).join(" or ")}`
+      return yield* invalid("onConflict", reason)
+    }
     return {
       workflowRunId,
       workflow: workflow.name,
@@ -369,11 +409,16 @@ const checkStart = (
       timeoutMs: timeoutMs === undefined ? null : Math.ceil(timeoutMs),
       maxAttempts: maxAttempts ?? null,
       idempotencyKey: idempotencyKey ?? null,
+      idempotencyRetentionMs: retention === undefined ? null : Math.ceil(retention),
       concurrencyKey: concurrencyKey ?? null,
       parent: null,
       attributes,
     }
   })
+
+const isNew = (one: Outcome): boolean => Result.isSuccess(one) && !one.success.existing
+
+const conflictPolicies: ReadonlySet<OnConflict> = new Set(["join", "reject", "terminate-existing"])
 
 /**
  * @category constructors
@@ -398,33 +443,109 @@ export const make = Effect.fnUntraced(function* (
     runFork(Effect.logError("flowly: a lifecycle listener failed", error))
   const tellWork = () => journal.hints.send("work")
 
+  const control = makeControl(store, journal.hints.send)
+
+  const insert = (run: NewRun, workflow: WorkflowRef, deadlineMs: number, chosen: boolean) => {
+    // a chosen id may be that of a run which this very process executes: it is not claimed with it
+    const eager = run.scheduledFor === null && run.concurrencyKey === null && !chosen
+    const worker = eager ? local : null
+    return Effect.acquireUseRelease(
+      Effect.sync(() => worker?.reserve(workflow) ?? null),
+      (slot) =>
+        Effect.map(
+          starter({ run, claimFor: slot?.workerId ?? null, deadlineMs, chosen }),
+          (inserted) => {
+            if (inserted._tag === "Inserted") {
+              if (slot !== null && inserted.token !== null) {
+                slot.execute(claimedFrom(run, inserted.token, inserted))
+              } else tellWork()
+            }
+            return inserted
+          },
+        ),
+      (slot, exit) => Effect.sync(() => slot?.release(Exit.isSuccess(exit) ? "unused" : "unknown")),
+    )
+  }
+
+  /** Ends the run in the way, and frees its key. */
+  const makeRoom = Effect.fnUntraced(function* (
+    answer: Exclude<InsertAnswer, { _tag: "Inserted" }>,
+  ) {
+    const id = answer._tag === "Existing" ? answer.run.workflowRunId : answer.workflowRunId
+    const reason = "replaced by a run with the same key (onConflict: terminate-existing)"
+    yield* control.terminate(id, { reason }).pipe(
+      // it has ended, or is gone, by itself
+      Effect.catchTag("RunStateConflict", () => Effect.void),
+      Effect.catchTag("RunNotFound", () => Effect.void),
+    )
+    if (answer._tag === "Existing") yield* store.releaseIdempotencyKey(id)
+  })
+
   const start: Engine["Service"]["start"] = Effect.fn("Engine.start")(function* (
     workflow,
     input,
     startOptions = {},
   ) {
     const run = yield* Effect.fromResult(checkStart(workflow, input, startOptions))
-    const deadlineMs = startOptions.deadlineMs ?? 30_000
+    const { deadlineMs = 30_000, onConflict } = startOptions
+    const chosen = startOptions.workflowRunId !== undefined
     const transaction = yield* store.callersTransaction
-    if (transaction !== null) {
-      return yield* started(run, yield* startWithin(store, transaction, run, deadlineMs, tellWork))
+    if (chosen || transaction !== null) {
+      if (onConflict === "terminate-existing" && transaction !== null) {
+        const reason = "terminate-existing cannot be a part of the caller's transaction"
+        return yield* new InvalidInput({ field: "onConflict", reason })
+      }
+      if (onConflict !== "terminate-existing") {
+        const [outcome] = yield* startAll([{ run, onConflict, chosen }], deadlineMs, transaction)
+        return yield* Effect.fromResult(outcome as Outcome)
+      }
     }
-    const eager = run.scheduledFor === null && run.concurrencyKey === null
-    const worker = eager ? local : null
-    const answer = yield* Effect.acquireUseRelease(
-      Effect.sync(() => worker?.reserve(workflow) ?? null),
-      (slot) =>
-        Effect.map(starter({ run, claimFor: slot?.workerId ?? null, deadlineMs }), (inserted) => {
-          if (inserted._tag === "Inserted") {
-            if (slot !== null && inserted.token !== null) {
-              slot.execute(claimedFrom(run, inserted.token, inserted))
-            } else tellWork()
-          }
-          return inserted
-        }),
-      (slot, exit) => Effect.sync(() => slot?.release(Exit.isSuccess(exit) ? "unused" : "unknown")),
-    )
-    return yield* started(run, answer)
+    let answer = yield* insert(run, workflow, deadlineMs, chosen)
+    const rounds = onConflict === "terminate-existing" ? mostReplacements : 0
+    for (let i = 0; i < rounds; i++) {
+      if (answer._tag === "Inserted") break
+      yield* makeRoom(answer)
+      answer = yield* insert(run, workflow, deadlineMs, chosen)
+    }
+    const [found] = chosen ? yield* store.getRuns([run.workflowRunId]) : []
+    if (found !== undefined && answer._tag === "Inserted") yield* join(run, found, "join", null)
+    return yield* started(run, answer, onConflict)
+  })
+
+  const startAll = Effect.fnUntraced(function* (
+    items: ReadonlyArray<Item>,
+    deadlineMs: number,
+    transaction: CallersTransaction | null,
+  ) {
+    const ended = yield* startMany(store, items, { deadlineMs, again: transaction === null })
+    if (ended.some(isNew)) {
+      // nobody sees them before the commit: so they are never claimed with the insert
+      if (transaction !== null) yield* transaction.afterCommit(["work"], tellWork)
+      else tellWork()
+    }
+    return ended
+  })
+
+  const startEach: Engine["Service"]["startMany"] = Effect.fn("Engine.startMany")(function* (
+    workflow,
+    given,
+    deadlineMs = 30_000,
+  ) {
+    const items: Array<Item> = []
+    for (const [i, item] of given.entries()) {
+      const own = item.options ?? {}
+      const { onConflict, workflowRunId } = own
+      if (onConflict === "terminate-existing") {
+        const reason = "terminate-existing is for one start at a time"
+        return yield* new InvalidInput({ field: `onConflict of item ${i}`, reason })
+      }
+      const run = yield* Effect.mapError(
+        Effect.fromResult(checkStart(workflow, item.input, own)),
+        ({ field, reason }) => new InvalidInput({ field: `${field} of item ${i}`, reason }),
+      )
+      items.push({ run, onConflict, chosen: workflowRunId !== undefined })
+    }
+    return yield* startAll(items, deadlineMs, yield* store.callersTransaction)
   })
 
   const send = Effect.fnUntraced(function* (event: {
@@ -463,6 +584,7 @@ export const make = Effect.fnUntraced(function* (
     outcomes,
     tail,
     start,
+    startMany: startEach,
     register: (workflow) =>
       Effect.acquireRelease(
         Effect.suspend(() => {
@@ -490,7 +612,7 @@ export const make = Effect.fnUntraced(function* (
     getSteps: (id) => (isUuid(id) ? store.getSteps(id) : Effect.succeed([])),
     getEvents: (id) => (isUuid(id) ? store.getEvents(id) : Effect.succeed([])),
     ...makeReading(store),
-    ...makeControl(store, journal.hints.send),
+    ...control,
     retryCompensation: (id, stepKey) => revise(id, stepKey, "retry"),
     skipCompensation: (id, stepKey) => revise(id, stepKey, "skip"),
     sendEvent: Effect.fn("Engine.sendEvent")(function* (id, name, payload, sendOptions) {
@@ -544,59 +666,6 @@ export const make = Effect.fnUntraced(function* (
     },
   })
 })
-
-const started = (
-  run: NewRun,
-  answer: InsertAnswer,
-): Effect.Effect<Started, IdempotencyConflict | ConcurrencyConflict> => {
-  const { workflow } = run
-  switch (answer._tag) {
-    case "Inserted":
-      return Effect.succeed({ workflowRunId: answer.workflowRunId, existing: false })
-    case "Existing": {
-      const { workflowRunId, input } = answer.run
-      if (sameValue(input, run.input)) return Effect.succeed({ workflowRunId, existing: true })
-      const idempotencyKey = run.idempotencyKey ?? ""
-      return Effect.fail(new IdempotencyConflict({ workflow, idempotencyKey, workflowRunId }))
-    }
-    case "ConcurrencyHeld": {
-      const { workflowRunId } = answer
-      const concurrencyKey = run.concurrencyKey ?? ""
-      return Effect.fail(new ConcurrencyConflict({ workflow, concurrencyKey, workflowRunId }))
-    }
-  }
-}
-
-/**
- * Inserts the run as a part of the caller's transaction, on the caller's fiber. Nobody sees it, and
- * nobody is told, before the commit; so it is never claimed with the insert.
- */
-const startWithin = (
-  store: WorkflowStore["Service"],
-  transaction: CallersTransaction,
-  run: NewRun,
-  deadlineMs: number,
-  then: () => void,
-): Effect.Effect<InsertAnswer, TriggerTimeout | StoreError> =>
-  store.insertRuns({ runs: [run], claimFor: null }).pipe(
-    Effect.map(([answer]) => answer as InsertAnswer),
-    Effect.timeoutOrElse({
-      duration: deadlineMs,
-      orElse: () =>
-        Effect.fail(
-          new TriggerTimeout({
-            workflow: run.workflow,
-            workflowRunId: run.workflowRunId,
-            timeoutMs: deadlineMs,
-            // it is the caller who commits
-            outcome: "not-applied",
-          }),
-        ),
-    }),
-    Effect.tap((answer) =>
-      answer._tag === "Inserted" ? transaction.afterCommit(["work"], then) : Effect.void,
-    ),
-  )
 
 /** What a claim would have answered for a run that was inserted as claimed. */
 const claimedFrom = (

@@ -477,9 +477,11 @@ export class TokenNotFound extends Schema.TaggedError<TokenNotFound>("flowly/Tok
 }
 
 /**
- * The idempotency key belongs to a run that was started with a different input.
+ * The idempotency key, or the id, belongs to a run that was started with a different input (or to any
+ * run, where joining it was not wanted).
  *
- * The other input is not shown.
+ * Where the inputs differ is named (`$.items[2].price`; `workflow`, where an id is that of another
+ * workflow's run), at most ten places; what stands there is not shown.
  *
  * @category errors
  * @since 0.1.0
@@ -488,15 +490,23 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
   "flowly/IdempotencyConflict",
 )("IdempotencyConflict", {
   workflow: Schema.String,
-  idempotencyKey: Schema.String,
+  /** `null`: it is the id that is taken. */
+  idempotencyKey: Schema.NullOr(Schema.String),
   workflowRunId: Schema.String,
+  /** Where the inputs differ; empty: they do not. */
+  fields: Schema.Array(Schema.String),
 }) {
   readonly retryable = false
   override get message() {
-    return (
-      `idempotency key "${this.idempotencyKey}" of "${this.workflow}" belongs to run ` +
-      `${this.workflowRunId}, which has a different input: use another key for another input`
-    )
+    const what =
+      this.idempotencyKey === null
+        ? `the id ${this.workflowRunId}`
+        : `idempotency key "${this.idempotencyKey}" of "${this.workflow}"`
+    const run = this.idempotencyKey === null ? "a run" : `run ${this.workflowRunId}`
+    return this.fields.length === 0
+      ? `${what} belongs to ${run} already, and joining it was refused (onConflict)`
+      : `${what} belongs to ${run}, which has a different input (at ${this.fields.join(", ")}): ` +
+          `use another one for another input`
   }
 }
 

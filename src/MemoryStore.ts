@@ -152,6 +152,7 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
     releaseClaims: (claims) => at((now) => Claims.releaseClaims(state, now, claims)),
 
     insertRuns: (options) => at((now) => Inserts.insertRuns(state, now, options)),
+    releaseIdempotencyKey: (id) => Effect.sync(() => Inserts.releaseIdempotencyKey(state, id)),
     commit: (writes) => at((now) => Commit.commit(state, now, writes)),
     transact: ({ claim, use }) => {
       const { client, sql } = handedOut

@@ -19,6 +19,7 @@ import { isDeepStrictEqual } from "node:util"
 import * as Result from "effect/Result"
 import { decodeError, encodeError, type StoredError } from "./ErrorPayload.ts"
 import { PayloadTooLarge, SerializationError } from "./FlowlyError.ts"
+import { differences } from "./payload/differences.ts"
 import { plainJson } from "./payload/plainJson.ts"
 import { decodeRich, encodeRich, Rejection } from "./payload/richJson.ts"
 
@@ -111,6 +112,18 @@ export const sameValue = (a: Encoded, b: Encoded): boolean => {
   if (a.codec === b.codec && a.json === b.json) return true
   if (isKnown(a) && isKnown(b)) return isDeepStrictEqual(decode(a), decode(b))
   return a.codec === b.codec && isDeepStrictEqual(JSON.parse(a.json), JSON.parse(b.json))
+}
+
+/**
+ * Where two stored values differ, as paths (`$.items[2].price`), at most ten; empty where they do not.
+ *
+ * @category comparing
+ * @since 0.1.0
+ */
+export const differingPaths = (a: Encoded, b: Encoded): ReadonlyArray<string> => {
+  if (sameValue(a, b)) return []
+  if (isKnown(a) && isKnown(b)) return differences(decode(a), decode(b))
+  return ["$"]
 }
 
 const isKnown = ({ codec }: Encoded): boolean => codec === "json" || codec === "devalue"

@@ -39,7 +39,7 @@ import { forkRuns } from "./postgres/forkRuns.ts"
 import { connectionOfCaller } from "./postgres/callersClient.ts"
 import { listen, notify, notifyWithin } from "./postgres/hints.ts"
 import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/history.ts"
-import { insertRuns } from "./postgres/insertRuns.ts"
+import { insertRuns, releaseIdempotencyKey } from "./postgres/insertRuns.ts"
 import { migrate, verifySchema } from "./postgres/migrate.ts"
 import { defaultSchema, makeNames } from "./postgres/names.ts"
 import { makePoolClient, type PgPoolLike } from "./postgres/pgPool.ts"
@@ -226,6 +226,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     readSignals: readSignals(database),
     releaseClaims: releaseClaims(database),
     insertRuns: insertRuns(database),
+    releaseIdempotencyKey: releaseIdempotencyKey(database),
     commit: commit(database),
     transact: transact(sql, database, room),
     transactionOutcome: transactionOutcome(database),

@@ -26,6 +26,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { checkName, Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
 import type { Attributes } from "./Attributes.ts"
@@ -42,7 +43,9 @@ import {
 } from "./engine/values.ts"
 import { decodeError, encodeError, summarize } from "./ErrorPayload.ts"
 import {
+  type ConcurrencyConflict,
   type DuplicateWorkflow,
+  type IdempotencyConflict,
   type InvalidInput,
   type PayloadTooLarge,
   RunFailed,
@@ -258,6 +261,36 @@ export const trigger = <P, A, E>(
     const input = yield* schemaValue(workflow.payload).encode(payload, "input")
     const started = yield* engine.start(workflow, input, options)
     return handleOf(engine, workflow, started)
+  })
+
+/**
+ * Starts thousands of runs at once: one statement for each thousand. Outcomes align with the items: a
+ * conflict of one item's keys concerns no other; a payload that cannot be stored fails the call, before
+ * anything is started.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const triggerMany = <P, A, E>(
+  workflow: Workflow<P, A, E>,
+  items: ReadonlyArray<{ readonly payload: P; readonly options?: StartOptions | undefined }>,
+  options?: { readonly deadlineMs?: number | undefined },
+): Effect.Effect<
+  ReadonlyArray<Result.Result<Handle<A, E>, IdempotencyConflict | ConcurrencyConflict>>,
+  StartError | SerializationError | PayloadTooLarge,
+  Engine
+> =>
+  Effect.gen(function* () {
+    const engine = yield* Engine
+    const codec = schemaValue(workflow.payload)
+    const encoded = yield* Effect.forEach(items, (item, i) =>
+      Effect.map(codec.encode(item.payload, `input of item ${i}`), (input) => ({
+        input,
+        options: item.options ?? {},
+      })),
+    )
+    const outcomes = yield* engine.startMany(workflow, encoded, options?.deadlineMs)
+    return outcomes.map((one) => Result.map(one, (started) => handleOf(engine, workflow, started)))
   })
 
 /**

@@ -107,8 +107,13 @@ export interface NewRun {
   readonly timeoutMs: number | null
   /** Attempts of the whole run; `null`: one, and the run ends as `failed`, not `dead_letter`. */
   readonly maxAttempts: number | null
-  /** Unique per workflow, for ever. */
+  /** Unique per workflow: for ever, or until `idempotencyRetentionMs` after the insertion. */
   readonly idempotencyKey: string | null
+  /**
+   * From then on the key is free again, once the run is terminal: an insert with it takes it from the
+   * run. Default `null`: never.
+   */
+  readonly idempotencyRetentionMs?: number | null | undefined
   /** At most one non-terminal run per workflow and key. */
   readonly concurrencyKey: string | null
   readonly parent: ParentRef | null
@@ -759,6 +764,11 @@ export class WorkflowStore extends Context.Service<
       readonly runs: ReadonlyArray<NewRun>
       readonly claimFor: string | null
     }) => Effect.Effect<ReadonlyArray<InsertAnswer>, StoreError>
+    /**
+     * Takes its idempotency key from a terminal run, whatever its retention. False where there is no
+     * such run, it is not terminal, or has no key.
+     */
+    readonly releaseIdempotencyKey: (workflowRunId: string) => Effect.Effect<boolean, StoreError>
     /** One durable commit for many runs; at most one entry per run; answers align with `writes`. */
     readonly commit: (
       writes: ReadonlyArray<RunWrite>,

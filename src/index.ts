@@ -21,7 +21,6 @@ export {
   type Health,
   type RunHandle,
   type SendOptions,
-  type TriggerOptions,
 } from "./promise/DurableEngine.ts"
 export type { ErrorClass } from "./promise/errorClasses.ts"
 export { FlowlyError } from "./promise/FlowlyError.ts"
@@ -36,6 +35,7 @@ export type { PageOptions, RunFilter } from "./engine/selection.ts"
 export type { RecordedStep, RunInfo, RunPage } from "./promise/runInfo.ts"
 export type { ControlLogEntry, ForkFrom, ForkOptions, RunControls } from "./promise/RunControls.ts"
 export type { RunStatusBase, StepCompensation, WorkflowStatus } from "./promise/status.ts"
+export type { TriggerItem, TriggerLimits, TriggerOptions } from "./promise/trigger.ts"
 export type {
   CallersClient,
   TransactionClient,

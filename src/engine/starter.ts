@@ -22,6 +22,8 @@ export type Starter = (options: {
   readonly run: NewRun
   readonly claimFor: string | null
   readonly deadlineMs: number
+  /** Its id, too, may be somebody's already: the insert may have to wait for them. */
+  readonly chosen?: boolean
 }) => Effect.Effect<InsertAnswer, TriggerTimeout | StoreRejected>
 
 interface Item {
@@ -49,7 +51,7 @@ export const makeStarter = Effect.fnUntraced(function* (
   const keyless = yield* makeLane(store)
   const keyed = yield* makeLane(store)
 
-  return ({ run, claimFor, deadlineMs }) =>
+  return ({ run, claimFor, deadlineMs, chosen = false }) =>
     Effect.suspend(() => {
       const item: Item = {
         run,
@@ -58,7 +60,9 @@ export const makeStarter = Effect.fnUntraced(function* (
         sent: false,
         expired: false,
       }
-      const lane = run.idempotencyKey === null && run.concurrencyKey === null ? keyless : keyed
+      const { idempotencyKey, concurrencyKey } = run
+      const isFree = idempotencyKey === null && concurrencyKey === null && !chosen
+      const lane = isFree ? keyless : keyed
       lane(item)
       return Deferred.await(item.reply).pipe(
         Effect.timeoutOrElse({

@@ -1,6 +1,7 @@
 /**
  * New runs, and what keeps them unique: id, idempotency key, parent's step, concurrency key.
  */
+import { isTerminal } from "../Run.ts"
 import type { InsertAnswer, NewRun } from "../WorkflowStore.ts"
 import * as DueIndex from "./dueIndex.ts"
 import { claim, hasLiveLease } from "./lifecycle.ts"
@@ -17,7 +18,7 @@ export const insertRuns = (
   const { claimFor } = options
   const mayClaim = claimFor !== null && hasLiveLease(state, claimFor, now)
   return options.runs.map((run) => {
-    const obstacle = findObstacle(state, run)
+    const obstacle = findObstacle(state, now, run)
     if (obstacle !== undefined) return obstacle
     const known = state.runs.get(run.workflowRunId)
     const row = known ?? insertRun(state, now, run)
@@ -34,13 +35,30 @@ export const insertRuns = (
 }
 
 /** Why the run cannot be inserted; `undefined`: it can, or it was, by an earlier sending. */
-const findObstacle = (state: State, run: NewRun): InsertAnswer | undefined => {
+const findObstacle = (state: State, now: number, run: NewRun): InsertAnswer | undefined => {
   if (state.runs.has(run.workflowRunId)) return undefined
-  const existing = byIdempotencyKey(state, run) ?? byParentStep(state, run)
+  const holder = byIdempotencyKey(state, run)
+  const expiresAt = holder?.idempotencyExpiresAt ?? null
+  const isExpired = expiresAt !== null && expiresAt <= now
+  const isFree = holder !== undefined && isExpired && releaseKey(state, holder)
+  const existing = (isFree ? undefined : holder) ?? byParentStep(state, run)
   if (existing !== undefined) return { _tag: "Existing", run: rowOf(existing) }
   if (run.concurrencyKey === null) return undefined
-  const holder = state.concurrency.get(compositeKey(run.workflow, run.concurrencyKey))
-  return holder === undefined ? undefined : { _tag: "ConcurrencyHeld", workflowRunId: holder }
+  const active = state.concurrency.get(compositeKey(run.workflow, run.concurrencyKey))
+  return active === undefined ? undefined : { _tag: "ConcurrencyHeld", workflowRunId: active }
+}
+
+/** Takes its key from a terminal run. */
+const releaseKey = (state: State, run: Run): boolean => {
+  if (!isTerminal(run.status) || run.idempotencyKey === null) return false
+  state.idempotency.delete(compositeKey(run.workflow, run.idempotencyKey))
+  run.idempotencyKey = null
+  return true
+}
+
+export const releaseIdempotencyKey = (state: State, workflowRunId: string): boolean => {
+  const run = state.runs.get(workflowRunId)
+  return run !== undefined && releaseKey(state, run)
 }
 
 const byIdempotencyKey = (state: State, run: NewRun): Run | undefined =>
@@ -84,6 +102,6 @@ export const insertChild = (state: State, now: number, child: NewRun): void => {
 
 /** Inserts the run of a tick, unless its keys refuse it. */
 export const insertIfFree = (state: State, now: number, run: NewRun): void => {
-  const isFree = !state.runs.has(run.workflowRunId) && findObstacle(state, run) === undefined
+  const isFree = !state.runs.has(run.workflowRunId) && findObstacle(state, now, run) === undefined
   if (isFree) insertRun(state, now, run)
 }

@@ -40,7 +40,8 @@ export interface Run {
   readonly priority: number
   readonly maxAttempts: number | null
   readonly timeoutMs: number | null
-  readonly idempotencyKey: string | null
+  idempotencyKey: string | null
+  readonly idempotencyExpiresAt: number | null
   readonly concurrencyKey: string | null
   readonly parent: ParentRef | null
   scheduledFor: number | null
@@ -221,6 +222,8 @@ export const newRun = (run: NewRun, now: number): Run => ({
   maxAttempts: run.maxAttempts,
   timeoutMs: run.timeoutMs,
   idempotencyKey: run.idempotencyKey,
+  idempotencyExpiresAt:
+    run.idempotencyRetentionMs == null ? null : now + run.idempotencyRetentionMs,
   concurrencyKey: run.concurrencyKey,
   parent: run.parent === null ? null : Object.freeze({ ...run.parent }),
   scheduledFor: run.scheduledFor,

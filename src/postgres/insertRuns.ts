@@ -17,7 +17,18 @@ import type { InsertAnswer, NewRun, StoreError } from "../WorkflowStore.ts"
 import { insertAttributes } from "./attributes.ts"
 import type { Database, Row } from "./database.ts"
 import { newRunBatch, newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
-import { bool, clock, int, intOrNull, ms, runColumns, textOrNull, toRunRow } from "./rows.ts"
+import {
+  bool,
+  clock,
+  int,
+  intOrNull,
+  ms,
+  runColumns,
+  steady,
+  textOrNull,
+  toRunRow,
+} from "./rows.ts"
+import { isUuid } from "./uuids.ts"
 
 // Each round lost means that a conflicting run came and went between two statements.
 const maxRounds = 20
@@ -29,6 +40,7 @@ export const insertRuns = (
 ): ((options: Options) => Effect.Effect<ReadonlyArray<InsertAnswer>, StoreError>) => {
   const insert = insertMissing(database)
   const find = findWinners(database)
+  const release = releaseKeys(database)
   return Effect.fnUntraced(function* ({ runs, claimFor }) {
     const answers = runs.map((): InsertAnswer | undefined => undefined)
     let open = runs.map((run, index) => ({ run, index }))
@@ -45,9 +57,13 @@ export const insertRuns = (
       }
       const losers = open.filter(({ index }) => answers[index] === undefined)
       if (losers.length > 0) {
-        for (const [position, answer] of yield* find(losers, claimFor)) {
-          answers[losers[position]!.index] = answer
+        const expired: Array<string> = []
+        for (const [position, answer, isExpired] of yield* find(losers, claimFor)) {
+          if (isExpired && answer._tag === "Existing") expired.push(answer.run.workflowRunId)
+          else answers[losers[position]!.index] = answer
         }
+        // in the next round their keys are free, unless somebody was faster
+        if (expired.length > 0) yield* release(expired, true)
       }
       open = losers.filter(({ index }) => answers[index] === undefined)
     }
@@ -56,7 +72,7 @@ export const insertRuns = (
 }
 
 type Open = ReadonlyArray<{ readonly run: NewRun; readonly index: number }>
-type Found = ReadonlyArray<readonly [position: number, answer: InsertAnswer]>
+type Found = ReadonlyArray<readonly [position: number, answer: InsertAnswer, isExpired: boolean]>
 
 const insertMissing = (database: Database) => {
   const n = database.names
@@ -102,7 +118,7 @@ const insertMissing = (database: Database) => {
         newRunBatch(open.map(({ run }, owner) => ({ run, owner }))),
         claimFor,
       ])
-      return rows.map((row) => [int(row["owner"]), inserted(row)] as const)
+      return rows.map((row) => [int(row["owner"]), inserted(row), false] as const)
     })
 }
 
@@ -121,7 +137,9 @@ const findWinners = (database: Database) => {
     with x as materialized (
       select * from json_to_recordset($1::json) as x(${newRunRecord})
     )
-    select x.owner, found.rank, ${runColumns(n, "r")}
+    select x.owner, found.rank, ${runColumns(n, "r")},
+      (found.rank = 2 and r.completed_at is not null
+        and r.idempotency_expires_at <= ${steady("$2")}) as expired
     from x
     cross join lateral (
       select * from (
@@ -144,12 +162,46 @@ const findWinners = (database: Database) => {
     ) found
     join ${n.runs} r on r.workflow_run_id = found.workflow_run_id`
   return (losers: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
-    Effect.map(
-      database.read("insertRuns", text, [
+    Effect.gen(function* () {
+      const rows = yield* database.read("insertRuns", text, [
         newRunBatch(losers.map(({ run }, owner) => ({ run, owner }))),
-      ]),
-      (rows) => rows.map((row) => [int(row["owner"]), winner(row, claimFor)] as const),
+        yield* database.now,
+      ])
+      return rows.map(
+        (row) => [int(row["owner"]), winner(row, claimFor), bool(row["expired"])] as const,
+      )
+    })
+}
+
+/** Takes their idempotency keys from terminal runs; answers from how many. */
+const releaseKeys = (database: Database) => {
+  const statement = `
+    with released as (
+      update ${database.names.runs} r
+      set idempotency_key = null
+      where r.workflow_run_id = any($2::uuid[])
+        and r.completed_at is not null and r.idempotency_key is not null
+        and ($3::text = 'any' or r.idempotency_expires_at <= ${steady("$1")})
+      returning 1
     )
+    select count(*)::int4 as released from released`
+  return Effect.fnUntraced(function* (ids: ReadonlyArray<string>, expiredOnly: boolean) {
+    const now = yield* database.now
+    const which = expiredOnly ? "expired" : "any"
+    const rows = yield* database.write("releaseIdempotencyKey", statement, [now, ids, which])
+    return int(rows[0]?.["released"])
+  })
+}
+
+/** Of one run, expired or not. */
+export const releaseIdempotencyKey = (
+  database: Database,
+): ((workflowRunId: string) => Effect.Effect<boolean, StoreError>) => {
+  const release = releaseKeys(database)
+  return (workflowRunId) =>
+    isUuid(workflowRunId)
+      ? Effect.map(release([workflowRunId], false), (released) => released > 0)
+      : Effect.succeed(false)
 }
 
 const winner = (row: Row, claimFor: string | null): InsertAnswer => {

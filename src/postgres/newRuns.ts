@@ -18,6 +18,7 @@ const fields = (run: NewRun): Readonly<Record<string, Field>> => ({
   timeout: boundedMs(run.timeoutMs),
   max_attempts: run.maxAttempts,
   idempotency_key: run.idempotencyKey,
+  retention: boundedMs(run.idempotencyRetentionMs ?? null),
   concurrency_key: run.concurrencyKey,
   parent_run_id: run.parent?.workflowRunId,
   parent_step_key: run.parent?.stepKey,
@@ -33,12 +34,13 @@ export const newRunBatch = (
 /** SQL: the columns of a batch of new runs, for `json_to_recordset(…) as x(…)`. */
 export const newRunRecord = `owner int, id uuid, workflow text, version text, input jsonb,
   codec text, priority int, scheduled float8, timeout float8, max_attempts int,
-  idempotency_key text, concurrency_key text,
+  idempotency_key text, retention float8, concurrency_key text,
   parent_run_id uuid, parent_step_key text, parent_attempt int, attributes jsonb`
 
 /** SQL: the columns that `newRunValues` fills. */
 export const newRunColumns = `workflow_run_id, workflow, version, status, priority, ready, due_at,
   claim_token, worker_id, claimed_by_insert, started_at, max_attempts, idempotency_key,
+  idempotency_expires_at,
   concurrency_key, parent_run_id, parent_step_key, parent_attempt, scheduled_for, timeout_ms,
   deadline_at, input_codec, input, created_at`
 
@@ -59,7 +61,8 @@ export const newRunValues = (x: string, now: string, claimFor: string): string =
     case when ${claimed} then ${claimFor} end,
     ${claimed},
     case when ${claimed} then ${now} end,
-    ${x}.max_attempts, ${x}.idempotency_key, ${x}.concurrency_key,
+    ${x}.max_attempts, ${x}.idempotency_key, ${now} + ${interval(`${x}.retention`)},
+    ${x}.concurrency_key,
     ${x}.parent_run_id, ${x}.parent_step_key, ${x}.parent_attempt,
     ${scheduled}, ${x}.timeout::bigint,
     greatest(${now}, ${scheduled}) + ${interval(`${x}.timeout`)},

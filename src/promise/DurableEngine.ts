@@ -13,9 +13,8 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { v7 as uuidv7, validate as isUuid } from "uuid"
-import type { Attributes } from "../Attributes.ts"
-import { type DurationInput, toMillis } from "../DurationInput.ts"
-import { Engine, layer as engineLayer, type LifecycleEvent } from "../Engine.ts"
+import { toMillis } from "../DurationInput.ts"
+import { Engine, layer as engineLayer, type LifecycleEvent, type Started } from "../Engine.ts"
 import { showWorkflow, workflowKey } from "../engine/registry.ts"
 import { anyValue } from "../engine/values.ts"
 import { type Revive, summarize } from "../ErrorPayload.ts"
@@ -44,6 +43,13 @@ import {
 import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
 import { type CallersClient, within } from "./transaction.ts"
 import { reviveErrors } from "./errorClasses.ts"
+import {
+  settledOf,
+  startOptionsOf,
+  type TriggerItem,
+  type TriggerLimits,
+  type TriggerOptions,
+} from "./trigger.ts"
 import { errorOf, FlowlyError, invalid, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
 import {
   type EmittedEvent,
@@ -62,33 +68,6 @@ import { needsHistory, toStatus, valueOf, type WorkflowStatus } from "./status.t
 import { makeTrap, type Trap } from "./trap.ts"
 import { underlayOf } from "./underlay.ts"
 import { type AnyWorkflow, layerOf, type WorkflowDefinition } from "./workflow.ts"
-
-/**
- * How a run is started.
- */
-export type TriggerOptions<I> = {
-  /** Not before this instant. */
-  readonly scheduledFor?: Date | undefined
-  /** The run's deadline, from its start. */
-  readonly timeoutMs?: number | undefined
-  /** A second active run of this workflow with the key is refused. */
-  readonly concurrencyKey?: string | undefined
-  /** Attempts of the whole run; then it is dead-lettered. */
-  readonly maxAttempts?: number | undefined
-  /** Same workflow and key, same run. A different input is refused. */
-  readonly idempotencyKey?: string | undefined
-  /** Lower is earlier. Default 0. */
-  readonly priority?: number | undefined
-  /** To search runs by: `engine.listRuns({ attributes: { customer: "c-1" } })`. */
-  readonly attributes?: Attributes | undefined
-  /** How long to wait for the database's confirmation. Default 30 seconds. */
-  readonly deadline?: DurationInput | undefined
-  /**
-   * A client of the engine's database on which a transaction is open: a `pg` client, Drizzle's `tx`,
-   * Kysely's `trx`. The run is a part of that transaction: it exists if and only if it commits.
-   */
-  readonly client?: CallersClient | undefined
-} & (undefined extends I ? { readonly input?: I } : { readonly input: I })
 
 /**
  * A started run.
@@ -258,7 +237,9 @@ export class DurableEngine extends RunControls {
     checkWorkflow(workflow, "workflow")
     const given: Partial<TriggerOptions<I>> & { readonly input?: I } = options ?? {}
     const timeoutMs = orThrow(toMillis(given.deadline ?? defaultDeadlineMs, "deadline"))
-    const workflowRunId = uuidv7()
+    const freshRunId = uuidv7()
+    const startOptions = startOptionsOf(given, freshRunId)
+    const workflowRunId = given.workflowRunId ?? freshRunId
     const before = performance.now()
     const input = await this.#run(this.#encodeInput(workflow, given.input), { checkSchema: false })
     await withinDeadline(this.#prepare(), timeoutMs, () => {
@@ -270,20 +251,54 @@ export class DurableEngine extends RunControls {
         given.client,
         Effect.flatMap(Engine, (engine) =>
           engine.start(workflow, input, {
-            workflowRunId,
-            idempotencyKey: given.idempotencyKey,
-            concurrencyKey: given.concurrencyKey,
-            timeoutMs: given.timeoutMs,
-            maxAttempts: given.maxAttempts,
-            priority: given.priority,
-            attributes: given.attributes,
-            scheduledFor: given.scheduledFor,
+            ...startOptions,
             deadlineMs: Math.max(0, Math.ceil(timeoutMs - (performance.now() - before))),
           }),
         ),
       ),
     )
     return this.#handle<O>(workflow.name, started.workflowRunId, started.existing)
+  }
+
+  /**
+   * Starts thousands of runs at once: one statement for each thousand. Answers like
+   * `Promise.allSettled`, aligned with the items: a conflict of one item's keys concerns no other. An
+   * item that is not valid rejects the call, before anything is started.
+   */
+  async triggerMany<I, O>(
+    workflow: WorkflowDefinition<I, O>,
+    items: ReadonlyArray<TriggerItem<I>>,
+    options?: TriggerLimits,
+  ): Promise<Array<PromiseSettledResult<RunHandle<O>>>> {
+    checkWorkflow(workflow, "workflow")
+    if (!Array.isArray(items)) throw invalid("items", "must be an array")
+    const timeoutMs = orThrow(toMillis(options?.deadline ?? defaultDeadlineMs, "deadline"))
+    const before = performance.now()
+    const encoded = await this.#run(
+      Effect.forEach(items as ReadonlyArray<TriggerItem<I>>, (item, i) =>
+        Effect.map(this.#encodeInput(workflow, item.input, ` of item ${i}`), (input) => ({
+          input,
+          options: startOptionsOf(item, uuidv7(), ` of item ${i}`),
+        })),
+      ),
+      { checkSchema: false },
+    )
+    await withinDeadline(this.#prepare(), timeoutMs, () => {
+      const [first] = encoded
+      const workflowRunId = first?.options.workflowRunId ?? first?.options.freshRunId ?? ""
+      const outcome = "not-applied"
+      return new TriggerTimeout({ workflow: workflow.name, workflowRunId, timeoutMs, outcome })
+    })
+    const left = Math.max(0, Math.ceil(timeoutMs - (performance.now() - before)))
+    const outcomes = await this.#run(
+      within(
+        options?.client,
+        Effect.flatMap(Engine, (engine) => engine.startMany(workflow, encoded, left)),
+      ),
+    )
+    const handle = ({ workflowRunId, existing }: Started) =>
+      this.#handle<O>(workflow.name, workflowRunId, existing)
+    return settledOf(outcomes, handle, toFlowlyError)
   }
 
   /** A handle on a run that was started earlier, or elsewhere. */
@@ -499,6 +514,7 @@ export class DurableEngine extends RunControls {
   #encodeInput<I>(
     workflow: WorkflowDefinition<I, any>,
     input: I | undefined,
+    which = "",
   ): Effect.Effect<Encoded, UnknownWorkflow | InvalidInput | SerializationError | PayloadTooLarge> {
     const { name, version, inputSchema } = workflow
     if (this.#workflows.get(workflowKey(workflow)) !== workflow) {
@@ -511,10 +527,10 @@ export class DurableEngine extends RunControls {
         : Effect.asVoid(
             Effect.mapError(
               validate(inputSchema, input),
-              ({ reason }) => new InvalidInput({ field: `input of "${name}"`, reason }),
+              ({ reason }) => new InvalidInput({ field: `input of "${name}"${which}`, reason }),
             ),
           )
-    return Effect.andThen(checked, anyValue.encode(input, "input"))
+    return Effect.andThen(checked, anyValue.encode(input, `input${which}`))
   }
 
   #open(): Running {

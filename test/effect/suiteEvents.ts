@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { Event, Step, Token, Workflow } from "flowly/effect"
 import * as Testing from "flowly/testing"
@@ -63,6 +64,25 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
         yield* Event.send(run.workflowRunId, "go", "taken")
         yield* Testing.settle
         assert.strictEqual(yield* run.result, "taken")
+      }).pipe(within(newStore(), live))
+    })
+
+    it.effect("many runs at once: handles in their order, each conflict for itself", () => {
+      const Echo = Workflow.make("echo", { payload: { n: Schema.Number }, success: Schema.Number })
+      const live = Echo.toLayer(({ n }) => Effect.succeed(n))
+      const item = (n: number, idempotencyKey?: string) => ({
+        payload: { n },
+        options: { idempotencyKey },
+      })
+      return Effect.gen(function* () {
+        const outcomes = yield* Workflow.triggerMany(Echo, [item(1, "k"), item(2, "k"), item(3)])
+        yield* Testing.settle
+        const told: Array<unknown> = []
+        for (const one of outcomes) {
+          if (Result.isSuccess(one)) told.push(yield* one.success.result)
+          else told.push(one.failure._tag, "fields" in one.failure && one.failure.fields)
+        }
+        assert.deepStrictEqual(told, [1, "IdempotencyConflict", ["$.n"], 3])
       }).pipe(within(newStore(), live))
     })
 

@@ -11,6 +11,7 @@ import { errorsSuite } from "./suiteErrors.ts"
 import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
 import { eventsSuite } from "./suiteEvents.ts"
+import { identitySuite } from "./suiteIdentity.ts"
 import { observeSuite } from "./suiteObserve.ts"
 import { stepControlSuite } from "./suiteStepControl.ts"
 import { readingSuite } from "./suiteReading.ts"
@@ -28,6 +29,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: errors`, () => errorsSuite(backend))
   describe(`${backend.name}: starting and asking`, () => triggerSuite(backend))
   describe(`${backend.name}: events`, () => eventsSuite(backend))
+  describe(`${backend.name}: identity`, () => identitySuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
   describe(`${backend.name}: reading`, () => readingSuite(backend))
   describe(`${backend.name}: cron`, () => cronSuite(backend))

@@ -292,5 +292,42 @@ export const insertTests = (test: Test) => {
       assert.strictEqual(answer?._tag, "Existing")
       assert.isNull((yield* s.row(1)).workerId)
     })
+
+    test("an idempotency key is free after its retention, once its run has ended", function* (s) {
+      const a = yield* s.worker(1)
+      const keyed = { idempotencyKey: "k", idempotencyRetentionMs: 1000 }
+      const claim = yield* s.hold(a, 1, keyed)
+      const inserted = function* (n: number) {
+        const [answer] = yield* s.insert(newRun(n, keyed))
+        return answer?._tag === "Inserted" ? answer.workflowRunId : answer?._tag
+      }
+      yield* s.advance(5000)
+      assert.strictEqual(yield* Effect.gen(() => inserted(2)), "Existing")
+      yield* s.committed(claim, { transition: settle("completed") })
+      assert.strictEqual(yield* Effect.gen(() => inserted(2)), id(2))
+      assert.strictEqual((yield* s.row(1)).idempotencyKey, null)
+      yield* s.cancel(2)
+      yield* s.advance(999)
+      assert.strictEqual(yield* Effect.gen(() => inserted(3)), "Existing")
+      yield* s.advance(1)
+      // of two in one call with the freed key, the first gets it
+      const [third, fourth] = yield* s.insert(newRun(3, keyed), newRun(4, keyed))
+      assert.deepStrictEqual([third?._tag, fourth?._tag], ["Inserted", "Existing"])
+    })
+
+    test("an idempotency key is released from a terminal run only", function* (s) {
+      const keyed = { idempotencyKey: "k" }
+      yield* s.insert(newRun(1, keyed), newRun(2))
+      const release = (n: number) => s.store.releaseIdempotencyKey(id(n))
+      assert.strictEqual(yield* release(1), false)
+      yield* s.cancel(1)
+      yield* s.cancel(2)
+      assert.strictEqual(yield* release(2), false)
+      assert.strictEqual(yield* release(9), false)
+      assert.strictEqual(yield* release(1), true)
+      assert.strictEqual(yield* release(1), false)
+      const [answer] = yield* s.insert(newRun(3, keyed))
+      assert.strictEqual(answer?._tag, "Inserted")
+    })
   })
 }

@@ -51,6 +51,8 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     parent_step_key text,
     parent_attempt integer,
     idempotency_key text,
+    -- from then on the key is free, once the run is terminal (null: never)
+    idempotency_expires_at timestamptz,
     concurrency_key text,
     scheduled_for timestamptz,
     timeout_ms bigint,
