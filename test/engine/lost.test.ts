@@ -54,7 +54,7 @@ const play = async (
   k: number,
   applied: boolean,
 ): Promise<ReadonlyArray<string>> => {
-  const handle = MemoryStore.makeUnsafe()
+  const handle = MemoryStore.makeUnsafe({ client: "client" })
   const world = new World(handle)
   const { promise: wasLost, resolve: onLost } = Promise.withResolvers<void>()
   let seenByThen = 0
