@@ -191,7 +191,8 @@ export const recordsOf = (
 export const settled = async (
   handle: MemoryStore.Handle,
   workflowRunId: string,
-  deadlineMs = 60_000,
+  // many engines turn in this process at once, on a machine that may be busy
+  deadlineMs = 240_000,
 ): Promise<End> => {
   const deadline = performance.now() + deadlineMs
   while (true) {
