@@ -22,6 +22,7 @@ import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, CompensateOn, Execution, ExecutionHook } from "./engine/Execution.ts"
 import { makeReading, type Reading } from "./engine/selection.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
+import { readAgain } from "./engine/readAgain.ts"
 import { makeRegistry, type Registry } from "./engine/registry.ts"
 import { reviseCompensation } from "./engine/revising.ts"
 import { join, mostReplacements, type OnConflict, started } from "./engine/identity.ts"
@@ -608,9 +609,11 @@ export const make = Effect.fnUntraced(function* (
       Effect.flatMap(store.joinTransaction(client), (transaction) => transaction.run(effect)),
     outcome: (id) => ifUuid(id, outcomes.wait(id)),
     getRun: (id) =>
-      isUuid(id) ? Effect.map(store.getRuns([id]), ([row]) => row ?? null) : Effect.succeed(null),
-    getSteps: (id) => (isUuid(id) ? store.getSteps(id) : Effect.succeed([])),
-    getEvents: (id) => (isUuid(id) ? store.getEvents(id) : Effect.succeed([])),
+      isUuid(id)
+        ? Effect.map(readAgain(store, store.getRuns([id])), ([row]) => row ?? null)
+        : Effect.succeed(null),
+    getSteps: (id) => (isUuid(id) ? readAgain(store, store.getSteps(id)) : Effect.succeed([])),
+    getEvents: (id) => (isUuid(id) ? readAgain(store, store.getEvents(id)) : Effect.succeed([])),
     ...makeReading(store),
     ...control,
     retryCompensation: (id, stepKey) => revise(id, stepKey, "retry"),
@@ -634,7 +637,7 @@ export const make = Effect.fnUntraced(function* (
       return answer === "sent" ? "resolved" : "already-resolved"
     }),
     deadLetters: (page) =>
-      store.listRuns({ ...page, statuses: ["dead_letter"], parentRunId: null }),
+      readAgain(store, store.listRuns({ ...page, statuses: ["dead_letter"], parentRunId: null })),
     schedule: Effect.fn("Engine.schedule")(function* (schedule) {
       yield* Effect.fromResult(checkName(schedule.key, "schedule key"))
       const rule = yield* Effect.fromResult(Cron.parse(schedule.cron, schedule.timeZone))

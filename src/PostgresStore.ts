@@ -27,7 +27,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import type { SqlError } from "effect/sql/SqlError"
 import { EngineClock } from "./EngineClock.ts"
-import { InvalidInput, PoolTooSmall } from "./FlowlyError.ts"
+import { InvalidInput, type SchemaTooNew, PoolTooSmall } from "./FlowlyError.ts"
 import { claimRuns, readSignals, releaseClaims } from "./postgres/claimRuns.ts"
 import { commit } from "./postgres/commit.ts"
 import { pauseRuns, rescheduleRuns, terminateRuns, wakeRuns } from "./postgres/control.ts"
@@ -56,7 +56,7 @@ import { findToken } from "./postgres/tokens.ts"
 import { deadLetterPoison, refundCrashes, sweep } from "./postgres/sweep.ts"
 import { transact, transactionOutcome } from "./postgres/transactions.ts"
 import { registerWorker, renewLease, retireWorker } from "./postgres/workers.ts"
-import { WorkflowStore } from "./WorkflowStore.ts"
+import { type StoreError, WorkflowStore } from "./WorkflowStore.ts"
 
 export type { PgPoolClientLike, PgPoolLike } from "./postgres/pgPool.ts"
 
@@ -154,6 +154,29 @@ export const layerPoolClient = (pool: PgPoolLike): Layer.Layer<SqlClient.SqlClie
   Layer.effectContext(
     Effect.map(makePoolClient(pool), (client) => Context.make(SqlClient.SqlClient, client)),
   )
+
+/**
+ * A store whose tables are brought up to date before it is used: safe from many processes at once.
+ *
+ * **Example** (Tables made at the start)
+ *
+ * ```ts
+ * const Store = PostgresStore.layerUrl({ url }).pipe(
+ *   PostgresStore.migrated,
+ *   Layer.provide(EngineClock.layerStore)
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const migrated = <E, R>(
+  store: Layer.Layer<WorkflowStore, E, R>,
+): Layer.Layer<WorkflowStore, E | StoreError | SchemaTooNew, R> =>
+  Layer.effect(
+    WorkflowStore,
+    Effect.tap(WorkflowStore, (made) => made.migrate),
+  ).pipe(Layer.provide(store))
 
 const defaultStatementTimeoutMs = 10_000
 const defaultMaxConnections = 10

@@ -30,6 +30,7 @@ export const bodyEnded = (execution: Execution, end: BodyEnd): void => {
       { _tag: "paused", error: end.error },
     )
   }
+  startEmits(execution)
   const { run } = execution
   if (run.attempt < (run.maxAttempts ?? 1)) {
     return drain(execution, "abort", () =>
@@ -80,12 +81,16 @@ export const timedOut = (execution: Execution): void => {
   })
 }
 
-const succeed = (execution: Execution, end: Extract<BodyEnd, { _tag: "Success" }>): void => {
-  // an emit that the body did not wait for is still meant
+/** An emit that the body did not wait for is still meant, however the body ended. */
+const startEmits = (execution: Execution): void => {
   for (const issued of execution.open) {
     if (issued.operation.kind !== "emit" || issued.phase !== "unstarted") continue
     if (!execution.records.has(issued.key)) start(execution, issued)
   }
+}
+
+const succeed = (execution: Execution, end: Extract<BodyEnd, { _tag: "Success" }>): void => {
+  startEmits(execution)
   const transition = {
     _tag: "Settle",
     status: "completed",

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { validate as isUuid } from "uuid"
+import { readAgain } from "./readAgain.ts"
 import { type Attributes, check as checkAttributes } from "../Attributes.ts"
 import { InvalidInput } from "../FlowlyError.ts"
 import { type RunStatus, statuses } from "../Run.ts"
@@ -140,10 +141,10 @@ export const makeReading = (store: WorkflowStore["Service"]): Reading => ({
     Effect.gen(function* () {
       const selection = yield* Effect.fromResult(checkFilter(filter))
       const { before, limit } = yield* Effect.fromResult(checkPage(page))
-      return yield* store.listRuns({ ...selection, before, limit })
+      return yield* readAgain(store, store.listRuns({ ...selection, before, limit }))
     }),
   count: (filter = {}) =>
     Effect.flatMap(Effect.fromResult(checkFilter(filter)), (selection) =>
-      store.countRuns(selection),
+      readAgain(store, store.countRuns(selection)),
     ),
 })

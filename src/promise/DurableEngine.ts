@@ -15,6 +15,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { v7 as uuidv7, validate as isUuid } from "uuid"
 import { toMillis } from "../DurationInput.ts"
 import { Engine, layer as engineLayer, type LifecycleEvent, type Started } from "../Engine.ts"
+import { readAgain } from "../engine/readAgain.ts"
 import { showWorkflow, workflowKey } from "../engine/registry.ts"
 import { anyValue } from "../engine/values.ts"
 import { type Revive, summarize } from "../ErrorPayload.ts"
@@ -360,7 +361,8 @@ export class DurableEngine extends RunControls {
         const row = yield* engine.getRun(workflowRunId)
         if (row === null) return null
         if (!needsHistory(row)) return toStatus(row, null, revive)
-        const [history] = yield* engine.store.loadHistory([workflowRunId])
+        const { store } = engine
+        const [history] = yield* readAgain(store, store.loadHistory([workflowRunId]))
         return toStatus(row, history ?? null, revive)
       }),
     )
@@ -560,12 +562,12 @@ export class DurableEngine extends RunControls {
 
   #storeLayer(engineClock: Layer.Layer<EngineClock>): Layer.Layer<WorkflowStore, unknown> {
     if (this.#store !== null) return memoryLayer(this.#store)
-    const { pool, url, schema } = this.#options
+    const { pool, url, schema, prepare } = this.#options
     if (pool !== undefined) {
-      return Layer.provide(PostgresStore.layerPool({ pool, schema }), engineClock)
+      return Layer.provide(PostgresStore.layerPool({ pool, schema, prepare }), engineClock)
     }
     if (url !== undefined) {
-      return PostgresStore.layerUrl({ url: Redacted.make(url), schema }).pipe(
+      return PostgresStore.layerUrl({ url: Redacted.make(url), schema, prepare }).pipe(
         Layer.provide(engineClock),
         Layer.catchCause((cause) => Layer.effectContext(Effect.fail(unreachable(cause)))),
       )

@@ -26,6 +26,11 @@ export interface DurableEngineOptions {
   readonly workflows: ReadonlyArray<AnyWorkflow>
   /** The schema of the tables. Default "durable_workflow". */
   readonly schema?: string | undefined
+  /**
+   * `false` behind a pooler in transaction mode that cannot keep prepared statements (PgBouncer
+   * before 1.21). Default true.
+   */
+  readonly prepare?: boolean | undefined
   readonly worker?:
     | {
         /** Between two polls, when nothing tells of work. Default 1000. */
@@ -87,6 +92,9 @@ export const checkOptions = (options: DurableEngineOptions): void => {
     throw invalid("development", 'must be true, false or "throw"')
   }
   checkErrorClasses(options.errors)
+  if (options.prepare !== undefined && typeof options.prepare !== "boolean") {
+    throw invalid("prepare", "must be true or false")
+  }
   orThrow(makeNames(schema ?? defaultSchema))
   orThrow(Result.map(checkWorkerOptions(worker ?? {}), () => undefined))
 }

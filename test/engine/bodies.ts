@@ -323,6 +323,22 @@ export const bodies: ReadonlyArray<Program> = [
     return a
   }),
 
+  program(
+    "emits that nobody awaits, before a throw that is retried",
+    async ({ ctx, world }) => {
+      await ctx.step("a", () => "A")
+      void ctx.emit("tried")
+      await ctx
+        .step("shaky", () => world.fails("shaky", 1))
+        .catch((error) => {
+          void ctx.emit("failing")
+          throw error
+        })
+      return "done"
+    },
+    { attempts: 2, maxAttempts: 3, result: "done" },
+  ),
+
   program("events between steps", async ({ ctx }) => {
     for (let i = 0; i < 3; i++) {
       await ctx.emit("progress", i)

@@ -9,7 +9,7 @@ import {
 } from "../../src/index.ts"
 import { createDatabase, type TestDatabase, withClient } from "../support/database.ts"
 import { makeProxy, type Proxy } from "./proxy.ts"
-import { refusal, until } from "./rig.ts"
+import { refusal, sleep, until } from "./rig.ts"
 
 const ignore = () => undefined
 const silent = { debug: ignore, info: ignore, warn: ignore, error: ignore }
@@ -138,6 +138,45 @@ describe.each(["pool", "url"] as const)("with a %s", (driver) => {
       const error = await refusal(call())
       expect(error.code).toBe("SchemaTooNew")
       expect(error.message).toContain("upgrade flowly")
+    }
+  })
+
+  it("a question that meets a cut connection is asked again, and answered", async () => {
+    await proxy.set("pass")
+    const engine = make({ ...through(proxy.url), schema: freshSchema() })
+    await engine.migrate()
+    const { workflowRunId } = await engine.trigger(workflow, { input: "x" })
+    expect(await engine.getEvents(workflowRunId)).toEqual([])
+    await proxy.set("closed")
+    const answers = Promise.all([
+      engine.getStatus(workflowRunId),
+      engine.getEvents(workflowRunId),
+      engine.getDeadLetterRuns(),
+    ])
+    const early = await Promise.race([answers.catch((error: unknown) => error), sleep(150)])
+    expect(early).toBeUndefined()
+    await proxy.set("pass")
+    const [status, events, dead] = await answers
+    expect([status?.status, events, dead]).toEqual(["pending", [], []])
+  })
+
+  it("prepare: false leaves no prepared statement on any connection", async () => {
+    const schema = freshSchema()
+    const pool = makePool(database.url, 3)
+    const engine = make(
+      driver === "pool"
+        ? { pool, schema, prepare: false }
+        : { url: database.url, schema, prepare: false },
+    )
+    await engine.migrate()
+    await engine.start()
+    expect(await (await engine.trigger(workflow, { input: "x" })).result()).toBe("x")
+    await engine.stop()
+    const clients = await Promise.all([pool.connect(), pool.connect(), pool.connect()])
+    for (const client of clients) {
+      const { rows } = await client.query("select name from pg_prepared_statements")
+      expect(rows).toEqual([])
+      client.release()
     }
   })
 

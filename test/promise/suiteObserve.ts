@@ -145,6 +145,28 @@ export const observeSuite = (backend: Backend): void => {
         await ctx.emit("done", new Map([["input", input]]))
       })
 
+    it("hear what a body emitted and did not wait for, however it ended", async () => {
+      const ends = {
+        returns: () => undefined,
+        throws: () => {
+          throw new Error("thrown")
+        },
+      }
+      for (const [how, end] of Object.entries(ends)) {
+        const workflow = defineWorkflow(rig.name(how), async (ctx) => {
+          await ctx.step("undone", { run: () => 1, compensate: () => undefined })
+          void ctx.emit("one")
+          void ctx.emit("two")
+          end()
+        })
+        const engine = await rig.started([workflow])
+        const handle = await engine.trigger(workflow)
+        await handle.result().catch(() => undefined)
+        const events = await engine.getEvents(handle.workflowRunId)
+        expect(events.map(({ event }) => event)).toEqual(["one", "two"])
+      }
+    })
+
     it("that are there before the trigger miss nothing, in the order of emission", async () => {
       const workflow = emitter()
       const engine = await rig.started([workflow])
