@@ -6,7 +6,6 @@ import { FlowlyError } from "../../src/promise/FlowlyError.ts"
 import { isTerminal } from "../../src/Run.ts"
 import type { RunRow } from "../../src/WorkflowStore.ts"
 import type { Dice } from "../support/dice.ts"
-import type { Options } from "./faults.ts"
 import type { Machine } from "./machine.ts"
 import type { Block, Program, Start } from "./program.ts"
 import { canary } from "./promiseBody.ts"
@@ -28,18 +27,17 @@ const patienceMs = 9000
 
 export const makeClient = (given: {
   readonly machine: Machine
-  readonly options: Options
   readonly program: Program
   readonly workers: Workers
   readonly timeline: Timeline
   readonly row: (workflowRunId: string) => RunRow | null
 }): Client => {
-  const { machine, options, program, workers, timeline, row } = given
+  const { machine, program, workers, timeline, row } = given
   const dice: Dice = machine.dice.fork()
   const acknowledged: Array<Acknowledged> = []
   const cancelled = new Set<string>()
   const confirmed = new Map<string, number>()
-  const starts = program.starts.filter(({ key }) => options.only?.includes(key) ?? true)
+  const { starts } = program
 
   const somebody = (): Node => {
     const started = workers.alive().filter(({ started: is }) => is)

@@ -60,6 +60,8 @@ export type FaultKind = CallFault | ProcessFault
 /** All that a seed draws before it begins, printed when it fails, and what a shrinker changes. */
 export interface Options {
   readonly seed: number
+  /** The dice of scheduling, latencies and faults. */
+  readonly schedule: number
   readonly workers: number
   readonly maxConcurrent: number
   readonly leaseMs: number
@@ -82,8 +84,6 @@ export interface Options {
   readonly processes: Readonly<Partial<Record<ProcessFault, number>>>
   /** After so many faults there are no more: for the shrinker. */
   readonly maxFaults: number | null
-  /** Only these runs are started: for the shrinker. */
-  readonly only: ReadonlyArray<string> | null
 }
 
 /** How much a seed does: a test run in seconds takes small ones. */
@@ -130,6 +130,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
   const leaseMs = dice.pick([3000, 6000, 15_000])
   return {
     seed,
+    schedule: seed ^ 0x5eed,
     workers: dice.whole(2, large ? 5 : 3),
     maxConcurrent: dice.pick([1, 2, 5, 20]),
     leaseMs,
@@ -147,7 +148,6 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     calls,
     processes,
     maxFaults: null,
-    only: null,
   }
 }
 

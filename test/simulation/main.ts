@@ -4,7 +4,8 @@
  * - `FLOWLY_SEEDS=n`: so many seeds (default 200); `FLOWLY_MINUTES=m`: as many as fit.
  * - `FLOWLY_FIRST=n`: the first seed (default 1).
  * - `FLOWLY_SIZE=small`: as in `npm test` (default large).
- * - `FLOWLY_SEED=n`: this one only, with its whole timeline.
+ * - `FLOWLY_SEED=n`: this one only, with its whole timeline; `FLOWLY_CASE=file`: one that was shrunk.
+ * - `FLOWLY_KEEP_GOING=1`: beyond the first that fails. `FLOWLY_SHRINK=0`: as it is.
  */
 import { registerHooks } from "node:module"
 

@@ -70,10 +70,10 @@ export const mutants: ReadonlyArray<Mutant> = [
       },
       {
         file: "ErrorPayload.ts",
-        find: "  if (stored.thrown !== undefined) return restoreThrown(stored.thrown)",
+        find: "  if (stored.thrown !== undefined) return restoreThrown(stored.thrown, revive)",
         replace:
           "  if (raws.has(stored)) return raws.get(stored)\n" +
-          "  if (stored.thrown !== undefined) return restoreThrown(stored.thrown)",
+          "  if (stored.thrown !== undefined) return restoreThrown(stored.thrown, revive)",
       },
     ],
   },

@@ -46,12 +46,12 @@ for (const mutant of mutants) {
     cwd: scratch,
     encoding: "utf8",
     maxBuffer: 2 ** 28,
-    env: { ...process.env, FLOWLY_SEEDS: seeds, FLOWLY_SIZE: "small" },
+    env: { ...process.env, FLOWLY_SEEDS: seeds, FLOWLY_SIZE: "small", FLOWLY_SHRINK: "0" },
   })
-  const played = /(\d+) seeds in (\d+) s.*, (\d+) failed\n(?!.* seeds in)/.exec(stdout)
+  const played = [...stdout.matchAll(/^(\d+) seeds in (\d+) s.*, (\d+) failed$/gm)].at(-1)
   const first = /^(I\d+) at \d+: (.*)$/m.exec(stdout)
   const verdict =
-    played === null
+    played === undefined || !stdout.includes("slowest recovery")
       ? `broke: ${stderr.trim().split("\n").slice(0, 6).join(" | ").slice(0, 300)}`
       : played[3] === "0"
         ? `SURVIVED ${played[1]} seeds`

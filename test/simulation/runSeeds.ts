@@ -1,7 +1,25 @@
 /** Plays seeds within a budget, shows how far it is, and tells what failed. */
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import * as path from "node:path"
 import { realMs } from "./machine.ts"
 import type { Size } from "./faults.ts"
-import { drawn, report, simulate } from "./simulate.ts"
+import { type Case, shrink } from "./shrink.ts"
+import { drawn, report, simulate, type Verdict } from "./simulate.ts"
+
+const shrinkMs = 60_000
+
+/** Shows the smallest case that fails as this one did, and keeps it to be played again. */
+const makeSmall = async ({ options, program, violations }: Verdict): Promise<void> => {
+  const invariant = violations[0]?.invariant ?? ""
+  console.log(`shrinking, for at most ${shrinkMs / 1000} seconds`)
+  const small = await shrink({ options, program }, invariant, shrinkMs)
+  if (small === null) return console.log("it does not fail in anything smaller")
+  const file = path.join(mkdtempSync(path.join(tmpdir(), "flowly-case-")), "case.json")
+  writeFileSync(file, JSON.stringify({ options: small.options, program: small.program }))
+  console.log(report(small))
+  console.log(`FLOWLY_CASE=${file} (smaller)`)
+}
 
 /** Answers the exit code. */
 export const runSeeds = async (env: NodeJS.ProcessEnv): Promise<number> => {
@@ -9,6 +27,13 @@ export const runSeeds = async (env: NodeJS.ProcessEnv): Promise<number> => {
   const only = env["FLOWLY_SEED"]
   if (only !== undefined) {
     const verdict = await simulate(drawn(Number(only), size))
+    console.log(verdict.timeline.lines.join("\n"))
+    console.log(report(verdict))
+    return verdict.violations.length === 0 ? 0 : 1
+  }
+  const file = env["FLOWLY_CASE"]
+  if (file !== undefined) {
+    const verdict = await simulate(JSON.parse(readFileSync(file, "utf8")) as Case)
     console.log(verdict.timeline.lines.join("\n"))
     console.log(report(verdict))
     return verdict.violations.length === 0 ? 0 : 1
@@ -39,6 +64,7 @@ export const runSeeds = async (env: NodeJS.ProcessEnv): Promise<number> => {
     if (verdict.violations.length > 0) {
       totals.failed++
       console.log(report(verdict))
+      if (env["FLOWLY_SHRINK"] !== "0") await makeSmall(verdict)
       if (env["FLOWLY_KEEP_GOING"] === undefined) break
     }
     if (realMs() - shown > 5000) {

@@ -81,7 +81,7 @@ export const simulate = async ({
   readonly options: Options
   readonly program: Program
 }): Promise<Verdict> => {
-  const machine = new Machine(diceOf(options.seed ^ 0x5eed))
+  const machine = new Machine(diceOf(options.schedule))
   const switchOff = machine.switchOn()
   try {
     return await play(machine, options, program)
@@ -137,7 +137,6 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   const rows = () => new Map(handle.inspect().runs.map((row) => [row.workflowRunId, row]))
   const client = makeClient({
     machine,
-    options,
     program,
     workers,
     timeline,
