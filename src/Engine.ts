@@ -20,6 +20,7 @@ import { maxMillis } from "./DurationInput.ts"
 import { type Control, makeControl } from "./engine/control.ts"
 import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, CompensateOn, Execution, ExecutionHook } from "./engine/Execution.ts"
+import { type Explanation, explain } from "./engine/explain.ts"
 import { makeReading, type Reading } from "./engine/selection.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
 import { readAgain } from "./engine/readAgain.ts"
@@ -135,6 +136,8 @@ export type StartError =
  * @since 0.1.0
  */
 export interface LocalWorker {
+  /** The steps that it executes of a run; `null` where it does not hold it. */
+  readonly executing?: (workflowRunId: string) => ReadonlyArray<string> | null
   /** Reserves a slot for an eager start; `null` where it had better not. */
   readonly reserve: (workflow: WorkflowRef) => Slot | null
 }
@@ -227,6 +230,8 @@ export class Engine extends Context.Service<
     readonly getSteps: (
       workflowRunId: string,
     ) => Effect.Effect<ReadonlyArray<StepRecord>, StoreError>
+    /** Why the run does not move; `null`: there is no such run. */
+    readonly explain: (workflowRunId: string) => Effect.Effect<Explanation | null, StoreError>
     readonly getEvents: (
       workflowRunId: string,
     ) => Effect.Effect<ReadonlyArray<EventRow>, StoreError>
@@ -615,6 +620,10 @@ export const make = Effect.fnUntraced(function* (
     getSteps: (id) => (isUuid(id) ? readAgain(store, store.getSteps(id)) : Effect.succeed([])),
     getEvents: (id) => (isUuid(id) ? readAgain(store, store.getEvents(id)) : Effect.succeed([])),
     ...makeReading(store),
+    explain: (id) =>
+      Effect.map(isUuid(id) ? store.getSituation(id) : Effect.succeed(null), (situation) =>
+        situation === null ? null : explain(situation, local?.executing?.(id) ?? null),
+      ),
     ...control,
     retryCompensation: (id, stepKey) => revise(id, stepKey, "retry"),
     skipCompensation: (id, stepKey) => revise(id, stepKey, "skip"),

@@ -22,6 +22,7 @@ import * as Inserts from "./memory/inserts.ts"
 import * as Reads from "./memory/reads.ts"
 import * as Requests from "./memory/requests.ts"
 import * as Schedules from "./memory/schedules.ts"
+import * as Situation from "./memory/situation.ts"
 import * as State from "./memory/state.ts"
 import * as Workers from "./memory/workers.ts"
 import { type Hint, type RunRow, type ScheduleRow, WorkflowStore } from "./WorkflowStore.ts"
@@ -185,6 +186,7 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
     getRuns: (ids) => Effect.sync(() => Reads.getRuns(state, ids)),
     listRuns: (options) => Effect.sync(() => Reads.listRuns(state, options)),
     countRuns: (selection) => Effect.sync(() => Reads.countRuns(state, selection)),
+    getSituation: (id) => at((now) => Situation.getSituation(state, now, id)),
     getSteps: (id) => Effect.sync(() => Reads.getSteps(state, id)),
     getEvents: (id) => Effect.sync(() => Reads.getEvents(state, id)),
     tailEvents: (options) => Effect.sync(() => Reads.tailEvents(state, options)),

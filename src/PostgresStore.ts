@@ -53,6 +53,7 @@ import {
   upsertSchedule,
 } from "./postgres/schedules.ts"
 import { findToken } from "./postgres/tokens.ts"
+import { getSituation } from "./postgres/situation.ts"
 import { deadLetterPoison, refundCrashes, sweep } from "./postgres/sweep.ts"
 import { transact, transactionOutcome } from "./postgres/transactions.ts"
 import { registerWorker, renewLease, retireWorker } from "./postgres/workers.ts"
@@ -268,6 +269,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     getRuns: getRuns(database),
     listRuns: listRuns(database),
     countRuns: countRuns(database),
+    getSituation: getSituation(database),
     getSteps: getSteps(database),
     getEvents: getEvents(database),
     tailEvents: tailEvents(database),

@@ -436,6 +436,7 @@ export const make = Effect.fnUntraced(function* (
   // --- eager starts ------------------------------------------------------------
 
   engine.setLocalWorker({
+    executing: runs.executing,
     reserve: (workflow) => {
       const fit = !stopping && !backlog && free() > 0 && lease.fresh()
       if (!fit || engine.workflows.get(workflow) === undefined) return null

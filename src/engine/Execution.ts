@@ -56,6 +56,7 @@ import type {
 import type { RunningAttempt } from "./attempt.ts"
 import type { Operation, Outcome } from "./Operation.ts"
 import { takesPatch, undecidedPatch } from "./patches.ts"
+import { parkedWaits } from "./parkedWaits.ts"
 import { makePublished } from "./published.ts"
 import { makeRest, type Rest } from "./rest.ts"
 
@@ -1038,6 +1039,7 @@ export const startExecution = (options: {
           dueAt: earliest,
           delayMs: null,
           wakeCounter: execution.sourcesCounter,
+          waits: parkedWaits(waiting),
         },
         { _tag: "parked", woken: false },
       )

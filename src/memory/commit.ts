@@ -284,6 +284,7 @@ const park = (
   transition: Transition & { readonly _tag: "Park" },
 ): void => {
   resetCrashes(run)
+  run.waits = (transition.waits ?? []).map((wait) => Object.freeze({ ...wait }))
   // Something came between the reading of the sources and this commit: look again, now.
   if (run.wakeCounter !== transition.wakeCounter) return letGo(state, run, "pending", now)
   const { dueAt, delayMs } = transition

@@ -13,6 +13,7 @@ import type {
   EventRow,
   NewRun,
   ParentRef,
+  ParkedWait,
   RunRow,
   RunSignals,
   ScheduleRow,
@@ -78,6 +79,8 @@ export interface Run {
   readonly events: Array<EventRow>
   /** Ids of runs whose parent this is, in order of insertion. */
   readonly children: Array<string>
+  /** As of its last park. */
+  waits: ReadonlyArray<ParkedWait>
   /** The one without a name is the status text. */
   readonly attributes: Map<string, AttributeValue>
   /** What operators asked for. */
@@ -255,5 +258,6 @@ export const newRun = (run: NewRun, now: number): Run => ({
   events: [],
   children: [],
   controls: [],
+  waits: [],
   attributes: new Map(Object.entries(run.attributes ?? {})),
 })

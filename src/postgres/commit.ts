@@ -211,6 +211,7 @@ const transitionFields = (transition: Transition): Readonly<Record<string, Field
         due: boundedMs(transition.dueAt),
         delay: boundedMs(transition.delayMs),
         wakes: transition.wakeCounter,
+        waits: transition.waits === undefined ? null : jsonOf(transition.waits),
       }
     case "HandBack":
       return { kind }

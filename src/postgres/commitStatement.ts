@@ -94,7 +94,7 @@ const writesPart = `
 writes as materialized (
   select * from json_to_recordset($2::json) as x(
     ord int, run uuid, token bigint, kind text, status text, due float8, delay float8,
-    wakes bigint, codec text, result jsonb, error jsonb, failed_position int
+    wakes bigint, waits jsonb, codec text, result jsonb, error jsonb, failed_position int
   )
 )`
 

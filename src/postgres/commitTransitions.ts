@@ -73,6 +73,7 @@ folded as materialized (
     -- A holder that was asked to pause hands back; so does one that parks. What it leaves is paused.
     h.pause_request is not null and h.kind in ('Park', 'HandBack', 'RetryRun') as pausing,
     h.kind, h.status, h.due, h.delay, h.codec, h.result, h.error, h.failed_position,
+    h.waits,
     -- Parking compares the counter, with the wakes of this very statement (no lost wake-up).
     h.kind = 'Park' and h.wake_counter + coalesce(k.times, 0) <> h.wakes as woken,
     false as parked, c.at
@@ -84,7 +85,7 @@ folded as materialized (
   select p.workflow_run_id, p.status, p.compensating, p.deadline_at,
     p.wake_counter + k.times,
     p.due_at, p.ready, p.cancel_requested_at, false,
-    null, null, null, null, null, null, null, null,
+    null, null, null, null, null, null, null, null, null,
     false,
     p.worker_id is null and p.status in ('sleeping', 'waiting', 'compensating'), c.at
   from parents p
@@ -148,6 +149,7 @@ changed as (
       else r.pause_reason
     end,
     pause_request = case when m.kind in ${releases} then null else r.pause_request end,
+    waits = case when m.kind = 'Park' then m.waits else r.waits end,
     failed_position = case when m.kind = 'Settle' then m.failed_position else r.failed_position end
   from moved m
   where r.workflow_run_id = m.workflow_run_id

@@ -137,8 +137,8 @@ export class DurableEngine extends RunControls {
     super()
     checkOptions(options)
     this.#options = options
-    bindControls(this, (effect) => this.#run(effect))
     this.#revive = reviveErrors(options.errors)
+    bindControls(this, (effect) => this.#run(effect), this.#revive)
     const development = isDevelopment(options)
     this.#trap = development
       ? makeTrap({

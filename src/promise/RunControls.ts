@@ -7,8 +7,10 @@
 import * as Effect from "effect/Effect"
 import type { ControlEntry, ControlVerb, ForkPoint } from "../Control.ts"
 import { Engine } from "../Engine.ts"
+import type { Revive } from "../ErrorPayload.ts"
 import type { ControlOptions, ManyAnswer } from "../engine/control.ts"
 import type { PageOptions, RunFilter } from "../engine/selection.ts"
+import { type RunExplanation, toRunExplanation } from "./explanation.ts"
 import { anyValue } from "../engine/values.ts"
 import {
   type RecordedStep,
@@ -47,7 +49,7 @@ export interface ControlLogEntry {
 type Run = <A, E>(effect: Effect.Effect<A, E, Engine>) => Promise<A>
 
 /** Gives the verbs the engine that they run on. */
-export let bindControls: (controls: RunControls, run: Run) => void
+export let bindControls: (controls: RunControls, run: Run, revive: Revive) => void
 
 const engine = <A, E>(
   verb: (engine: Engine["Service"]) => Effect.Effect<A, E>,
@@ -59,9 +61,12 @@ const engine = <A, E>(
 export class RunControls {
   #run: Run = () => Promise.reject(new Error("the controls are bound to no engine"))
 
+  #revive: Revive | undefined
+
   static {
-    bindControls = (controls, run) => {
+    bindControls = (controls, run, revive) => {
       controls.#run = run
+      controls.#revive = revive
     }
   }
 
@@ -176,13 +181,19 @@ export class RunControls {
   /** A run as it is stored; `null` when there is none of this id. */
   async getRun(workflowRunId: string): Promise<RunInfo | null> {
     const row = await this.#run(engine((one) => one.getRun(workflowRunId)))
-    return row === null ? null : toRunInfo(row)
+    return row === null ? null : toRunInfo(row, this.#revive)
   }
 
   /** What is recorded of a run, in order of completion; steps that are retrying come last. */
   async getSteps(workflowRunId: string): Promise<ReadonlyArray<RecordedStep>> {
     const records = await this.#run(engine((one) => one.getSteps(workflowRunId)))
-    return records.map(toRecordedStep)
+    return records.map((one) => toRecordedStep(one, this.#revive))
+  }
+
+  /** Why a run does not move, with evidence; `null` when there is none of this id. */
+  async explain(workflowRunId: string): Promise<RunExplanation | null> {
+    const explanation = await this.#run(engine((one) => one.explain(workflowRunId)))
+    return explanation === null ? null : toRunExplanation(explanation, this.#revive)
   }
 
   /** A page of runs, newest first: 100 unless `limit` says otherwise (at most 1000). */
@@ -190,7 +201,10 @@ export class RunControls {
     const { before, limit = 100, ...which } = filter
     const rows = await this.#run(engine((one) => one.listRuns(which, { before, limit })))
     const last = rows.length < limit ? undefined : rows.at(-1)
-    return { runs: rows.map(toRunInfo), next: last?.workflowRunId ?? null }
+    return {
+      runs: rows.map((row) => toRunInfo(row, this.#revive)),
+      next: last?.workflowRunId ?? null,
+    }
   }
 
   /** How many runs there are. Counts them: of many, it takes its time. */

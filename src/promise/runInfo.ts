@@ -2,6 +2,7 @@
  * What can be read of runs: rows and records, with decoded values, and dates.
  */
 import type { Attributes } from "../Attributes.ts"
+import type { Revive } from "../ErrorPayload.ts"
 import { errorOfRun } from "../engine/outcomes.ts"
 import type { RunStatus } from "../Run.ts"
 import type { OperationKind, RunRow, StepRecord } from "../WorkflowStore.ts"
@@ -82,7 +83,7 @@ const dateOf = (time: number | null): Date | null => (time === null ? null : new
 /**
  * A run's row for the reader.
  */
-export const toRunInfo = (row: RunRow): RunInfo => {
+export const toRunInfo = (row: RunRow, revive?: Revive): RunInfo => {
   const error = errorOfRun(row) ?? row.error
   return {
     workflowRunId: row.workflowRunId,
@@ -94,8 +95,8 @@ export const toRunInfo = (row: RunRow): RunInfo => {
     maxAttempts: row.maxAttempts,
     input: valueOf(row.input),
     ...(row.status === "completed" ? { result: valueOf(row.result) } : {}),
-    ...(error === null ? {} : { error: errorOf(error) }),
-    ...(row.pauseReason === null ? {} : { pauseReason: errorOf(row.pauseReason) }),
+    ...(error === null ? {} : { error: errorOf(error, revive) }),
+    ...(row.pauseReason === null ? {} : { pauseReason: errorOf(row.pauseReason, revive) }),
     parentRunId: row.parent?.workflowRunId ?? null,
     idempotencyKey: row.idempotencyKey,
     concurrencyKey: row.concurrencyKey,
@@ -114,7 +115,7 @@ export const toRunInfo = (row: RunRow): RunInfo => {
 /**
  * A record for the reader.
  */
-export const toRecordedStep = (record: StepRecord): RecordedStep => {
+export const toRecordedStep = (record: StepRecord, revive?: Revive): RecordedStep => {
   const { compensation } = record
   return {
     stepKey: record.stepKey,
@@ -124,7 +125,7 @@ export const toRecordedStep = (record: StepRecord): RecordedStep => {
     status: record.status,
     attempts: record.attempts,
     ...(record.status === "completed" ? { result: valueOf(record.result) } : {}),
-    ...(record.error === null ? {} : { error: errorOf(record.error) }),
+    ...(record.error === null ? {} : { error: errorOf(record.error, revive) }),
     startedAt: dateOf(record.startedAt),
     completedAt: dateOf(record.completedAt),
     retryAt: dateOf(record.retryAt),
@@ -134,7 +135,7 @@ export const toRecordedStep = (record: StepRecord): RecordedStep => {
         : {
             status: compensation.status,
             attempts: compensation.attempts,
-            ...(compensation.error === null ? {} : { error: errorOf(compensation.error) }),
+            ...(compensation.error === null ? {} : { error: errorOf(compensation.error, revive) }),
           },
   }
 }

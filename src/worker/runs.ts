@@ -61,6 +61,8 @@ export interface Runs {
     claims: ReadonlyArray<Claim>,
     signals: ReadonlyArray<RunSignals & { readonly workflowRunId: string }>,
   ) => void
+  /** The steps that are executing of a run; `null` where it is not here. */
+  readonly executing: (workflowRunId: string) => ReadonlyArray<string> | null
   /** Runs whose sources are to be read; forgets them. */
   readonly takeStale: () => ReadonlyArray<string>
   readonly onSources: (sources: ReadonlyArray<RunSources>) => void
@@ -403,6 +405,12 @@ export const makeRuns = (options: RunsOptions): Runs => {
         if (signal) entry.handle.onSignals(signal)
         else if (entry.handle.execution.mode !== "stopped") drop(entry)
       }
+    },
+    executing: (workflowRunId) => {
+      const entry = entries.get(workflowRunId)
+      if (entry === undefined) return null
+      const open = [...(entry.handle?.execution.open ?? [])]
+      return open.filter((one) => one.running !== null).map((one) => one.key)
     },
     takeStale: () => {
       const ids = [...stale].filter((id) => entries.has(id))

@@ -12,6 +12,7 @@ import { cronSuite } from "./suiteCron.ts"
 import { engineSuite } from "./suiteEngine.ts"
 import { eventsSuite } from "./suiteEvents.ts"
 import { identitySuite } from "./suiteIdentity.ts"
+import { explainSuite } from "./suiteExplain.ts"
 import { observeSuite } from "./suiteObserve.ts"
 import { stepControlSuite } from "./suiteStepControl.ts"
 import { readingSuite } from "./suiteReading.ts"
@@ -32,6 +33,7 @@ export const promiseSuite = (backend: Backend): void => {
   describe(`${backend.name}: identity`, () => identitySuite(backend))
   describe(`${backend.name}: observing`, () => observeSuite(backend))
   describe(`${backend.name}: reading`, () => readingSuite(backend))
+  describe(`${backend.name}: explaining`, () => explainSuite(backend))
   describe(`${backend.name}: cron`, () => cronSuite(backend))
   describe(`${backend.name}: engine`, () => engineSuite(backend))
   describe(`${backend.name}: values`, () => valuesSuite(backend))

@@ -18,6 +18,7 @@ import { compensationTests } from "./conformanceCompensation.ts"
 import { requestTests } from "./conformanceRequests.ts"
 import { scheduleTests } from "./conformanceSchedules.ts"
 import { readTests } from "./conformanceReads.ts"
+import { situationTests } from "./conformanceSituations.ts"
 import { selectionTests } from "./conformanceSelection.ts"
 import { parkingTests } from "./conformanceParking.ts"
 import { transactTests } from "./conformanceTransact.ts"
@@ -44,5 +45,6 @@ export const storeConformance = (
     scheduleTests(test)
     readTests(test)
     selectionTests(test)
+    situationTests(test)
   })
 }

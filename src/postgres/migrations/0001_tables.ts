@@ -62,6 +62,8 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     cancel_reason text,
     -- what the holder is asked, and the pause's reason when it has let go: {"reason", "error"}
     pause_request jsonb,
+    -- what it waited for when it last parked: evidence for people
+    waits jsonb,
     failed_position integer,
     input_codec text not null,
     input jsonb not null,
