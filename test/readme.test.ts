@@ -54,6 +54,20 @@ describe("README.md", () => {
     expect(local.filter((link) => !existsSync(path.join(root, link)))).toEqual([])
   })
 
+  it("shows a test for everything that it says flowly has and others may not", () => {
+    const section = readme.split("## Among others")[1]?.split("\n## ")[0] ?? ""
+    const rows = section.split("\n").filter((line) => /^\| \w/.test(line))
+    const cells = rows.map((row) => row.split("|").map((cell) => cell.trim()))
+    expect(rows.length).toBeGreaterThan(15)
+    for (const [, , ours = "", ...others] of cells) {
+      expect(others.length).toBe(8)
+      const shown = /^\[yes[^\]]*\]\((test\/[\w/.-]+\.ts)\)$/.exec(ours)?.[1]
+      expect(ours === "no" || (shown !== undefined && existsSync(path.join(root, shown)))).toBe(
+        true,
+      )
+    }
+  })
+
   it("names scripts that exist", () => {
     const { scripts } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"))
     const named = [...readme.matchAll(/npm run ([\w:]+)/g)].map((match) => match[1] ?? "")
