@@ -11,7 +11,8 @@
  *   application's `sql.withTransaction`.
  *
  * Connections a worker needs: one for the journal and whatever else is asked, one for the heartbeat,
- * one more for LISTEN (`verify` says so).
+ * one more for LISTEN (`verify` says so). What is left is for transactional steps, which need at least
+ * one: each holds a connection for as long as its code runs.
  *
  * @since 0.1.0
  */

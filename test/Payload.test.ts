@@ -8,6 +8,7 @@ import { PayloadTooLarge, SerializationError } from "../src/FlowlyError.ts"
 import {
   decode,
   defaultMaxBytes,
+  differingPaths,
   encode,
   type Encoded,
   hardMaxBytes,
@@ -485,5 +486,20 @@ describe("decode", () => {
 
   it("says which codec it lacks", () => {
     assert.throws(() => decode({ codec: "cbor", json: "1" }), /codec "cbor"/)
+  })
+})
+
+describe("differingPaths", () => {
+  it.each([
+    [{ a: 1, b: 2 }, { b: 2, a: 1 }, []],
+    [1, 2, ["$"]],
+    [{ a: { b: [1, 2] } }, { a: { b: [1, 3, 4] } }, ["$.a.b[1]", "$.a.b[2]"]],
+    [{ "odd key": 1, x: 1 }, { x: 2 }, ["$.x", '$["odd key"]']],
+    [{ at: new Date(1), m: new Map([[1, 2]]) }, { at: new Date(2), m: new Map() }, ["$.m", "$.at"]],
+    [{ a: undefined }, {}, ["$"]],
+    [[1], { 0: 1 }, ["$"]],
+    [Array(20).fill(1), Array(20).fill(2), Array.from({ length: 10 }, (_, i) => `$[${i}]`)],
+  ])("of %j and %j", (a, b, expected) => {
+    expect(differingPaths(stored(a), stored(b))).toEqual(expected)
   })
 })

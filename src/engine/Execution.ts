@@ -647,8 +647,9 @@ export const startExecution = (options: {
 
   /** A lower number may still be committed: the journal keeps the order, transactions do not. */
   const isAwaited = (position: number): boolean => {
-    for (const one of onTheirWay) if (one < position) return true
-    return false
+    // numbers are drawn in order, so the first one in is the lowest
+    const { value: lowest } = onTheirWay.values().next()
+    return lowest !== undefined && lowest < position
   }
 
   const progress = (): void => {

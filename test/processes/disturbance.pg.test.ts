@@ -13,7 +13,7 @@ const worker = { leaseMs, pollIntervalMs: 100, maxConcurrent: 15 }
 
 it(
   "2,000 runs end well while their workers are killed and frozen",
-  { timeout: 180_000 },
+  { timeout: 300_000 },
   async () => {
     await using place = await Place.create()
     // loaded, but not started: a replacement takes over at once
