@@ -146,6 +146,8 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
     sweep: (options) => at((now) => Workers.sweep(state, now, options)),
     deadLetterPoison: (options) => at((now) => Workers.deadLetterPoison(state, now, options)),
 
+    cancelOrphans: (options) => at((now) => Requests.cancelOrphans(state, now, options)),
+
     claimRuns: (options) => at((now) => Claims.claimRuns(state, now, options)),
     loadHistory: (ids) => at((now) => Reads.loadHistory(state, now, ids)),
     loadSources: (ids) => at((now) => Reads.loadSources(state, now, ids)),

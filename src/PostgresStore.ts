@@ -41,6 +41,7 @@ import { connectionOfCaller } from "./postgres/callersClient.ts"
 import { listen, notify, notifyWithin } from "./postgres/hints.ts"
 import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/history.ts"
 import { insertRuns, releaseIdempotencyKey } from "./postgres/insertRuns.ts"
+import { cancelOrphans } from "./postgres/orphans.ts"
 import { migrate, verifySchema } from "./postgres/migrate.ts"
 import { defaultSchema, makeNames } from "./postgres/names.ts"
 import { makePoolClient, type PgPoolLike } from "./postgres/pgPool.ts"
@@ -245,6 +246,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     refundCrashes: refundCrashes(database),
     sweep: sweep(database),
     deadLetterPoison: deadLetterPoison(database),
+    cancelOrphans: cancelOrphans(database),
     claimRuns: claimRuns(database),
     loadHistory: loadHistory(database),
     loadSources: loadSources(database),

@@ -352,6 +352,7 @@ export const make = Effect.fnUntraced(function* (
     // whoever counts the last crash dead-letters; the others look now and then
     const look = swept > 0 || sweeps % 10 === 0
     const poisoned = look ? yield* store.deadLetterPoison({ maxCrashes, limit: 100 }) : []
+    const orphaned = look ? yield* store.cancelOrphans({ limit: 200 }) : 0
     // a look that failed is made again
     sweeps++
     if (poisoned.length > 0) {
@@ -360,7 +361,8 @@ export const make = Effect.fnUntraced(function* (
       )
       journal.hints.send("settled")
     }
-    if (swept + poisoned.length > 0) journal.hints.send("work")
+    if (swept + poisoned.length + orphaned > 0) journal.hints.send("work")
+    if (orphaned > 0) journal.hints.send("signal")
     // the sweep has applied them: runs may be due, and claimed ones have something to hear
     if (wakesLeft) {
       journal.hints.send("work")

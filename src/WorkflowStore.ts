@@ -119,7 +119,17 @@ export interface NewRun {
   readonly parent: ParentRef | null
   /** Searchable; not of a child, nor of a tick. */
   readonly attributes?: Attributes | null | undefined
+  /** Of a child that is open when its parent ends. Default: "cancel". */
+  readonly onParentClose?: OnParentClose | undefined
 }
+
+/**
+ * What becomes of a child that is open when its parent ends, in whatever way.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type OnParentClose = "cancel" | "abandon"
 
 /**
  * The answer to one insert. Checked in this order: id, idempotency key, parent's step, concurrency
@@ -281,6 +291,8 @@ export type OperationKind =
   | "step"
   | "sleep"
   | "child"
+  /** A child was started; its end is another operation. */
+  | "child_start"
   | "event"
   | "side_effect"
   | "emit"
@@ -360,6 +372,7 @@ export interface ChildRow {
   readonly stepKey: string
   readonly workflowRunId: string
   readonly parentAttempt: number
+  readonly onParentClose: OnParentClose
   readonly status: RunStatus
   readonly result: Encoded | null
   readonly error: StoredError | null
@@ -781,6 +794,15 @@ export class WorkflowStore extends Context.Service<
       readonly maxCrashes: number
       readonly limit: number
     }) => Effect.Effect<ReadonlyArray<string>, StoreError>
+
+    /**
+     * Asks open children of ended parents to cancel, as `requestCancel` does, but for those that outlive
+     * their parent, that are undoing, or were asked before. Level-triggered: it does not matter how the
+     * parent ended, or who saw it. Skips what is locked. Answers how many parents had such children.
+     */
+    readonly cancelOrphans: (options: {
+      readonly limit: number
+    }) => Effect.Effect<number, StoreError>
 
     // --- claims ----------------------------------------------------------------
 

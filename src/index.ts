@@ -5,7 +5,8 @@
  */
 export type { ControlVerb } from "./Control.ts"
 export type { DurationInput } from "./DurationInput.ts"
-export type { ChildOptions, WorkflowContext } from "./promise/context.ts"
+export type { ChildHandle, ChildOptions } from "./promise/children.ts"
+export type { WorkflowContext } from "./promise/context.ts"
 export type {
   CompensateFunction,
   CompensateOptions,

@@ -277,7 +277,7 @@ export interface Execution {
     issued: Issued,
     outcome: Outcome,
     extra?: Partial<Pick<RecordWrite, "eventId">> &
-      Pick<Fragment, "emitted"> & {
+      Pick<Fragment, "emitted" | "children"> & {
         /** With a failure: a step of which it is not known what it did, and which is to be undone. */
         readonly unknown?: boolean
       },
@@ -476,6 +476,7 @@ export const startExecution = (options: {
       execution.write({
         records: [row],
         ...(extra?.emitted ? { emitted: extra.emitted } : {}),
+        ...(extra?.children ? { children: extra.children } : {}),
         onCommitted: (answer) => {
           onTheirWay.delete(position)
           const refused = answer.refusedSleeps.find((timer) => timer.stepKey === issued.key)

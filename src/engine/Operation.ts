@@ -8,6 +8,7 @@ import type * as Effect from "effect/Effect"
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
+import type { OnParentClose } from "../WorkflowStore.ts"
 import type { Isolation, Transaction } from "../WorkflowStore.ts"
 
 /**
@@ -100,7 +101,11 @@ export interface SleepOperation {
  * A child run.
  */
 export interface ChildOperation {
-  readonly kind: "child"
+  /** `child_start`: it is started, and not waited for; the result is its id and step key. */
+  readonly kind: "child" | "child_start"
+  /** The step key under which it was started earlier; `null`: it is started by this operation. */
+  readonly startedAs: string | null
+  readonly onParentClose: OnParentClose
   readonly name: string
   readonly workflow: string
   readonly version: string | null

@@ -126,9 +126,7 @@ const giveUp = (
   }
   const proceed = () => drain(execution, mayUndo(execution) ? "abort" : "none", conclude)
   afterInserts(execution, () => {
-    const children = [...execution.children.values()]
-      .filter((child) => !isTerminal(child.status))
-      .map((child) => child.workflowRunId)
+    const children = childrenToCancel(execution)
     if (children.length === 0) return proceed()
     execution.env.fork(
       Effect.andThen(
@@ -140,6 +138,14 @@ const giveUp = (
     )
   })
 }
+
+/**
+ * The open children that do not outlive the run.
+ */
+export const childrenToCancel = (execution: Execution): ReadonlyArray<string> =>
+  [...execution.children.values()]
+    .filter((child) => !isTerminal(child.status) && child.onParentClose === "cancel")
+    .map((child) => child.workflowRunId)
 
 /** A child whose insert is on its way to the store can be cancelled only when it is there. */
 const afterInserts = (execution: Execution, then: () => void): void => {

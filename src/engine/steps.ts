@@ -26,6 +26,8 @@ export const start = (execution: Execution, issued: Issued): void => {
       return startSleep(execution, issued, operation)
     case "child":
       return startChild(execution, issued, operation)
+    case "child_start":
+      return startAlone(execution, issued, operation)
     case "event":
       return startEvent(execution, issued, operation)
     case "emit":
@@ -61,7 +63,7 @@ export const sourcesChanged = (execution: Execution): void => {
   for (const issued of execution.open) {
     if (issued.phase !== "waiting") continue
     if (issued.operation.kind === "child") {
-      const child = execution.children.get(issued.key)
+      const child = execution.children.get(issued.operation.startedAs ?? issued.key)
       if (child !== undefined && isTerminal(child.status)) settleChild(execution, issued, child)
     } else if (issued.operation.kind === "event") {
       takeEvent(execution, issued, issued.operation)
@@ -99,8 +101,9 @@ const waitUntil = (execution: Execution, issued: Issued, wakeAt: number): void =
 // -----------------------------------------------------------------------------
 
 const startChild = (execution: Execution, issued: Issued, operation: ChildOperation): void => {
-  const { env, run } = execution
-  const known = execution.children.get(issued.key)
+  const { run } = execution
+  const key = operation.startedAs ?? issued.key
+  const known = execution.children.get(key)
   const failedEarlier =
     known !== undefined &&
     known.parentAttempt < run.attempt &&
@@ -111,41 +114,68 @@ const startChild = (execution: Execution, issued: Issued, operation: ChildOperat
     issued.phase = "waiting"
     return execution.progress()
   }
-  const child: NewRun = {
-    workflowRunId: env.newRunId(),
-    workflow: operation.workflow,
-    version: operation.version,
-    input: operation.input,
-    priority: 0,
-    scheduledFor: null,
-    timeoutMs: operation.timeoutMs,
-    maxAttempts: operation.maxAttempts,
-    idempotencyKey: null,
-    concurrencyKey: null,
-    parent: { workflowRunId: run.workflowRunId, stepKey: issued.key, attempt: run.attempt },
-  }
+  const child = newChild(execution, key, operation)
   execution.write({
     children: [child],
     onCommitted: (answer) => {
-      const inserted = answer.children.find((one) => one.stepKey === issued.key)
+      const inserted = answer.children.find((one) => one.stepKey === key)
       issued.phase = "waiting"
       // a reading of the sources that came earlier knows more than this
-      const read = execution.children.get(issued.key)
+      const read = execution.children.get(key)
       if (read !== undefined && read.parentAttempt === run.attempt) {
         if (isTerminal(read.status)) settleChild(execution, issued, read)
         return
       }
-      execution.children.set(issued.key, {
-        stepKey: issued.key,
-        workflowRunId: inserted?.workflowRunId ?? child.workflowRunId,
-        parentAttempt: run.attempt,
-        status: "pending",
-        result: null,
-        error: null,
-      })
+      const workflowRunId = inserted?.workflowRunId ?? child.workflowRunId
+      execution.children.set(key, begunChild(execution, key, operation, workflowRunId))
     },
   })
 }
+
+/** The start of a child is an operation of its own: child and record are one commit. */
+const startAlone = (execution: Execution, issued: Issued, operation: ChildOperation): void => {
+  const { key } = issued
+  const child = newChild(execution, key, operation)
+  const { workflowRunId } = child
+  execution.children.set(key, begunChild(execution, key, operation, workflowRunId))
+  const json = JSON.stringify({ workflowRunId, stepKey: key })
+  const result = { codec: "json", json }
+  execution.record(issued, { _tag: "Success", result }, { children: [child] })
+}
+
+const newChild = (execution: Execution, stepKey: string, operation: ChildOperation): NewRun => ({
+  workflowRunId: execution.env.newRunId(),
+  workflow: operation.workflow,
+  version: operation.version,
+  input: operation.input,
+  priority: 0,
+  scheduledFor: null,
+  timeoutMs: operation.timeoutMs,
+  maxAttempts: operation.maxAttempts,
+  idempotencyKey: null,
+  concurrencyKey: null,
+  parent: {
+    workflowRunId: execution.run.workflowRunId,
+    stepKey,
+    attempt: execution.run.attempt,
+  },
+  onParentClose: operation.onParentClose,
+})
+
+const begunChild = (
+  execution: Execution,
+  stepKey: string,
+  { onParentClose }: ChildOperation,
+  workflowRunId: string,
+): ChildRow => ({
+  stepKey,
+  workflowRunId,
+  parentAttempt: execution.run.attempt,
+  onParentClose,
+  status: "pending",
+  result: null,
+  error: null,
+})
 
 const settleChild = (execution: Execution, issued: Issued, child: ChildRow): void => {
   if (child.status === "completed") {

@@ -53,6 +53,7 @@ export const terminateRuns = (
   for (const [index, { workflowRunId }] of runs.entries()) {
     if (answers[index] !== "terminated") continue
     for (const child of state.runs.get(workflowRunId)?.children ?? []) {
+      if (state.runs.get(child)?.onParentClose === "abandon") continue
       requestCancel(state, now, {
         workflowRunId: child,
         compensate: null,

@@ -70,8 +70,8 @@ const childrenOf = (state: State, run: Run): ReadonlyArray<ChildRow> => {
   for (const child of known(state, run.children)) {
     const { stepKey, attempt: parentAttempt } = child.parent!
     if ((newest.get(stepKey)?.parentAttempt ?? 0) > parentAttempt) continue
-    const { workflowRunId, status, result, error } = child
-    const row = { stepKey, workflowRunId, parentAttempt, status, result, error }
+    const { workflowRunId, onParentClose, status, result, error } = child
+    const row = { stepKey, workflowRunId, parentAttempt, onParentClose, status, result, error }
     newest.set(stepKey, Object.freeze(row))
   }
   return [...newest.values()].toSorted((a, b) => byText(a.stepKey, b.stepKey))

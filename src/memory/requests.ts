@@ -41,6 +41,31 @@ export const requestCancel = (
   return "requested"
 }
 
+export const cancelOrphans = (
+  state: State,
+  now: number,
+  { limit }: { readonly limit: number },
+): number => {
+  let parents = 0
+  for (const parent of state.runs.values()) {
+    if (parents >= limit) break
+    if (!isTerminal(parent.status)) continue
+    const orphans = parent.children.filter((id) => isOrphan(state.runs.get(id)))
+    for (const workflowRunId of orphans) {
+      requestCancel(state, now, { workflowRunId, compensate: null, reason: "its parent ended" })
+    }
+    if (orphans.length > 0) parents++
+  }
+  return parents
+}
+
+const isOrphan = (run: Run | undefined): boolean =>
+  run !== undefined &&
+  run.onParentClose === "cancel" &&
+  !isTerminal(run.status) &&
+  !run.compensating &&
+  run.cancelRequest === null
+
 /** A run that never started keeps its time. */
 const firstDue = (run: Run, now: number): number => Math.max(run.scheduledFor ?? now, now)
 

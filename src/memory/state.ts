@@ -12,6 +12,7 @@ import type {
   CancelRequest,
   EventRow,
   NewRun,
+  OnParentClose,
   ParentRef,
   ParkedWait,
   RunRow,
@@ -45,6 +46,7 @@ export interface Run {
   readonly idempotencyExpiresAt: number | null
   readonly concurrencyKey: string | null
   readonly parent: ParentRef | null
+  readonly onParentClose: OnParentClose
   scheduledFor: number | null
   seed: string
   readonly createdAt: number
@@ -229,6 +231,7 @@ export const newRun = (run: NewRun, now: number): Run => ({
     run.idempotencyRetentionMs == null ? null : now + run.idempotencyRetentionMs,
   concurrencyKey: run.concurrencyKey,
   parent: run.parent === null ? null : Object.freeze({ ...run.parent }),
+  onParentClose: run.onParentClose ?? "cancel",
   scheduledFor: run.scheduledFor,
   seed: run.workflowRunId,
   createdAt: now,

@@ -146,20 +146,25 @@ const terminateStatement = (n: Names): string => `
 
 const orphanReason = "its parent was terminated"
 
-/** Asks the children of runs that were terminated to cancel; ends those that never started. */
-const orphansStatement = (n: Names): string => `
+/** Asks the children of runs that have ended to cancel; ends those that never started. */
+export const orphansStatement = (
+  n: Names,
+  reason = orphanReason,
+  ifLocked: "wait" | "skip locked" = "wait",
+): string => `
   with locked as materialized (
     select r.workflow_run_id as id, r.started_at, r.worker_id, ${clock("$1")} as at
     from ${n.runs} r
     where r.parent_run_id = any($2::uuid[]) and r.completed_at is null and not r.compensating
+      and not r.outlives_parent
     order by r.workflow_run_id
-    for no key update of r
+    for no key update of r${ifLocked === "wait" ? "" : " skip locked"}
   ),
   requested as (
     update ${n.runs} r
     set wake_counter = r.wake_counter + case when l.started_at is null then 0 else 1 end,
       cancel_reason = case when r.cancel_requested_at is null
-        then '${orphanReason}' else r.cancel_reason end,
+        then '${reason}' else r.cancel_reason end,
       cancel_requested_at = coalesce(r.cancel_requested_at, l.at),
       pause_request = null,
       status = case
@@ -175,7 +180,7 @@ const orphansStatement = (n: Names): string => `
     from locked l
     where r.workflow_run_id = l.id
     returning 1
-  )${logControl(n, { verb: "cancel", from: "locked x", reason: `'${orphanReason}'` })}`
+  )${logControl(n, { verb: "cancel", from: "locked x", reason: `'${reason}'` })}`
 
 /** Pauses unclaimed runs; asks the holders of claimed ones. */
 export const pauseRuns = (

@@ -24,6 +24,7 @@ import type {
 import type { Database, Row } from "./database.ts"
 import type { Names } from "./names.ts"
 import {
+  bool,
   clock,
   encodedOrNull,
   errorOrNull,
@@ -103,7 +104,8 @@ const sourcesStatement = (n: Names, more: ReadonlyArray<string>): string =>
 
 const childArm = (n: Names): string => `
     select 'child', c.parent_run_id::text, c.parent_step_key, c.parent_attempt::int8,
-      json_build_object('id', c.workflow_run_id, 'status', c.status)::text,
+      json_build_object('id', c.workflow_run_id, 'status', c.status,
+        'outlives', c.outlives_parent)::text,
       c.result_codec, c.result::text, c.error::text
     from (
       -- of a key with several, the newest attempt's
@@ -235,6 +237,7 @@ const toChild = (row: Row): ChildRow => {
     stepKey: text(row["key"]),
     workflowRunId: text(meta["id"]),
     parentAttempt: int(row["place"]),
+    onParentClose: bool(meta["outlives"]) ? "abandon" : "cancel",
     status: text(meta["status"]) as RunStatus,
     result: encodedOrNull(row["codec"], row["value"]),
     error: errorOrNull(row["error"]),

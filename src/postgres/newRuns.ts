@@ -24,6 +24,7 @@ const fields = (run: NewRun): Readonly<Record<string, Field>> => ({
   parent_step_key: run.parent?.stepKey,
   parent_attempt: run.parent?.attempt,
   attributes: run.attributes == null ? null : new RawJson(JSON.stringify(run.attributes)),
+  outlives_parent: run.onParentClose === "abandon",
 })
 
 /** Runs as the rows of `newRunRecord`. `owner` is the ordinal of what the run belongs to. */
@@ -35,13 +36,15 @@ export const newRunBatch = (
 export const newRunRecord = `owner int, id uuid, workflow text, version text, input jsonb,
   codec text, priority int, scheduled float8, timeout float8, max_attempts int,
   idempotency_key text, retention float8, concurrency_key text,
-  parent_run_id uuid, parent_step_key text, parent_attempt int, attributes jsonb`
+  parent_run_id uuid, parent_step_key text, parent_attempt int, outlives_parent boolean,
+  attributes jsonb`
 
 /** SQL: the columns that `newRunValues` fills. */
 export const newRunColumns = `workflow_run_id, workflow, version, status, priority, ready, due_at,
   claim_token, worker_id, claimed_by_insert, started_at, max_attempts, idempotency_key,
   idempotency_expires_at,
-  concurrency_key, parent_run_id, parent_step_key, parent_attempt, scheduled_for, timeout_ms,
+  concurrency_key, parent_run_id, parent_step_key, parent_attempt, outlives_parent,
+  scheduled_for, timeout_ms,
   deadline_at, input_codec, input, created_at`
 
 /**
@@ -64,6 +67,7 @@ export const newRunValues = (x: string, now: string, claimFor: string): string =
     ${x}.max_attempts, ${x}.idempotency_key, ${now} + ${interval(`${x}.retention`)},
     ${x}.concurrency_key,
     ${x}.parent_run_id, ${x}.parent_step_key, ${x}.parent_attempt,
+    coalesce(${x}.outlives_parent, false),
     ${scheduled}, ${x}.timeout::bigint,
     greatest(${now}, ${scheduled}) + ${interval(`${x}.timeout`)},
     ${x}.codec, ${payload(`${x}.codec`, `${x}.input`)}, ${now}`

@@ -9,6 +9,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Cause from "effect/Cause"
+import { awaitOf, startAlone } from "../Child.ts"
 import { pointOfNoReturn } from "../Compensation.ts"
 import {
   type Attributes,
@@ -18,7 +19,7 @@ import {
 } from "../Attributes.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import { checkName } from "../Engine.ts"
-import type { StepOperation } from "../engine/Operation.ts"
+import type { ChildOperation, StepOperation } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
 import { InvalidInput } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
@@ -33,27 +34,9 @@ import {
   type TransactionOptions,
   type TransactionStep,
 } from "./transaction.ts"
-import { checkWorkflow } from "./options.ts"
-import {
-  checkAttempts,
-  checkPositive,
-  type TryInfo,
-  stepOperation,
-  type StepOptions,
-  stored,
-  undefinedValue,
-} from "./step.ts"
+import { type ChildArguments, type ChildHandle, childOperation, mapBounded } from "./children.ts"
+import { type TryInfo, stepOperation, type StepOptions, stored, undefinedValue } from "./step.ts"
 import type { WorkflowDefinition } from "./workflow.ts"
-
-/**
- * How a child is run.
- */
-export interface ChildOptions {
-  /** The child's step key. Default: the workflow's name. */
-  readonly name?: string | undefined
-  readonly timeoutMs?: number | undefined
-  readonly maxAttempts?: number | undefined
-}
 
 /**
  * What a workflow's function works with. All methods may be used in loops, under `Promise.all` and
@@ -118,12 +101,34 @@ export interface WorkflowContext {
   /** What has completed before it is no longer undone, whatever becomes of the run. */
   readonly pointOfNoReturn: (name: string) => Promise<void>
   /** Runs another workflow as a part of this one, and waits for its result. */
+  readonly child: <I, O>(
+    definition: WorkflowDefinition<I, O>,
+    ...input: ChildArguments<I>
+  ) => Promise<O>
+  /**
+   * Starts another workflow as a part of this one, and goes on when it is in the database; its
+   * `result()` may be waited for later. If this whole run is tried again, a child that failed starts
+   * anew where its result is waited for.
+   */
+  readonly startChild: <I, O>(
+    definition: WorkflowDefinition<I, O>,
+    ...input: ChildArguments<I>
+  ) => Promise<ChildHandle<O>>
+  /** The older name of `child`. */
   readonly workflow: <I, O>(
     definition: WorkflowDefinition<I, O>,
-    ...input: undefined extends I
-      ? [input?: I, options?: ChildOptions]
-      : [input: I, options?: ChildOptions]
+    ...input: ChildArguments<I>
   ) => Promise<O>
+  /**
+   * `fn` for each item, at most `concurrency` at once (default: all), begun in order of the items; the
+   * results in that order. Rejects with the first error, as `Promise.all` does, and begins no further
+   * item then. Give what `fn` asks for names that tell the item: `ctx.step(`charge ${item.id}`, …)`.
+   */
+  readonly map: <T, R>(
+    items: Iterable<T>,
+    fn: (item: T, index: number) => Promise<R> | R,
+    options?: { readonly concurrency?: number | undefined },
+  ) => Promise<Array<R>>
 }
 
 /** Asks for an operation; its failure is the stored error, as it will be on every replay. */
@@ -152,6 +157,9 @@ const step = <T>(
     ),
   )
 
+const awaitChild = (operation: ChildOperation) =>
+  Effect.flatMap(ask(operation), (result) => read(result, `result of child "${operation.name}"`))
+
 /**
  * A context whose operations run in the body that `services` belongs to.
  */
@@ -175,6 +183,11 @@ export const makeContext = (
     result.catch(() => undefined)
     return result
   }
+
+  const child: WorkflowContext["child"] = (definition, ...[input, options]) =>
+    promise(() =>
+      Effect.flatMap(childOperation(run.workflow, definition, input, options), awaitChild),
+    )
 
   const ctx: WorkflowContext = {
     workflowRunId: run.workflowRunId,
@@ -234,25 +247,25 @@ export const makeContext = (
     token: (name) => promise(() => Token.make(name)),
     waitForToken: (token: string, options?: WaitOptions<any>) =>
       promise(() => waitForToken(token, options, ask, stored)),
-    workflow: (definition, ...[input, options]) =>
-      promise(() => {
-        checkWorkflow(definition, `child of "${run.workflow}"`)
-        const name = orThrow(checkName(options?.name ?? definition.name, "child name"))
-        return Effect.flatMap(anyValue.encode(input, `input of child "${name}"`), (encoded) =>
-          Effect.flatMap(
-            ask({
-              kind: "child",
-              name,
-              workflow: definition.name,
-              version: definition.version,
-              input: encoded,
-              timeoutMs: checkPositive(options?.timeoutMs, `timeoutMs of child "${name}"`),
-              maxAttempts: checkAttempts(options?.maxAttempts, `maxAttempts of child "${name}"`),
-            }),
-            (result) => read(result, `result of child "${name}"`),
-          ),
-        )
-      }),
+    child,
+    workflow: child,
+    startChild: (definition, ...[input, options]) =>
+      promise(() =>
+        Effect.flatMap(childOperation(run.workflow, definition, input, options), (operation) =>
+          Effect.map(startAlone(operation), ({ workflowRunId, stepKey }) => {
+            let result: Promise<any> | null = null
+            return {
+              workflowRunId,
+              result: () => (result ??= promise(() => awaitChild(awaitOf(operation, stepKey)))),
+            }
+          }),
+        ),
+      ),
+    map: (items, fn, options) => {
+      const mapped = mapBounded(items, fn, options)
+      mapped.catch(() => undefined)
+      return mapped
+    },
   }
   return ctx
 }

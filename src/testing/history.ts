@@ -27,6 +27,7 @@ export interface HistoryEntry {
     | "emit"
     | "token"
     | "no_return"
+    | "child_start"
     | "patch"
   /** `retrying`: it failed, and another try is due. */
   readonly status: "completed" | "failed" | "retrying"

@@ -11,7 +11,7 @@ import * as Schedule from "effect/Schedule"
 import { v7 as uuidv7 } from "uuid"
 import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
 import { bounded } from "../engine/bounded.ts"
-import { bodyEnded, cancelled, timedOut } from "../engine/endings.ts"
+import { bodyEnded, cancelled, childrenToCancel, timedOut } from "../engine/endings.ts"
 import {
   type ExecutionEnd,
   type ExecutionEnv,
@@ -142,6 +142,25 @@ export const makeRuns = (options: RunsOptions): Runs => {
         Effect.andThen(Effect.sync(() => journal.hints.send("work"))),
       )
 
+  /** What this misses, or dies before, is found by the sweep: `cancelOrphans`. */
+  const cancelChildren: ExecutionEnv["cancelChildren"] = (ids) =>
+    Effect.forEach(
+      ids,
+      (workflowRunId) =>
+        store
+          .requestCancel({ workflowRunId, compensate: null, reason: "its parent ended" })
+          .pipe(Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() })),
+      { discard: true },
+    ).pipe(
+      Effect.ignore,
+      Effect.andThen(
+        Effect.sync(() => {
+          journal.hints.send("work")
+          journal.hints.send("signal")
+        }),
+      ),
+    )
+
   /** Gives up a claim whose run does not execute. */
   const leave = (entry: Entry, transition: Transition) => {
     if (entry.ended || entry.leaving) return
@@ -189,23 +208,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
       transactionOutcome: (record) =>
         bounded("transactionOutcome")(store.transactionOutcome({ claim, record })),
       compensateOn: workflow.compensateOn ?? { failure: true, cancel: true, timeout: true },
-      cancelChildren: (ids) =>
-        Effect.forEach(
-          ids,
-          (workflowRunId) =>
-            store
-              .requestCancel({ workflowRunId, compensate: null, reason: "its parent ended" })
-              .pipe(Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() })),
-          { discard: true },
-        ).pipe(
-          Effect.ignore,
-          Effect.andThen(
-            Effect.sync(() => {
-              journal.hints.send("work")
-              journal.hints.send("signal")
-            }),
-          ),
-        ),
+      cancelChildren,
       parkedTooSoon: (restedMs) => {
         // pure asynchronous work took longer than we waited: go on with it, and wait longer from now
         graces.set(run.workflow, Math.min(Math.max(restedMs * 2, parkGraceMs * 2), maxParkGraceMs))
@@ -269,6 +272,10 @@ export const makeRuns = (options: RunsOptions): Runs => {
       entries.set(run.workflowRunId, next)
       readThenBegin([next])
       return
+    }
+    if (end._tag === "settled" && entry.handle !== null) {
+      const children = childrenToCancel(entry.handle.execution)
+      if (children.length > 0) fork(cancelChildren(children))
     }
     try {
       tell(entry, end)

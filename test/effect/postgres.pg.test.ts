@@ -20,6 +20,7 @@ import {
 } from "flowly/effect"
 import { afterAll, beforeAll } from "vitest"
 import { createDatabase, type TestDatabase, withClient } from "../support/database.ts"
+import { childrenSuite } from "./suiteChildren.ts"
 import { compensationSuite } from "./suiteCompensation.ts"
 import { bodiesSuite } from "./suiteBodies.ts"
 import type { NewStore } from "./place.ts"
@@ -48,6 +49,7 @@ const newStore: NewStore = () => {
 valuesSuite("on Postgres", newStore)
 bodiesSuite("on Postgres", newStore)
 eventsSuite("on Postgres", newStore)
+childrenSuite("on Postgres", newStore)
 compensationSuite("on Postgres", newStore)
 stepControlSuite("on Postgres", newStore)
 

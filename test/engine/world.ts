@@ -198,6 +198,13 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
       token: (name) => see(name, ctx.token(name)),
       workflow: (definition, ...rest) =>
         see(rest[1]?.name ?? definition.name, ctx.workflow(definition, ...rest)),
+      child: (definition, ...rest) =>
+        see(rest[1]?.name ?? definition.name, ctx.child(definition, ...rest)),
+      startChild: async (definition, ...rest) => {
+        const name = rest[1]?.name ?? definition.name
+        const started = await see(`start ${name}`, ctx.startChild(definition, ...rest))
+        return { ...started, result: () => see(`${name}.result`, started.result()) }
+      },
     },
   }
 }

@@ -3,6 +3,16 @@ import { describe, expect, it } from "vitest"
 import { defineWorkflow, FlowlyError } from "../../src/index.ts"
 import { type Backend, makeGate, refusal, until, untilStatus, useRig } from "./rig.ts"
 
+const endings: ReadonlyArray<readonly [name: string, end: () => number]> = [
+  ["success", () => 1],
+  [
+    "failure",
+    () => {
+      throw new Error("boom")
+    },
+  ],
+]
+
 export const childrenSuite = (backend: Backend): void => {
   const rig = useRig(backend)
 
@@ -154,6 +164,118 @@ export const childrenSuite = (backend: Backend): void => {
       })
       const engine = await rig.started([parent, child])
       expect(await (await engine.trigger(parent)).result()).toEqual(Array(6).fill("InvalidInput"))
+    })
+  })
+
+  it("are called by child, too; what cannot be done with them is told", async () => {
+    const child = defineWorkflow(rig.name("child"), (_, n: number) => n + 1)
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+      const refused = await ctx
+        .child(child, 1, { onParentClose: "keep" as never })
+        .catch((error: FlowlyError) => error.code)
+      return [await ctx.child(child, 1), refused]
+    })
+    const engine = await rig.started([child, parent])
+    expect(await (await engine.trigger(parent)).result()).toEqual([2, "InvalidInput"])
+  })
+
+  it("are started at once, and awaited later, with their id at hand", async () => {
+    const gate = makeGate()
+    const child = defineWorkflow(rig.name("child"), (ctx, n: number) =>
+      ctx.step("work", () => n * 2),
+    )
+    const ids: Array<string> = []
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+      const handles = [await ctx.startChild(child, 1), await ctx.startChild(child, 2)]
+      ids.push(...handles.map((one) => one.workflowRunId))
+      await ctx.step("gate", gate.step)
+      return Promise.all(handles.map((one) => one.result()))
+    })
+    const { handle, engine } = await rig.replay(parent, gate, {}, [child])
+    expect(await handle.result()).toEqual([2, 4])
+    expect(ids.slice(0, 2)).toEqual(ids.slice(2))
+    expect(await engine.getStatus(ids[0] ?? "")).toMatchObject({ status: "completed", result: 2 })
+  })
+
+  describe("that are open when their parent ends", () => {
+    const family = (onParentClose: "cancel" | "abandon" | undefined, end: () => number) => {
+      const child = defineWorkflow(rig.name("child"), async (ctx) => {
+        await ctx.waitForEvent("go")
+        return "done"
+      })
+      const ids: Array<string> = []
+      const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+        const started = await ctx.startChild(child, undefined, { onParentClose })
+        if (ids.length === 0) ids.push(started.workflowRunId)
+        return end()
+      })
+      return { child, parent, ids }
+    }
+
+    it.each(endings)("are cancelled, after its %s", async (_, end) => {
+      const { child, parent, ids } = family(undefined, end)
+      const engine = await rig.started([child, parent])
+      await (await engine.trigger(parent)).result().catch(() => undefined)
+      await untilStatus(engine, ids[0] ?? "", "cancelled")
+    })
+
+    it.each(endings)("live on when they were abandoned, after its %s", async (_, end) => {
+      const { child, parent, ids } = family("abandon", end)
+      const engine = await rig.started([child, parent])
+      await (await engine.trigger(parent)).result().catch(() => undefined)
+      await engine.sendEvent(ids[0] ?? "", "go", null)
+      expect(await engine.handle(child, ids[0] ?? "").result()).toBe("done")
+    })
+  })
+
+  describe("ctx.map", () => {
+    it("works on so many items at once, and keeps their order", async () => {
+      let open = 0
+      let most = 0
+      const workflow = defineWorkflow(rig.name("map"), (ctx) =>
+        ctx.map(
+          [4, 3, 2, 1, 0],
+          (n, index) =>
+            ctx.step(`item ${index}`, async () => {
+              most = Math.max(most, ++open)
+              await new Promise((resolve) => setTimeout(resolve, n * 5))
+              open--
+              return n * 10
+            }),
+          { concurrency: 2 },
+        ),
+      )
+      const engine = await rig.started([workflow])
+      expect(await (await engine.trigger(workflow)).result()).toEqual([40, 30, 20, 10, 0])
+      expect(most).toBe(2)
+    })
+
+    it("begins no further item after the first error", async () => {
+      const begun: Array<number> = []
+      const workflow = defineWorkflow(rig.name("map"), (ctx) =>
+        ctx.map(
+          [1, 2, 3, 4],
+          (n) =>
+            ctx.step(`item ${n}`, () => {
+              begun.push(n)
+              if (n === 2) throw new Error("two")
+            }),
+          { concurrency: 1 },
+        ),
+      )
+      const engine = await rig.started([workflow])
+      const error = await refusal((await engine.trigger(workflow)).result())
+      expect(error.cause).toMatchObject({ message: "two" })
+      expect(begun).toEqual([1, 2])
+    })
+
+    it("needs a concurrency of at least one", async () => {
+      const workflow = defineWorkflow(rig.name("map"), (ctx) =>
+        ctx.map([1], () => 1, { concurrency: 0 }),
+      )
+      const engine = await rig.started([workflow])
+      const error = await refusal((await engine.trigger(workflow)).result())
+      expect(error.cause).toMatchObject({ code: "InvalidInput" })
     })
   })
 }

@@ -94,11 +94,12 @@ const service = {
   release: async (reservation: string) => console.log(reservation),
   importPage: async (page: number): Promise<number> => (page > 100 ? 404 : 200),
 }
+const reportWorkflow = defineWorkflow("report", (_, input: { month: number }) => input.month)
 const workflow = defineWorkflow("block", async (ctx) => {
 THE BLOCK
   return "ended"
 })
-const engine = new DurableEngine({ workflows: [workflow] })
+const engine = new DurableEngine({ workflows: [workflow, reportWorkflow] })
 engine.setStore(new MemoryWorkflowStore())
 await engine.start()
 console.log(await (await engine.trigger(workflow)).result())

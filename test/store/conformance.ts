@@ -15,6 +15,7 @@ import { journalTests } from "./conformanceJournal.ts"
 import { transitionTests } from "./conformanceTransitions.ts"
 import { recordTests } from "./conformanceRecords.ts"
 import { compensationTests } from "./conformanceCompensation.ts"
+import { orphanTests } from "./conformanceOrphans.ts"
 import { requestTests } from "./conformanceRequests.ts"
 import { scheduleTests } from "./conformanceSchedules.ts"
 import { readTests } from "./conformanceReads.ts"
@@ -42,6 +43,7 @@ export const storeConformance = (
     requestTests(test)
     controlTests(test)
     compensationTests(test)
+    orphanTests(test)
     scheduleTests(test)
     readTests(test)
     selectionTests(test)

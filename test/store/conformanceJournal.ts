@@ -171,7 +171,13 @@ export const journalTests = (test: Test) => {
       const { status, parent, workflow } = yield* s.row(3)
       assert.deepStrictEqual([status, workflow], ["pending", "x"])
       assert.deepStrictEqual(parent, { workflowRunId: id(1), stepKey: "b", attempt: 1 })
-      const row = { parentAttempt: 1, status: "pending" as const, result: null, error: null }
+      const row = {
+        parentAttempt: 1,
+        onParentClose: "cancel" as const,
+        status: "pending" as const,
+        result: null,
+        error: null,
+      }
       assert.deepStrictEqual((yield* s.history(1)).children, [
         { stepKey: "a", workflowRunId: id(2), ...row },
         { stepKey: "b", workflowRunId: id(3), ...row },

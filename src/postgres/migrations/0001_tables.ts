@@ -50,6 +50,8 @@ export const statements = (n: Names): ReadonlyArray<string> => [
     parent_run_id uuid,
     parent_step_key text,
     parent_attempt integer,
+    -- a child that is not cancelled when its parent ends
+    outlives_parent boolean not null default false,
     idempotency_key text,
     -- from then on the key is free, once the run is terminal (null: never)
     idempotency_expires_at timestamptz,
@@ -105,6 +107,10 @@ export const statements = (n: Names): ReadonlyArray<string> => [
   `create unique index runs_one_child_per_parent_step
     on ${n.runs} (parent_run_id, parent_step_key, parent_attempt)
     where parent_run_id is not null`,
+  // children to cancel when their parent has ended, however it did
+  `create index runs_open_children on ${n.runs} (parent_run_id)
+    where parent_run_id is not null and completed_at is null and cancel_requested_at is null
+      and not outlives_parent`,
   // what somebody should look at; the healthy end, completed, is not written here
   `create index runs_for_attention on ${n.runs} (status, workflow_run_id)
     where status in ('paused', 'failed', 'dead_letter')`,

@@ -1,0 +1,65 @@
+/** Children of the Effect API that are started and awaited later, or outlive their parent. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { Child, Sleep, Workflow } from "flowly/effect"
+import * as Testing from "flowly/testing"
+import { type NewStore, rowOf, within } from "./place.ts"
+
+class Odd extends Schema.TaggedError<Odd>()("Odd", { n: Schema.Number }) {}
+
+export const childrenSuite = (where: string, newStore: NewStore): void => {
+  describe(`children in the Effect API, ${where}`, () => {
+    const Half = Workflow.make("half", {
+      payload: Schema.Number,
+      success: Schema.Number,
+      error: Odd,
+    })
+    const HalfLive = Half.toLayer(
+      Effect.fnUntraced(function* (n) {
+        yield* Sleep.make("a while", "1 hour")
+        return n % 2 === 0 ? n / 2 : yield* new Odd({ n })
+      }),
+    )
+
+    it.effect("are started, and awaited later, with their typed errors", () => {
+      const Both = Workflow.make("both", { success: Schema.Array(Schema.Number) })
+      const live = Both.toLayer(
+        Effect.fnUntraced(function* () {
+          const four = yield* Child.start(Half, 8)
+          const odd = yield* Child.start(Half, 3)
+          const caught = yield* Effect.catchTag(odd.result, "Odd", ({ n }) => Effect.succeed(-n))
+          return [yield* Effect.orDie(four.result), yield* Effect.orDie(Effect.succeed(caught))]
+        }, Effect.orDie),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Both, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        assert.deepStrictEqual(yield* run.result, [4, -3])
+      }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
+    })
+
+    it.effect("outlive their parent, or do not", () => {
+      const ids: Array<string> = []
+      const Leave = Workflow.make("leave")
+      const live = Leave.toLayer(
+        Effect.fnUntraced(function* () {
+          const one = yield* Child.start(Half, 2, { name: "stays", onParentClose: "abandon" })
+          const two = yield* Child.start(Half, 2, { name: "goes" })
+          ids.push(one.workflowRunId, two.workflowRunId)
+        }),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Leave, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        const ends = yield* Effect.forEach(ids, (id) => Testing.runUntilSettled(id))
+        assert.deepStrictEqual(
+          ends.map((end) => end.status),
+          ["completed", "cancelled"],
+        )
+        assert.strictEqual((yield* rowOf(run.workflowRunId))?.status, "completed")
+      }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
+    })
+  })
+}
