@@ -243,6 +243,8 @@ born as (
   from json_to_recordset(${p.children}::json) as x(${newRunRecord})
   join held h on h.ord = x.owner
   cross join clock c
+  -- made in this order: of equals, the one that was inserted first is claimed first
+  order by x.id
   -- Only the parent's step: a clash of any other key must be seen, not passed over.
   on conflict (parent_run_id, parent_step_key, parent_attempt) where parent_run_id is not null
     do nothing
