@@ -55,20 +55,28 @@ export const observed = async <A>(
     const before = await countersOf(client, name)
     const result = await use()
     const after = await countersOf(client, name)
-    const earlier = new Map(before.statements.map((one) => [one.query, one]))
     return {
       result,
       commits: after.commits - before.commits,
       walBytes: after.walBytes - before.walBytes,
-      statements: after.statements.map((one) => {
-        const { calls = 0, totalMs = 0, walBytes = 0 } = earlier.get(one.query) ?? {}
-        return {
-          query: one.query,
-          calls: one.calls - calls,
-          totalMs: one.totalMs - totalMs,
-          walBytes: one.walBytes - walBytes,
-        }
-      }),
+      statements: since(before.statements, after.statements),
+    }
+  })
+}
+
+/** What was executed between two looks. */
+export const since = (
+  before: ReadonlyArray<Statement>,
+  after: ReadonlyArray<Statement>,
+): ReadonlyArray<Statement> => {
+  const earlier = new Map(before.map((one) => [one.query, one]))
+  return after.map((one) => {
+    const { calls = 0, totalMs = 0, walBytes = 0 } = earlier.get(one.query) ?? {}
+    return {
+      query: one.query,
+      calls: one.calls - calls,
+      totalMs: one.totalMs - totalMs,
+      walBytes: one.walBytes - walBytes,
     }
   })
 }

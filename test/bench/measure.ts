@@ -46,6 +46,7 @@ const measured = async (one: Case, bench: Bench, options: Rounds): Promise<Findi
   const prepared = await one.prepare(bench)
   try {
     const contenders = chosenOf(prepared, options.only)
+    if (contenders.length === 0) say(`  none of its contenders is named *${options.only}*`)
     const samples = new Map<string, Array<Sample>>(contenders.map(({ name }) => [name, []]))
     // the first round warms up: it is not counted, but in a quick run
     for (let round = options.quick ? 1 : 0; round <= options.rounds; round++) {

@@ -6,7 +6,7 @@
  */
 import type pg from "pg"
 import { withClient } from "../../support/provision.ts"
-import { freshDatabase, onFreshDatabase, statementsOf } from "../database.ts"
+import { freshDatabase, onFreshDatabase, since, statementsOf, topStatements } from "../database.ts"
 import { cloneRun } from "../flowly/clone.ts"
 import { migrate, openEngine } from "../flowly/worker.ts"
 import { sleeper } from "../flowly/workflows.ts"
@@ -55,20 +55,19 @@ const idle = async (bench: Bench, url: string): Promise<Sample> => {
   try {
     await worker.start()
     await new Promise((resolve) => setTimeout(resolve, 3000))
-    const calls = () =>
-      withClient(bench.server, async (client) => {
-        const statements = await statementsOf(client, new URL(url).pathname.slice(1))
-        return statements.length === 0
-          ? Number.NaN
-          : statements.reduce((sum, one) => sum + one.calls, 0)
-      })
-    const [callsBefore, before] = [await calls(), await worker.usageAfterCollection()]
+    const look = () =>
+      withClient(bench.server, (client) => statementsOf(client, new URL(url).pathname.slice(1)))
+    const [seen, before] = [await look(), await worker.usageAfterCollection()]
     await new Promise((resolve) => setTimeout(resolve, idleSeconds * 1000))
-    const [callsAfter, after] = [await calls(), await worker.usage()]
+    const [seenAfter, after] = [await look(), await worker.usage()]
+    const statements = since(seen, seenAfter)
+    if (bench.statements) for (const line of topStatements(statements)) bench.say(`    ${line}`)
+    const calls =
+      seen.length === 0 ? Number.NaN : statements.reduce((sum, one) => sum + one.calls, 0)
     const collected = await worker.usageAfterCollection()
     await worker.stop()
     return {
-      value: (callsAfter - callsBefore) / idleSeconds,
+      value: calls / idleSeconds,
       extras: {
         "CPU %": ((after.cpu - before.cpu) / 1e6 / idleSeconds) * 100,
         "RSS MB": collected.rss / 1e6,

@@ -15,7 +15,7 @@ export interface Working {
 export interface Report {
   readonly startedAt: number
   readonly times: ReadonlyArray<number>
-  /** Process CPU in microseconds, after every 64th completion and after the last. */
+  /** Process CPU in microseconds, after every 16th completion. */
   readonly cpu: ReadonlyArray<readonly [completed: number, microseconds: number]>
 }
 
@@ -34,7 +34,7 @@ export const makeMeter = (onFail: (error: unknown) => void) => {
     meter: {
       done: () => {
         times.push(now())
-        if (times.length % 64 === 0) cpu.push([times.length, cpuMicroseconds()])
+        if (times.length % 16 === 0) cpu.push([times.length, cpuMicroseconds()])
       },
       fail: onFail,
     } satisfies Meter,
