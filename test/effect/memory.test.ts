@@ -2,6 +2,7 @@
 import { newMemoryStore } from "./place.ts"
 import { childrenSuite } from "./suiteChildren.ts"
 import { compensationSuite } from "./suiteCompensation.ts"
+import { controlSuite } from "./suiteControl.ts"
 import { bodiesSuite } from "./suiteBodies.ts"
 import { eventsSuite } from "./suiteEvents.ts"
 import { stepControlSuite } from "./suiteStepControl.ts"
@@ -13,3 +14,4 @@ eventsSuite("in memory", newMemoryStore)
 childrenSuite("in memory", newMemoryStore)
 compensationSuite("in memory", newMemoryStore)
 stepControlSuite("in memory", newMemoryStore)
+controlSuite("in memory", newMemoryStore)

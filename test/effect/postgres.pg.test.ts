@@ -22,6 +22,7 @@ import { afterAll, beforeAll } from "vitest"
 import { createDatabase, type TestDatabase, withClient } from "../support/database.ts"
 import { childrenSuite } from "./suiteChildren.ts"
 import { compensationSuite } from "./suiteCompensation.ts"
+import { controlSuite } from "./suiteControl.ts"
 import { bodiesSuite } from "./suiteBodies.ts"
 import type { NewStore } from "./place.ts"
 import { eventsSuite } from "./suiteEvents.ts"
@@ -51,6 +52,7 @@ bodiesSuite("on Postgres", newStore)
 eventsSuite("on Postgres", newStore)
 childrenSuite("on Postgres", newStore)
 compensationSuite("on Postgres", newStore)
+controlSuite("on Postgres", newStore)
 stepControlSuite("on Postgres", newStore)
 
 // -----------------------------------------------------------------------------
