@@ -4,10 +4,9 @@
  * The limits: raw inserts one by one, 16 in flight on 16 connections; and batches of 500 rows.
  */
 import pg from "pg"
-import { DurableEngine, type RunHandle } from "../../../src/index.ts"
 import { observed, onFreshDatabase } from "../database.ts"
 import { type Driver, migrate, openEngine } from "../flowly/worker.ts"
-import { type Input, threeSteps } from "../flowly/workflows.ts"
+import { threeSteps } from "../flowly/workflows.ts"
 import type { Bench, Case, Contender, Sample } from "../model.ts"
 import { createRawTables } from "../raw/tables.ts"
 
@@ -54,24 +53,20 @@ const concurrent =
     return milliseconds
   }
 
-/** Not in every version of the engine: measured where it is. */
-type TriggerMany = (
-  workflow: typeof threeSteps,
-  items: ReadonlyArray<{ readonly input: Input }>,
-) => Promise<ReadonlyArray<RunHandle<unknown>>>
-
+/** Calls of so many items each, one after another. */
 const many =
   (size: number) =>
   async (url: string, count: number): Promise<number> => {
     const { engine, close } = openEngine("url", url)
     await engine.trigger(threeSteps, { input: { n: 0 } })
-    const { triggerMany } = engine as unknown as { readonly triggerMany: TriggerMany }
     const milliseconds = await timed(async () => {
       for (let from = 0; from < count; from += size) {
         const items = Array.from({ length: Math.min(size, count - from) }, (_, at) => ({
           input: { n: from + at },
         }))
-        await triggerMany.call(engine, threeSteps, items)
+        const started = await engine.triggerMany(threeSteps, items)
+        const refused = started.find(({ status }) => status === "rejected")
+        if (refused !== undefined) throw new Error(JSON.stringify(refused))
       }
     })
     await close()
@@ -147,9 +142,8 @@ export const w5: Case = {
         flowly("flowly trigger(), url, 500 in flight", oneByOne, concurrent("url", 500)),
         flowly("flowly trigger(), pool, 500 in flight", oneByOne, concurrent("pool", 500)),
         raw(batches, rawBatches),
-        ...("triggerMany" in DurableEngine.prototype
-          ? [flowly("flowly triggerMany() of 500", batches, many(500))]
-          : []),
+        flowly("flowly triggerMany() of 500", batches, many(500)),
+        flowly("flowly triggerMany() of 5000", batches, many(5000)),
       ],
       targets: [
         { of: /^flowly trigger\(\), url/, figure: "value", over: oneByOne, atLeast: 2 },
