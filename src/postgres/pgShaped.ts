@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Connection } from "effect/sql/SqlConnection"
 import type { SqlError } from "effect/sql/SqlError"
+import { sqlStateOf } from "./sqlErrors.ts"
 
 /** What `pg` answers, as far as code depends on it. */
 export interface PgResult {
@@ -73,6 +74,9 @@ const resultOf = (raw: unknown): PgResult => {
   }
 }
 
-/** As `pg` would throw it: with `code`, `constraint`, `detail`. */
+/**
+ * As `pg` would throw it: with `code`, `constraint`, `detail`. What the server did not say, a connection
+ * that closed, is told by effect/sql's error alone.
+ */
 const driversError = (error: SqlError): unknown =>
-  error.reason.cause instanceof Error ? error.reason.cause : error
+  sqlStateOf(error) !== null && error.reason.cause instanceof Error ? error.reason.cause : error

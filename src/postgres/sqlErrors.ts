@@ -62,14 +62,16 @@ export const faultOf = (error: unknown): "serialization" | "unavailable" | null 
     >
     if (code === "40001" || code === "40P01") return "serialization"
     if (typeof code === "string" && isOfConnection(code)) return "unavailable"
-    if (typeof message === "string" && message.startsWith("Connection terminated"))
-      return "unavailable"
+    if (typeof message === "string" && saysConnectionLost.test(message)) return "unavailable"
     const tag = (reason as { readonly _tag?: unknown } | undefined)?._tag
     if (tag === "ConnectionError") return "unavailable"
     at = cause ?? reason
   }
   return null
 }
+
+/** What `pg` says, without a code, of a session that is gone. */
+const saysConnectionLost = /^Connection terminated|is not queryable$/
 
 const isOfConnection = (code: string): boolean =>
   /^(08...|57P0[123]|ECONN[A-Z]+|EPIPE|ETIMEDOUT)$/.test(code)

@@ -187,15 +187,20 @@ describe.each(["pool", "url"] as const)("a transaction on a %s", (driver) => {
   })
 
   it("that takes too long is rolled back, also while a statement runs", async () => {
+    const firstEnded = Promise.withResolvers<void>()
     let tries = 0
     const flow = defineWorkflow("slow", (ctx) =>
       ctx.transaction(
         "x",
         async (client, { attempt }) => {
           await insert(client, `attempt ${attempt}`)
-          if (++tries === 1) {
-            await client.query("select pg_sleep(2)")
+          if (++tries > 1) return
+          try {
+            // it does not look at its signal, and goes on when nobody waits for it any more
+            await client.query("select pg_sleep(2)").catch(() => undefined)
             await insert(client, "late")
+          } finally {
+            firstEnded.resolve()
           }
         },
         { timeoutMs: 300, retry: { maxAttempts: 2, initialDelayMs: 1 } },
@@ -205,7 +210,7 @@ describe.each(["pool", "url"] as const)("a transaction on a %s", (driver) => {
     await (await engine.trigger(flow)).result()
     expect(await lines()).toEqual(["attempt 2"])
     // also when all that the first try left behind has come to its end
-    await engine.stop()
+    await firstEnded.promise
     expect(await lines()).toEqual(["attempt 2"])
   })
 
