@@ -61,8 +61,12 @@ export const dueTimesOf = (run: Run): ReadonlyArray<TimerRow> => {
 }
 
 /** Whether the operation of this key has no outcome yet. */
-export const isOpen = (run: Run, stepKey: string): boolean =>
-  (run.records.get(stepKey)?.record.status ?? "retrying") === "retrying"
+export const isOpen = (run: Run, stepKey: string): boolean => {
+  const record = run.records.get(stepKey)?.record
+  if (record === undefined) return true
+  // beside a step under way it is the step's deadline
+  return record.status === "retrying" && (record.kind === "sleep" || record.kind === "event")
+}
 
 /** One per step key: the child of the newest attempt. */
 const childrenOf = (state: State, run: Run): ReadonlyArray<ChildRow> => {

@@ -278,7 +278,9 @@ export const wakeRuns = (
         and not exists (
           select 1 from ${n.steps} s
           where s.workflow_run_id = t.workflow_run_id and s.step_key = t.step_key
-            and s.status <> 'retrying'
+            and (s.status <> 'retrying'
+              -- beside a step under way it is the step's deadline
+              or s.kind not in ('sleep', 'event'))
         )
     ),
     backoffs as (
@@ -350,7 +352,9 @@ export const rescheduleRuns = (
         and not exists (
           select 1 from ${n.steps} s
           where s.workflow_run_id = t.workflow_run_id and s.step_key = t.step_key
-            and s.status <> 'retrying'
+            and (s.status <> 'retrying'
+              -- beside a step under way it is the step's deadline
+              or s.kind not in ('sleep', 'event'))
         )
     ),
     verdict as materialized (

@@ -153,6 +153,24 @@ export const controlTests = (test: Test) => {
       assert.strictEqual((yield* logOf(s, 5))[0]?.[0], "cancel")
     })
 
+    test("leaves the deadline of a step alone when sleeps are ended", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      yield* s.committed(claim, {
+        timers: [
+          { stepKey: "step", delayMs: 5000 },
+          { stepKey: "nap", delayMs: 5000 },
+        ],
+        records: [{ ...retrying("step", 1), retryDelayMs: 3000 }],
+        transition: park(0, { delayMs: 3000 }),
+      })
+      yield* wake(s, 1)
+      const { timers } = yield* s.history(1)
+      assert.deepStrictEqual(timers.map(({ stepKey, wakeAt }) => [stepKey, wakeAt]).toSorted(), [
+        ["nap", start],
+        ["step", start + 5000],
+      ])
+    })
+
     test("of a parent and its child in one call ends both", function* (s) {
       const a = yield* s.worker(1)
       yield* s.committed(yield* s.hold(a, 1), {
