@@ -161,9 +161,12 @@ export const makeClient = (given: {
 
   const sendEventsTo = ({ workflowRunId, workflow }: RunRow): void => {
     const block = program.workflows.find(({ name }) => name === workflow)?.block ?? []
+    // all about at once, or each when it comes
+    const burstMs = dice.chance(0.5) ? dice.whole(0, 10_000) : null
     for (const [name, times] of eventsOf(block, 1)) {
       for (let i = 0; i < times; i++) {
-        const ms = dice.chance(0.3) ? 0 : dice.whole(0, 10_000)
+        const soon = dice.chance(0.3) ? 0 : dice.whole(0, 10_000)
+        const ms = burstMs === null ? soon : burstMs + dice.whole(0, 100)
         machine.after(machine.nature, ms, () => send(workflowRunId, name, `${name}:${i}`))
       }
     }

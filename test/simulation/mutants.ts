@@ -212,7 +212,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     "a replay starts its children anew",
     "memory/inserts.ts",
     "  run.parent === null ? undefined : state.runs.get(state.children.get(parentKey(run.parent))",
-    "  run.parent !== null ? undefined : state.runs.get(state.children.get(parentKey(run.parent!))",
+    '  run.parent === null ? undefined : state.runs.get(((_: string) => "")(parentKey(run.parent))',
   ),
   mutant(
     "key-ignored",
@@ -224,7 +224,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   mutant(
     "undo-in-order",
     "steps are undone in the order in which they completed",
-    "engine/endings.ts",
+    "engine/undoing.ts",
     ".toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))",
     ".toSorted((a, b) => (a.position ?? 0) - (b.position ?? 0))",
   ),

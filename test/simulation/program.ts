@@ -174,6 +174,14 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
         rescue: block(inside, size()),
       }),
     ]
+    if (options.events) {
+      // many waits at once, and work beside them
+      const wait = (): Block => [
+        { is: "event", name: site(), ms: 10_000_000, sent: true },
+        ...(dice.chance(0.5) ? [step({ ...inside, arm: true })] : []),
+      ]
+      kinds.push(() => ({ is: "all", arms: Array.from({ length: dice.whole(2, 4) }, wait) }))
+    }
     if (options.races) kinds.push(() => ({ is: "race", name: site(), arms: arms(true, false) }))
     return dice.pick(kinds)()
   }
