@@ -144,12 +144,15 @@ const dueTimesArm = (n: Names): string => `
       and not exists (
         select 1 from ${n.steps} s
         where s.workflow_run_id = t.workflow_run_id and s.step_key = t.step_key
-          and s.status <> 'retrying'
+          and (s.status <> 'retrying'
+            -- beside a step under way it is the step's deadline
+            or s.kind not in ('sleep', 'event'))
       )
     union all
     select 'due', s.workflow_run_id::text, s.step_key, ${msUp("s.retry_at")}, null, null, null, null
     from ${n.steps} s
-    where s.workflow_run_id = any($2::uuid[]) and s.status = 'retrying'`
+    where s.workflow_run_id = any($2::uuid[]) and s.status = 'retrying'
+      and s.retry_at is not null`
 
 /** A page of the runs' records after a cursor (run, key); `place` is the row's place in the page. */
 const recordArm = (
@@ -298,11 +301,14 @@ const historyOf = (run: Collected): RunHistory => {
 
 /** What \`dueTimesArm\` reads, of a history that was read whole. */
 const openTimes = ({ timers, records }: Collected): Array<TimerRow> => {
-  const final = new Set(records.flatMap((r) => (r.status === "retrying" ? [] : [r.stepKey])))
+  const isSleep = (r: StepRecord) => r.kind === "sleep" || r.kind === "event"
+  const others = new Set(
+    records.filter((r) => r.status !== "retrying" || !isSleep(r)).map((r) => r.stepKey),
+  )
   const backoffs = records.flatMap(({ stepKey, retryAt }) =>
     retryAt === null ? [] : [{ stepKey, wakeAt: retryAt }],
   )
-  return [...timers.filter(({ stepKey }) => !final.has(stepKey)), ...backoffs]
+  return [...timers.filter(({ stepKey }) => !others.has(stepKey)), ...backoffs]
 }
 
 /** By position; backoffs last. */

@@ -160,11 +160,18 @@ export const controlTests = (test: Test) => {
           { stepKey: "step", delayMs: 5000 },
           { stepKey: "nap", delayMs: 5000 },
         ],
-        records: [{ ...retrying("step", 1), retryDelayMs: 3000 }],
+        records: [
+          { ...retrying("step", 1), retryDelayMs: 3000 },
+          // begun, and no more
+          { ...retrying("begun", 0), retryDelayMs: null },
+        ],
         transition: park(0, { delayMs: 3000 }),
       })
       yield* wake(s, 1)
-      const { timers } = yield* s.history(1)
+      const { timers, dueTimes } = yield* s.history(1)
+      const [sources] = yield* s.store.loadSources([id(1)])
+      const due = ["nap", "step"].map((stepKey) => ({ stepKey, wakeAt: start }))
+      assert.deepStrictEqual([dueTimes, sources?.dueTimes], [due, due])
       assert.deepStrictEqual(timers.map(({ stepKey, wakeAt }) => [stepKey, wakeAt]).toSorted(), [
         ["nap", start],
         ["step", start + 5000],
