@@ -18,8 +18,8 @@ import {
   type ExecutionHandle,
   type ExecutionLimits,
   type ExecutionParts,
-  startExecution,
 } from "../engine/Execution.ts"
+import { startExecution } from "../engine/machine.ts"
 import type { Outcomes } from "../engine/outcomes.ts"
 import { due, sourcesChanged, start } from "../engine/steps.ts"
 import { replayed } from "../engine/undoing.ts"

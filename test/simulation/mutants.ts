@@ -48,7 +48,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   mutant(
     "order-by-commit",
     "what one batch committed is replayed in the order of keys, not of numbers",
-    "engine/Execution.ts",
+    "engine/machine.ts",
     "queue.sort((a, b) => a.position - b.position)",
     "queue.sort((a, b) => (a.at ?? 0) - (b.at ?? 0) || (a.key < b.key ? 1 : -1))",
   ),
@@ -127,7 +127,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     breaks: "a graceful stop aborts steps, and takes that for their failure",
     edits: [
       {
-        file: "engine/Execution.ts",
+        file: "engine/machine.ts",
         find: "      handBackRequested = true\n",
         replace:
           "      handBackRequested = true\n" +
@@ -138,7 +138,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   mutant(
     "counter-after-sources",
     "the wake counter is newer than the sources that it stands for",
-    "engine/Execution.ts",
+    "engine/machine.ts",
     "execution.sourcesCounter = sources.wakeCounter",
     "execution.sourcesCounter = Math.max(sources.wakeCounter, execution.signals.wakeCounter)",
   ),

@@ -141,16 +141,25 @@ describe("MemoryStore", () => {
     Effect.gen(function* () {
       const { s } = fixture()
       const a = yield* s.worker(1)
+      // the fastest of several: what else the machine does makes single ones slow
+      const fastest = Effect.gen(function* () {
+        let best = Infinity
+        for (let round = 0; round < 5; round++) {
+          const began = performance.now()
+          for (let n = 0; n < 200; n++) yield* s.claim(a)
+          best = Math.min(best, performance.now() - began)
+        }
+        return best
+      })
+      const beside = yield* fastest
       const many = Array.from({ length: 40_000 }, (_, n) => newRun(n))
       yield* s.insertFor(a, ...many)
       const end = { transition: settle("failed") }
       yield* s.store.commit(
         many.map(({ workflowRunId }) => write({ workflowRunId, token: 1 }, end)),
       )
-      const began = performance.now()
-      for (let n = 0; n < 1000; n++) yield* s.claim(a)
-      // 2 ms on two cores; a scan of the finished runs takes more than half a second.
-      assert.isBelow(performance.now() - began, 250)
+      // about as long; a scan of the finished runs takes hundreds of times as long
+      assert.isBelow(yield* fastest, 20 * beside + 5)
     }),
   )
 })
