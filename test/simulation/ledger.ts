@@ -29,6 +29,8 @@ export interface BodyExecution {
   readonly seen: Array<string>
   /** Decisions and values of the body. */
   readonly notes: Map<string, string>
+  /** The body has returned or thrown: nothing that it asked for last begins any more. */
+  ended: boolean
 }
 
 /** When a body first asked for a sleep of a run. */

@@ -91,6 +91,11 @@ export class Network {
     return Effect.runSync(Effect.provideService(effect, Clock.Clock, this.#storeClock))
   }
 
+  /** Changes the store at once, as a person at its console would; it is observed. */
+  atOnce(verb: string, effect: Effect.Effect<unknown, unknown>): void {
+    this.#apply(this.#machine.nature, verb, [], effect)
+  }
+
   /** The store, for the calls of one process. */
   clientOf(process: Process): WorkflowStore["Service"] {
     const { store } = this.handle

@@ -48,10 +48,14 @@ export const promiseWorkflows = (
         process: machine.current,
         seen: [],
         notes: new Map(),
+        ended: false,
       }
       if (given?.secret !== canary) throw new Error("the input is not what was given")
       ledger.executions.push(execution)
-      return runBlock({ machine, ledger, program, ctx, execution, uses: new Map() }, block, "")
+      const scene = { machine, ledger, program, ctx, execution, uses: new Map() }
+      return runBlock(scene, block, "").finally(() => {
+        execution.ended = true
+      })
     }),
   )
 

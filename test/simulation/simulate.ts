@@ -216,7 +216,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     for (const row of handle.inspect().runs) {
       if (row.status !== "paused" || !isResumable(row.pauseReason)) continue
       timeline.add(machine.nature, `resumes ${timeline.name(row.workflowRunId)}`)
-      network.direct(handle.store.resumeRun(row.workflowRunId))
+      network.atOnce("resumeRun", handle.store.resumeRun(row.workflowRunId))
     }
     machine.after(machine.nature, 1000, look)
   }

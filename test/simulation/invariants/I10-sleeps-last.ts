@@ -12,12 +12,17 @@ export const I10: Invariant = {
   watch: (scene) => ({
     onSleep: ({ workflowRunId, stepKey, process }) => {
       // a crash must not begin a sleep anew: it is fixed in the store as soon as it is reached
-      if (!hasGoodNetwork(scene.options)) return
+      // a batch with a value that the store refuses is halved, again and again
+      if (!hasGoodNetwork(scene.options) || scene.options.refusals) return
       const asked = scene.rows().get(workflowRunId)
       scene.machine.after(scene.machine.nature, fixedWithinMs, () => {
         const row = scene.rows().get(workflowRunId)
         const same = row?.token === asked?.token && row?.workerId === asked?.workerId
         if (!same || row?.workerId == null || row.compensating || process.state !== "alive") return
+        const body = scene.ledger.executions.findLast(
+          (one) => one.workflowRunId === workflowRunId && one.process === process,
+        )
+        if (body?.ended !== false) return
         if (row.cancelRequest !== null || row.pauseRequest !== null) return
         if (scene.timers(workflowRunId).some((timer) => timer.stepKey === stepKey)) return
         scene.violate("I10", workflowRunId, `${stepKey} is slept, and no timer of it is stored`)
