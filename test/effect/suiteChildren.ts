@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { Child, Sleep, Workflow } from "flowly/effect"
+import { Child, Engine, Sleep, Workflow } from "flowly/effect"
 import * as Testing from "flowly/testing"
 import { type NewStore, rowOf, within } from "./place.ts"
 
@@ -37,6 +37,37 @@ export const childrenSuite = (where: string, newStore: NewStore): void => {
         const run = yield* Workflow.trigger(Both, undefined)
         yield* Testing.runUntilSettled(run.workflowRunId)
         assert.deepStrictEqual(yield* run.result, [4, -3])
+      }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
+    })
+
+    it.effect("run so many at a time under Effect.forEach, with their results in order", () => {
+      const Fan = Workflow.make("fan", { success: Schema.Array(Schema.Number) })
+      const items = [10, 2, 8, 4, 6]
+      let open = 0
+      let most = 0
+      const half = (n: number) =>
+        Effect.gen(function* () {
+          most = Math.max(most, ++open)
+          const result = yield* Child.run(Half, n)
+          open--
+          return result
+        })
+      const live = Fan.toLayer(() =>
+        Effect.suspend(() => {
+          // every execution of the body counts anew
+          open = 0
+          return Effect.orDie(Effect.forEach(items, half, { concurrency: 2 }))
+        }),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Fan, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        assert.deepStrictEqual(yield* run.result, [5, 1, 4, 2, 3])
+        const children = yield* Effect.flatMap(Engine.Engine, (engine) =>
+          engine.listRuns({ workflow: "half" }),
+        )
+        assert.strictEqual(children.length, items.length)
+        assert.strictEqual(most, 2)
       }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
     })
 
