@@ -1,7 +1,11 @@
 /**
- * Waits for runs to settle: at once when this process settled them, else by one query for all
- * waiting ids each poll interval, sooner on a hint.
+ * Waits for runs to settle: at once when this process settled them or a hint came, else by looking.
+ *
+ * A process that only starts runs and waits does not LISTEN. Most runs are short, so who has just come
+ * is looked for soon, and then ever more seldom, up to the poll interval: a wait of a second costs a
+ * dozen looks, and ends late by half of what it took. One query looks for all whose time has come.
  */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
@@ -34,6 +38,9 @@ export interface Outcomes {
 
 interface Waiter {
   readonly reply: Deferred.Deferred<RunOutcome, RunNotFound>
+  readonly since: number
+  /** When to look for it next, by the monotonic clock. */
+  nextLook: number
   /** The look that was under way when the waiter came: what it did not see proves nothing. */
   readonly during: number
 }
@@ -48,11 +55,17 @@ export const makeOutcomes = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Outcomes, never, Scope.Scope> {
   const waiting = new Map<string, Set<Waiter>>()
   let looks = 0
+  /** A hint came: look for everybody. */
+  let hinted = false
+  const pauseAfter = (waitedMs: number) =>
+    Math.min(pollIntervalMs, Math.max(firstPauseMs, waitedMs / 2))
   const anybody = yield* Latch.make()
   const nudge = yield* Latch.make()
 
   const unsubscribe = hints.subscribe((hint) => {
-    if (hint === "settled" || hint === "reconnected") nudge.openUnsafe()
+    if (hint !== "settled" && hint !== "reconnected") return
+    hinted = true
+    nudge.openUnsafe()
   })
   yield* Effect.addFinalizer(() => Effect.sync(unsubscribe))
 
@@ -74,9 +87,17 @@ export const makeOutcomes = Effect.fnUntraced(function* (
     if (waiters?.size === 0) waiting.delete(id)
   }
 
-  const look = Effect.gen(function* () {
+  /** What is due, or all. */
+  const look = Effect.fnUntraced(function* (now: number, all: boolean) {
     const thisLook = ++looks
-    const ids = [...waiting.keys()]
+    const ids: Array<string> = []
+    for (const [id, waiters] of waiting) {
+      let due = all
+      for (const waiter of waiters) due ||= waiter.nextLook <= now
+      if (!due) continue
+      ids.push(id)
+      for (const waiter of waiters) waiter.nextLook = now + pauseAfter(now - waiter.since)
+    }
     for (let at = 0; at < ids.length; at += 1000) {
       const page = ids.slice(at, at + 1000)
       const rows = yield* bounded("getRuns")(store.getRuns(page))
@@ -101,12 +122,18 @@ export const makeOutcomes = Effect.fnUntraced(function* (
           anybody.closeUnsafe()
           return
         }
+        const all = hinted
+        hinted = false
         nudge.closeUnsafe()
         // whatever becomes of it: those who wait are asked for again
-        yield* Effect.exit(look)
-        if (waiting.size > 0) {
-          yield* Effect.raceFirst(nudge.await, Effect.sleep(pollIntervalMs))
+        yield* Effect.exit(look(yield* monotonicMs, all))
+        if (waiting.size === 0) return
+        let next = Infinity
+        for (const waiters of waiting.values()) {
+          for (const { nextLook } of waiters) next = Math.min(next, nextLook)
         }
+        const pauseMs = Math.max(0, next - (yield* monotonicMs))
+        yield* Effect.raceFirst(nudge.await, Effect.sleep(pauseMs))
       }),
     ),
   )
@@ -114,8 +141,13 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   return {
     wait: (id) =>
       Effect.acquireUseRelease(
-        Effect.sync(() => {
-          const mine: Waiter = { reply: Deferred.makeUnsafe(), during: looks }
+        Effect.map(monotonicMs, (now) => {
+          const mine: Waiter = {
+            reply: Deferred.makeUnsafe(),
+            since: now,
+            nextLook: now,
+            during: looks,
+          }
           const waiters = waiting.get(id)
           if (waiters) waiters.add(mine)
           else waiting.set(id, new Set([mine]))
@@ -130,6 +162,11 @@ export const makeOutcomes = Effect.fnUntraced(function* (
     settled: (id, outcome) => reply(id, Effect.succeed(outcome)),
   }
 })
+
+/** About what a run of one step takes from its start to its end, in another process. */
+const firstPauseMs = 5
+
+const monotonicMs = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 const outcomeOf = (row: RunRow, status: TerminalStatus): RunOutcome => ({
   status,

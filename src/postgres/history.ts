@@ -299,9 +299,10 @@ const historyOf = (run: Collected): RunHistory => {
   return { ...sourcesOf({ ...run, dueTimes: openTimes(run) }), records, timers: run.timers }
 }
 
-/** What \`dueTimesArm\` reads, of a history that was read whole. */
+const isSleep = ({ kind }: StepRecord): boolean => kind === "sleep" || kind === "event"
+
+/** What `dueTimesArm` reads, of a history that was read whole. */
 const openTimes = ({ timers, records }: Collected): Array<TimerRow> => {
-  const isSleep = (r: StepRecord) => r.kind === "sleep" || r.kind === "event"
   const others = new Set(
     records.filter((r) => r.status !== "retrying" || !isSleep(r)).map((r) => r.stepKey),
   )

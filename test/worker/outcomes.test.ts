@@ -98,7 +98,8 @@ describe("outcomes", () => {
       const room = yield* waitingRoom
       const claims = yield* Effect.forEach([1, 2, 3], (n) => room.fixture.hold(room.worker, n))
       const fibers = yield* Effect.forEach([1, 2, 3, 3], room.wait)
-      yield* quiet
+      // who has just come is looked for more often
+      for (let i = 0; i < 5; i++) yield* aPoll
       const before = room.queries().length
       yield* aPoll
       assert.deepStrictEqual(room.queries().slice(before), [[id(1), id(2), id(3)]])
@@ -108,6 +109,22 @@ describe("outcomes", () => {
       const { length } = room.queries()
       for (let i = 0; i < 5; i++) yield* aPoll
       assert.strictEqual(room.queries().length, length)
+    }),
+  )
+
+  it.effect("who has just come is looked for soon, then ever more seldom", () =>
+    Effect.gen(function* () {
+      const room = yield* waitingRoom
+      const claim = yield* room.fixture.hold(room.worker, 1)
+      yield* room.fixture.hold(room.worker, 2)
+      yield* room.wait(2)
+      const soon = yield* room.wait(1)
+      yield* quiet
+      yield* room.fixture.committed(claim, complete)
+      yield* Effect.andThen(TestClock.adjust(6), quiet)
+      assert.strictEqual((yield* Fiber.join(soon)).status, "completed")
+      for (let i = 0; i < 10; i++) yield* aPoll
+      assert.isAtMost(room.queries().length, 30)
     }),
   )
 
