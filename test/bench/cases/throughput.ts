@@ -6,6 +6,7 @@ import { type Input, threeSteps } from "../flowly/workflows.ts"
 import type { Bench, Sample } from "../model.ts"
 import type { Job } from "../process/child.ts"
 import { throughput } from "../process/workers.ts"
+import { singleRows } from "../raw/singleRows.ts"
 import { createRawTables, enqueueRaw } from "../raw/tables.ts"
 
 /** A fifth more runs come first: code is compiled, plans are made, pages are in memory. */
@@ -98,4 +99,17 @@ export const rawSample = (
       { kind: "group-commit" as const, url: workersUrl, concurrency, workerId, claimed },
     ]
     return executed(bench, { label, url, jobs, runs })
+  })
+
+/** The same with a commit for each row. */
+export const singleRowsSample = (bench: Bench, concurrency: number): Promise<Sample> =>
+  onFreshDatabase(bench.server, async (url) => {
+    const { runs } = bench.sizes
+    await createRawTables(url)
+    await enqueueRaw(url, runs, null)
+    const { result, commits, walBytes } = await observed(bench.server, url, () =>
+      singleRows({ url, concurrency }),
+    )
+    const extras = { "commits per run": commits / runs, "WAL bytes per run": walBytes / runs }
+    return { value: result, extras }
   })

@@ -2,10 +2,11 @@
  * W1: runs of three steps, all enqueued first, executed by one worker process.
  *
  * The limit is the same fenced group commit, written by hand, at the same concurrency: once with a
- * claim of its own, once with runs that are its already.
+ * claim of its own, once with runs that are its already. At 50 also: a commit for each row, and
+ * nothing else, which is the least of an engine that does not share commits.
  */
 import type { Case, Contender } from "../model.ts"
-import { engineSample, rawSample } from "./throughput.ts"
+import { engineSample, rawSample, singleRowsSample } from "./throughput.ts"
 
 export const w1: Case = {
   id: "W1",
@@ -14,12 +15,14 @@ export const w1: Case = {
     contenders: bench.sizes.concurrency.flatMap((concurrency): ReadonlyArray<Contender> => {
       const raw = `raw group commit, at ${concurrency}`
       const claimed = `raw group commit, claimed before, at ${concurrency}`
+      const single = `raw single rows, at ${concurrency}`
+      const hasSingle = concurrency <= mostConnections
       const flowly = (driver: "url" | "pool"): Contender => {
         const name = `flowly ${driver}, at ${concurrency}`
         return {
           name,
           unit: "runs/s",
-          against: bench.quick ? [raw] : [raw, claimed],
+          against: [raw, ...(bench.quick ? [] : [claimed]), ...(hasSingle ? [single] : [])],
           measure: () => engineSample(bench, { label: name, driver, concurrency }),
         }
       }
@@ -30,6 +33,15 @@ export const w1: Case = {
           measure: () => rawSample(bench, { label: raw, concurrency }),
         },
         flowly("url"),
+        ...(hasSingle
+          ? [
+              {
+                name: single,
+                unit: "runs/s" as const,
+                measure: () => singleRowsSample(bench, concurrency),
+              },
+            ]
+          : []),
         ...(bench.quick
           ? []
           : [
@@ -51,6 +63,9 @@ export const w1: Case = {
     ],
   }),
 }
+
+/** A connection for each run under way, within the server's hundred. */
+const mostConnections = 50
 
 /** Runs per second of the fastest durable peer that was measured on 2 cores, at its best setting. */
 const bestPeer = 418
