@@ -9,7 +9,7 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../WorkflowStore.ts"
 import type { Database } from "./database.ts"
-import { clock, int, steady, text } from "./rows.ts"
+import { bool, clock, int, steady, text } from "./rows.ts"
 import { drainWakes, wakeAssignments } from "./wakes.ts"
 
 /** `failed_position` of a run that no failed record ended: beyond every position. */
@@ -20,12 +20,17 @@ export const sweep = (
   database: Database,
 ): ((options: { readonly limit: number }) => Effect.Effect<number, StoreError>) => {
   const n = database.names
+  const hasLapsed = `w.lease_expires_at <= ${steady("$1")}
+        and exists (select 1 from ${n.runs} r where r.worker_id = w.worker_id)`
+  // What is there at nearly every turn, nothing, costs one read.
+  const look = `
+    select exists (select 1 from ${n.wakes}) as wakes,
+      exists (select 1 from ${n.workers} w where ${hasLapsed}) as lapsed`
   const statement = `
     with lapsed as materialized (
       select w.worker_id
       from ${n.workers} w
-      where w.lease_expires_at <= ${steady("$1")}
-        and exists (select 1 from ${n.runs} r where r.worker_id = w.worker_id)
+      where ${hasLapsed}
       -- A heartbeat in flight holds its row: it wins, and is not waited for. One that comes later
       -- waits for this statement, then finds its lease lapsed.
       for update of w skip locked
@@ -72,8 +77,10 @@ export const sweep = (
     select count(*)::int4 as swept from swept`
   const drain = drainWakes(database)
   return Effect.fnUntraced(function* ({ limit }) {
-    yield* drain(limit)
     const now = yield* database.now
+    const [found] = yield* database.read("sweep", look, [now])
+    if (bool(found?.["wakes"])) yield* drain(limit)
+    if (!bool(found?.["lapsed"])) return 0
     const rows = yield* database.write("sweep", statement, [now, String(limit)])
     return int(rows[0]?.["swept"])
   })
