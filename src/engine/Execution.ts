@@ -166,7 +166,7 @@ export interface Issued {
   /** While `waiting`: by the store's clock; `null` waits for a child or an event. */
   wakeAt: number | null
   timer: Fiber.Fiber<void> | null
-  /** Begins the next try of a step. */
+  /** Begins what waits for its time: the next try of a step, or an operation that was postponed. */
   again: (() => void) | null
   /** The try under way, of the step or of its undo. */
   running: RunningAttempt | null
@@ -228,6 +228,8 @@ export interface Execution {
   readonly storeNow: () => number
   readonly issue: (operation: Operation, resume: (delivered: Delivered) => void) => Issued | null
   readonly abandon: (issued: Issued) => void
+  /** The run is asked to leave: `again` is for the case that the request is withdrawn. */
+  readonly postpone: (issued: Issued) => void
   /** Nothing more will come of this operation. */
   readonly forget: (issued: Issued) => void
   readonly record: (

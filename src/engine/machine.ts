@@ -194,6 +194,11 @@ export const startExecution = (options: {
       }
     },
 
+    postpone: (issued) => {
+      issued.phase = "waiting"
+      issued.wakeAt = execution.storeNow()
+    },
+
     forget: (issued) => {
       issued.timer?.interruptUnsafe()
       issued.timer = null
@@ -725,8 +730,13 @@ export const startExecution = (options: {
         },
       ],
       onCommitted: () => {
-        if (execution.mode === "forward" && !issued.abandoned) parts.start(execution, issued)
-        else execution.forget(issued)
+        if (execution.mode !== "forward" || issued.abandoned) return execution.forget(issued)
+        if (!execution.handBack()) return parts.start(execution, issued)
+        issued.again = () => {
+          issued.again = null
+          parts.start(execution, issued)
+        }
+        execution.postpone(issued)
       },
     })
   }

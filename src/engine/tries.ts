@@ -57,7 +57,9 @@ const beginTry = (step: Step): void => {
         notes.deadlineAt = timer?.wakeAt ?? answer.now + toFix
       }
       if (issued.abandoned) return execution.forget(issued)
-      if (execution.mode === "forward" && !execution.handBack()) tryNow(step)
+      if (execution.mode !== "forward") return
+      if (execution.handBack()) execution.postpone(issued)
+      else tryNow(step)
     },
   })
 }

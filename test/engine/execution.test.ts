@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { describe, expect, it } from "vitest"
 import { anyValue } from "../../src/engine/values.ts"
+import { encodeError } from "../../src/ErrorPayload.ts"
 import * as Event from "../../src/Event.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
@@ -44,14 +45,14 @@ const effectLayer = (name: string, body: Effect.Effect<unknown, unknown, Workflo
 const runEffect = async (
   body: Effect.Effect<unknown, unknown, WorkflowRun>,
   around: (store: WorkflowStore["Service"]) => WorkflowStore["Service"] = (store) => store,
-  meanwhile: (handle: MemoryStore.Handle, workflowRunId: string) => void = () => undefined,
+  meanwhile: (handle: MemoryStore.Handle, workflowRunId: string) => unknown = () => undefined,
 ) => {
   const handle = MemoryStore.makeUnsafe()
   const engine = await startEngine(around(handle.store), [effectLayer("main", body)])
   try {
     const given = { main: "main", input: undefined, maxAttempts: undefined }
     const workflowRunId = await start(engine, given)
-    meanwhile(handle, workflowRunId)
+    await meanwhile(handle, workflowRunId)
     return { end: await settled(handle, workflowRunId, 10_000), handle, workflowRunId }
   } finally {
     await engine.stop()
@@ -303,5 +304,54 @@ describe("a run that fails", () => {
     } finally {
       await engine.stop()
     }
+  })
+})
+
+describe("a pause that is withdrawn before it came to be", () => {
+  const ran: Array<string> = []
+  const step = (name: string, options: { readonly deadline?: "1 hour" } = {}) =>
+    Step.make(name, { ...options, run: Effect.sync(() => ran.push(name)) })
+  const work = Effect.promise(() => delay(20))
+
+  it.each([
+    ["the deadline of a step is fixed", step("limited", { deadline: "1 hour" }), "limited"],
+    ["pure work has led to a step", Effect.andThen(work, step("behind")), "behind"],
+  ])("lets go on what was not begun meanwhile: %s", async (_, branch, name) => {
+    const { promise: long, resolve: end } = Promise.withResolvers<void>()
+    const { promise: held, resolve: holds } = Promise.withResolvers<void>()
+    const { end: ended } = await runEffect(
+      Effect.all([Step.make("long", { run: Effect.promise(() => long) }), branch], {
+        concurrency: "unbounded",
+      }),
+      (store) => ({
+        ...store,
+        // the pause is asked for, and heard of, while the note that precedes the step is written
+        commit: (writes) => {
+          const [write] = writes
+          const isNote = write?.records.some((one) => one.stepKey === name && !one.position)
+          if (write === undefined || isNote !== true) return store.commit(writes)
+          const { workflowRunId } = write
+          return Effect.andThen(
+            store.pauseRuns([
+              { workflowRunId, error: encodeError(new Error("pause")), reason: null },
+            ]),
+            Effect.andThen(
+              Effect.promise(() => delay(300)),
+              Effect.tap(store.commit(writes), Effect.sync(holds)),
+            ),
+          )
+        },
+      }),
+      async (handle, workflowRunId) => {
+        await held
+        await delay(300)
+        expect(ran).not.toContain(name)
+        atFastClock(handle.store.resumeRun(workflowRunId, null))
+        await delay(300)
+        end()
+      },
+    )
+    expect(ended.status).toBe("completed")
+    expect(ran.filter((one) => one === name)).toEqual([name])
   })
 })
