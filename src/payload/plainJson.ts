@@ -147,7 +147,7 @@ const writeRecord = (
   return text === "" ? "{}" : text + "}"
 }
 
-// oxlint-disable-next-line no-control-regex -- these are what JSON escapes
+// oxlint-disable-next-line no-control-regex -- JSON escapes just these, control characters among them
 const mustEscape = /["\\\u0000-\u001f]/
 
 const quote = (text: string): string => {

@@ -95,7 +95,7 @@ export const mapBounded = async <T, R>(
     while (next < all.length && !failed) {
       const index = next++
       try {
-        // oxlint-disable-next-line no-await-in-loop -- one item after the other is what a lane is
+        // oxlint-disable-next-line no-await-in-loop -- so many lanes, one item each: the bound
         results[index] = await fn(all[index] as T, index)
       } catch (error) {
         failed = true
