@@ -9,8 +9,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { checkName } from "./Engine.ts"
 import type { Attempt } from "./engine/Operation.ts"
+import { checkName } from "./Name.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import { perform, type WorkflowRun } from "./WorkflowRun.ts"
 

@@ -15,7 +15,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { maxMillis } from "./DurationInput.ts"
-import { checkEventName, checkName, Engine } from "./Engine.ts"
+import { Engine } from "./Engine.ts"
 import { type AnyCodec, anyValue, schemaValue } from "./engine/values.ts"
 import {
   InvalidInput,
@@ -24,6 +24,7 @@ import {
   type RunStateConflict,
   type SerializationError,
 } from "./FlowlyError.ts"
+import { checkEventName, checkName } from "./Name.ts"
 import { pauseUnreadable, perform, type WorkflowRun } from "./WorkflowRun.ts"
 import type { StoreError } from "./WorkflowStore.ts"
 

@@ -26,6 +26,14 @@ export interface RetryPolicy {
 }
 
 /**
+ * The most attempts that a run or a step may have.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const mostAttempts = 1_000_000
+
+/**
  * One try.
  *
  * @category constructors

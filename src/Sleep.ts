@@ -8,10 +8,10 @@
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { checkName } from "./Engine.ts"
 import type { SleepOperation } from "./engine/Operation.ts"
 import { maxMillis } from "./DurationInput.ts"
 import { InvalidInput } from "./FlowlyError.ts"
+import { checkName } from "./Name.ts"
 import { perform, type WorkflowRun } from "./WorkflowRun.ts"
 
 const sleep = (

@@ -27,7 +27,6 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Compensation } from "./Compensation.ts"
 import { defaultRetry } from "./Compensation.ts"
-import { checkName } from "./Engine.ts"
 import type {
   Attempt,
   AttemptFailure,
@@ -51,6 +50,7 @@ import {
   StepTimeout,
   TransactionUnsupported,
 } from "./FlowlyError.ts"
+import { checkName } from "./Name.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import { markNonRetryable, markRetryAfter, verdictOf } from "./StepError.ts"
 import {

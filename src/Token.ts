@@ -20,7 +20,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import { checkName, Engine } from "./Engine.ts"
+import { Engine } from "./Engine.ts"
 import type { Execution } from "./engine/Execution.ts"
 import type { AttemptFailure } from "./engine/Operation.ts"
 import { eventOfToken, newToken } from "./engine/tokens.ts"
@@ -34,6 +34,7 @@ import {
   type SerializationError,
   type TokenNotFound,
 } from "./FlowlyError.ts"
+import { checkName } from "./Name.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import { perform, WorkflowRun } from "./WorkflowRun.ts"
 import type { StoreError } from "./WorkflowStore.ts"

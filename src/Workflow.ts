@@ -28,7 +28,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { checkName, Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
+import { Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
 import type { Attributes } from "./Attributes.ts"
 import type { ForkPoint } from "./Control.ts"
 import type { ControlOptions } from "./engine/control.ts"
@@ -54,6 +54,7 @@ import {
   type SerializationError,
   UnreadableValue,
 } from "./FlowlyError.ts"
+import { checkName } from "./Name.ts"
 import {
   patched as askPatched,
   setAttributes as publishAttributes,

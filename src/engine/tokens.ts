@@ -8,9 +8,7 @@
  */
 import { randomBytes } from "node:crypto"
 import { validate as isUuid } from "uuid"
-
-/** Names and ids that begin so are the engine's own. */
-export const reservedPrefix = "flowly:"
+import { reservedPrefix } from "../Name.ts"
 
 /** The name, and the sender's id, of the event that resolves the token with this step key. */
 export const eventOfToken = (stepKey: string): string => `${reservedPrefix}token:${stepKey}`

@@ -2,10 +2,10 @@
  * The children of `ctx`, and its bounded fan-out.
  */
 import * as Effect from "effect/Effect"
-import { checkName } from "../Engine.ts"
 import type { ChildOperation } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
 import type { PayloadTooLarge, SerializationError } from "../FlowlyError.ts"
+import { checkName } from "../Name.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
 import { checkWorkflow } from "./options.ts"
 import { checkAttempts, checkPositive } from "./step.ts"

@@ -18,10 +18,10 @@ import {
   statusName,
 } from "../Attributes.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
-import { checkName } from "../Engine.ts"
 import type { ChildOperation, StepOperation } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
 import { InvalidInput } from "../FlowlyError.ts"
+import { checkName } from "../Name.ts"
 import type { Encoded } from "../Payload.ts"
 import * as Token from "../Token.ts"
 import { noteFailure, patched, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"

@@ -7,8 +7,8 @@
  */
 import * as Effect from "effect/Effect"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
-import { checkEventName } from "../Engine.ts"
 import type { EventOperation } from "../engine/Operation.ts"
+import { checkEventName } from "../Name.ts"
 import { sourceOf } from "../Token.ts"
 import type { Encoded } from "../Payload.ts"
 import { pauseUnreadable, type WorkflowRun } from "../WorkflowRun.ts"

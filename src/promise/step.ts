@@ -4,11 +4,11 @@
 import * as Effect from "effect/Effect"
 import { defaultRetry } from "../Compensation.ts"
 import { maxMillis } from "../DurationInput.ts"
-import { checkName, mostAttempts } from "../Engine.ts"
 import type { AttemptFailure, StepAttempt, StepOperation } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
 import { encodeError } from "../ErrorPayload.ts"
 import { SerializationError } from "../FlowlyError.ts"
+import { checkName } from "../Name.ts"
 import { encode, type Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
@@ -126,10 +126,10 @@ export const checkPositive = (value: number | undefined, field: string): number 
  */
 export const checkAttempts = (value: number | undefined, field: string): number | null => {
   if (value === undefined) return null
-  if (!Number.isInteger(value) || value < 1 || value > mostAttempts) {
+  if (!Number.isInteger(value) || value < 1 || value > RetryPolicy.mostAttempts) {
     throw new FlowlyError(
       "InvalidInput",
-      `${field}: must be a whole number from 1 to ${mostAttempts}`,
+      `${field}: must be a whole number from 1 to ${RetryPolicy.mostAttempts}`,
     )
   }
   return value

@@ -8,7 +8,7 @@ import * as Result from "effect/Result"
 import type { StepInfo } from "../../src/promise/step.ts"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
 import * as Payload from "../../src/Payload.ts"
-import { reservedPrefix } from "../../src/engine/tokens.ts"
+import { reservedPrefix } from "../../src/Name.ts"
 import { atFastClock, type Body, type Program, program, watched } from "./replay.ts"
 import type { World } from "./world.ts"
 
