@@ -17,12 +17,9 @@ export type {
 } from "./promise/step.ts"
 export { NonRetryableError, RetryAfterError } from "./StepError.ts"
 export type { EventReceived, EventTimedOut, WaitFor, WaitOptions } from "./promise/events.ts"
-export {
-  DurableEngine,
-  type Health,
-  type RunHandle,
-  type SendOptions,
-} from "./promise/DurableEngine.ts"
+export { DurableEngine } from "./promise/DurableEngine.ts"
+export type { RunHandle, SendOptions } from "./promise/handle.ts"
+export type { Health } from "./promise/health.ts"
 export type { ErrorClass } from "./promise/errorClasses.ts"
 export { FlowlyError } from "./promise/FlowlyError.ts"
 export type { EmittedEvent, HookEvent, HookName } from "./promise/hooks.ts"

@@ -4,45 +4,32 @@
  * Nothing is opened before the first call. A process that only triggers, schedules and asks never
  * calls `start`. The user's pool is never ended by us.
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
-import { v7 as uuidv7, validate as isUuid } from "uuid"
+import { v7 as uuidv7 } from "uuid"
 import { toMillis } from "../DurationInput.ts"
-import { Engine, layer as engineLayer, type LifecycleEvent, type Started } from "../Engine.ts"
+import { Engine, layer as engineLayer, type Started } from "../Engine.ts"
 import { readAgain } from "../engine/readAgain.ts"
 import { showWorkflow, workflowKey } from "../engine/registry.ts"
 import { anyValue } from "../engine/values.ts"
-import { type Revive, summarize } from "../ErrorPayload.ts"
+import type { Revive } from "../ErrorPayload.ts"
 import {
   DuplicateWorkflow,
   InvalidInput,
   type PayloadTooLarge,
-  RunFailed,
-  type RunNotFound,
   type SerializationError,
-  StoreUnavailable,
   TriggerTimeout,
   UnknownWorkflow,
 } from "../FlowlyError.ts"
 import { send } from "../Event.ts"
 import { resolve } from "../Token.ts"
-import { type EngineClock, layerStore } from "../EngineClock.ts"
+import { layerStore } from "../EngineClock.ts"
 import type { Encoded } from "../Payload.ts"
-import * as PostgresStore from "../PostgresStore.ts"
-import {
-  make as makeWorker,
-  type Worker,
-  type WorkerHealth,
-  type WorkerOptions,
-} from "../Worker.ts"
-import type { EventRow, RunRow, WorkflowStore } from "../WorkflowStore.ts"
+import { make as makeWorker, type Worker, type WorkerOptions } from "../Worker.ts"
 import { type CallersClient, within } from "./transaction.ts"
+import { withinDeadline } from "./deadline.ts"
 import { reviveErrors } from "./errorClasses.ts"
 import {
   settledOf,
@@ -51,67 +38,30 @@ import {
   type TriggerLimits,
   type TriggerOptions,
 } from "./trigger.ts"
-import { errorOf, FlowlyError, invalid, orThrow, toFlowlyError, toPromise } from "./FlowlyError.ts"
+import { FlowlyError, invalid, orThrow, toFlowlyError } from "./FlowlyError.ts"
+import { resultOf, type RunHandle, type SendOptions } from "./handle.ts"
+import { checkHealth, type Health } from "./health.ts"
 import {
   type EmittedEvent,
   type HookEvent,
   type HookName,
+  type Hooks,
   isHookName,
-  toHookEvent,
+  makeHooks,
+  toEmitted,
 } from "./hooks.ts"
 import { makeListeners } from "./listeners.ts"
 import { loggerLayer } from "./logger.ts"
-import { MemoryWorkflowStore, memoryLayer } from "./MemoryWorkflowStore.ts"
+import { MemoryWorkflowStore } from "./MemoryWorkflowStore.ts"
 import { checkOptions, checkWorkflow, type DurableEngineOptions, isDevelopment } from "./options.ts"
 import { bindControls, RunControls } from "./RunControls.ts"
+import { engineStopped, makeRuntime } from "./runtime.ts"
 import { validate } from "./standardSchema.ts"
-import { needsHistory, toStatus, valueOf, type WorkflowStatus } from "./status.ts"
+import { needsHistory, toStatus, type WorkflowStatus } from "./status.ts"
+import { storeLayer } from "./storeLayer.ts"
 import { makeTrap, type Trap } from "./trap.ts"
 import { underlayOf } from "./underlay.ts"
 import { type AnyWorkflow, layerOf, type WorkflowDefinition } from "./workflow.ts"
-
-/**
- * A started run.
- */
-export interface RunHandle<O> {
-  readonly workflowRunId: string
-  /** The idempotency key had this run already. */
-  readonly existing: boolean
-  /** The result, or a rejection: `FlowlyError` with code "RunFailed" and the error as its cause. */
-  readonly result: () => Promise<O>
-  readonly status: () => Promise<WorkflowStatus | null>
-  /** As `engine.sendEvent`. */
-  readonly sendEvent: (
-    name: string,
-    payload?: unknown,
-    options?: SendOptions,
-  ) => Promise<"sent" | "duplicate">
-}
-
-/**
- * How an event is sent.
- */
-export interface SendOptions {
-  /** Makes sending idempotent: a second event with this id changes nothing. */
-  readonly id?: string | undefined
-  /** Sends as a part of the transaction that is open on this client: see `TriggerOptions`. */
-  readonly client?: CallersClient | undefined
-}
-
-/**
- * How the engine is doing.
- */
-export interface Health {
-  readonly healthy: boolean
-  readonly store: { readonly ok: boolean; readonly latencyMs: number; readonly error?: string }
-  /** `null`: not started in this process. */
-  readonly worker: WorkerHealth | null
-}
-
-interface Running {
-  readonly runtime: ManagedRuntime.ManagedRuntime<Engine, unknown>
-  ready: Promise<void> | null
-}
 
 /**
  * A durable workflow engine.
@@ -120,13 +70,16 @@ export class DurableEngine extends RunControls {
   readonly #options: DurableEngineOptions
   readonly #workflows = new Map<string, AnyWorkflow>()
   #store: MemoryWorkflowStore | null = null
-  #running: Running | null = null
+  readonly #runtime = makeRuntime({
+    layer: () => this.#layer(),
+    isStopped: () => this.#stopping !== null,
+  })
   #worker: { readonly worker: Worker["Service"]; readonly scope: Scope.Closeable } | null = null
   #starting: Promise<void> | null = null
   #stopping: Promise<void> | null = null
   readonly #trap: Trap | null
   readonly #revive: Revive
-  readonly #hooks = new Map<HookName, Set<(event: HookEvent) => unknown>>()
+  readonly #hooks: Hooks
   readonly #listeners = makeListeners({
     subscribe: (listener) =>
       this.#run(Effect.flatMap(Engine, (engine) => engine.tail.listen(listener))),
@@ -138,6 +91,10 @@ export class DurableEngine extends RunControls {
     checkOptions(options)
     this.#options = options
     this.#revive = reviveErrors(options.errors)
+    this.#hooks = makeHooks({
+      revive: this.#revive,
+      guard: (what, call) => this.#guard(what, call),
+    })
     bindControls(this, (effect) => this.#run(effect), this.#revive)
     const development = isDevelopment(options)
     this.#trap = development
@@ -161,7 +118,7 @@ export class DurableEngine extends RunControls {
     if (!(store instanceof MemoryWorkflowStore)) {
       throw invalid("store", "must be a MemoryWorkflowStore")
     }
-    if (this.#running !== null || this.#stopping !== null) {
+    if (this.#runtime.isOpen() || this.#stopping !== null) {
       throw new FlowlyError(
         "EngineStarted",
         "setStore must be called before the engine is used: its store is already open",
@@ -180,7 +137,7 @@ export class DurableEngine extends RunControls {
 
   /** Starts executing runs in this process. */
   async start(): Promise<void> {
-    this.#open()
+    this.#runtime.open()
     this.#starting ??= this.#start().catch((error) => {
       this.#starting = null
       throw error
@@ -223,7 +180,7 @@ export class DurableEngine extends RunControls {
       await Effect.runPromise(Scope.close(this.#worker.scope, Exit.void))
     }
     this.#trap?.uninstall()
-    await this.#running?.runtime.dispose()
+    await this.#runtime.dispose()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -395,26 +352,6 @@ export class DurableEngine extends RunControls {
     return this.#run(within(options?.client, resolve(token, payload)))
   }
 
-  /**
-   * Has compensations that gave up tried again: that of the step, or all of the run, which ended as
-   * "failed" (or "dead_letter") and is "compensating" until they have ended.
-   */
-  retryCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
-    return this.#run(
-      Effect.flatMap(Engine, (engine) => engine.retryCompensation(workflowRunId, stepKey)),
-    )
-  }
-
-  /**
-   * Counts compensations that gave up as done with; without a step all of the run. Of a paused run: one
-   * that its code does not offer (code "CompensationMissing"), by name; the run goes on.
-   */
-  skipCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
-    return this.#run(
-      Effect.flatMap(Engine, (engine) => engine.skipCompensation(workflowRunId, stepKey)),
-    )
-  }
-
   /** Events that a run emitted, in order. */
   async getEvents(workflowRunId: string): Promise<ReadonlyArray<EmittedEvent>> {
     const rows = await this.#run(
@@ -423,79 +360,22 @@ export class DurableEngine extends RunControls {
     return rows.map(toEmitted)
   }
 
-  /** Runs whose attempts are used up, newest first; `before` is the last id of the page before. */
-  async getDeadLetterRuns(options?: {
-    readonly workflow?: string
-    readonly before?: string
-    readonly limit?: number
-  }): Promise<ReadonlyArray<WorkflowStatus>> {
-    const { before, limit = 100 } = options ?? {}
-    if (before !== undefined && !isUuid(before)) throw invalid("before", "must be the id of a run")
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
-      throw invalid("limit", "must be a whole number from 1 to 1000")
-    }
-    const rows = await this.#run(
-      Effect.flatMap(Engine, (engine) =>
-        engine.deadLetters({
-          workflow: options?.workflow ?? null,
-          before: before ?? null,
-          limit,
-        }),
-      ),
-    )
-    return rows.map((row: RunRow) => toStatus(row, null, this.#revive))
-  }
-
-  /** Gives a dead-lettered (or failed) run another attempt. */
-  retryDeadLetter(workflowRunId: string): Promise<void> {
-    return this.#run(Effect.flatMap(Engine, (engine) => engine.retry(workflowRunId)))
-  }
-
   /** Whether the store answers and the worker's loops turn. */
   async healthCheck(): Promise<Health> {
-    const before = performance.now()
     const worker = this.#worker?.worker.health() ?? null
-    const failed = (error: unknown): Health => ({
-      healthy: false,
-      store: {
-        ok: false,
-        latencyMs: performance.now() - before,
-        error: error instanceof Error ? error.message : String(error),
-      },
-      worker,
-    })
-    try {
-      await this.#run(
-        Effect.flatMap(Engine, (engine) =>
-          Effect.timeoutOrElse(engine.store.now, {
-            duration: "5 seconds",
-            orElse: () => Effect.fail(new Error("no answer within 5 seconds")),
-          }),
-        ),
-        { checkSchema: false },
-      )
-    } catch (error) {
-      return failed(error)
-    }
-    return {
-      healthy: worker === null || (worker.leaseTrusted && worker.unhealthy.length === 0),
-      store: { ok: true, latencyMs: performance.now() - before },
-      worker,
-    }
+    return checkHealth((effect) => this.#run(effect, { checkSchema: false }), worker)
   }
 
   /** Calls back on what happens to runs in this process. */
   hook(name: HookName, listener: (event: HookEvent) => unknown): void {
     if (!isHookName(name)) throw invalid("hook", `there is no hook "${String(name)}"`)
     checkFunction(listener, "listener")
-    const listeners = this.#hooks.get(name)
-    if (listeners) listeners.add(listener)
-    else this.#hooks.set(name, new Set([listener]))
+    this.#hooks.add(name, listener)
   }
 
   /** Undoes `hook`. */
   unhook(name: HookName, listener: (event: HookEvent) => unknown): void {
-    this.#hooks.get(name)?.delete(listener)
+    this.#hooks.remove(name, listener)
   }
 
   /** Calls back for events of this name that workflows emit, in any process. */
@@ -535,102 +415,39 @@ export class DurableEngine extends RunControls {
     return Effect.andThen(checked, anyValue.encode(input, `input${which}`))
   }
 
-  #open(): Running {
-    if (this.#stopping !== null) throw engineStopped()
-    if (this.#running !== null) return this.#running
+  #layer(): Layer.Layer<Engine, unknown> {
     const workflows = [...this.#workflows.values()].map((one) =>
       layerOf(one, { trap: this.#trap, revive: this.#revive }),
     )
     const hooks = Layer.effectDiscard(
       Effect.map(Engine, (engine) => {
-        engine.onLifecycle((event) => this.#onLifecycle(event))
+        engine.onLifecycle(this.#hooks.tell)
         underlay?.onEngine(engine)
       }),
     )
     const underlay = underlayOf(this.#options)
-    const store = this.#storeLayer(underlay?.engineClock ?? layerStore)
+    const engineClock = underlay?.engineClock ?? layerStore
+    const store = storeLayer(this.#options, this.#store, engineClock)
     const { pollIntervalMs } = underlay?.worker ?? this.#options.worker ?? {}
-    const layer = Layer.mergeAll(hooks, ...workflows).pipe(
+    return Layer.mergeAll(hooks, ...workflows).pipe(
       Layer.provideMerge(engineLayer({ pollIntervalMs })),
       Layer.provide(underlay?.store(store) ?? store),
       Layer.provideMerge(loggerLayer(this.#options.logger)),
       Layer.provideMerge(underlay?.clock ?? Layer.empty),
     )
-    this.#running = { runtime: ManagedRuntime.make(layer), ready: null }
-    return this.#running
   }
 
-  #storeLayer(engineClock: Layer.Layer<EngineClock>): Layer.Layer<WorkflowStore, unknown> {
-    if (this.#store !== null) return memoryLayer(this.#store)
-    const { pool, url, schema, prepare } = this.#options
-    if (pool !== undefined) {
-      return Layer.provide(PostgresStore.layerPool({ pool, schema, prepare }), engineClock)
-    }
-    if (url !== undefined) {
-      return PostgresStore.layerUrl({ url: Redacted.make(url), schema, prepare }).pipe(
-        Layer.provide(engineClock),
-        Layer.catchCause((cause) => Layer.effectContext(Effect.fail(unreachable(cause)))),
-      )
-    }
-    throw new FlowlyError(
-      "InvalidInput",
-      "pool: give a pg.Pool or a url, or call setStore(new MemoryWorkflowStore())",
-    )
-  }
-
-  async #run<A, E>(
+  #run<A, E>(
     effect: Effect.Effect<A, E, Engine>,
     options?: { readonly checkSchema?: boolean },
   ): Promise<A> {
-    const running = this.#open()
-    await this.#built(running)
-    if (options?.checkSchema !== false) await this.#ready(running)
-    // it may have been stopped meanwhile: its runtime runs nothing any more
-    if (this.#stopping !== null) throw engineStopped()
-    return toPromise(running.runtime.runPromiseExit(effect))
-  }
-
-  /** A runtime whose layers could not be built stays broken: the next call makes another. */
-  async #built(running: Running): Promise<void> {
-    if (running.runtime.cachedContext !== undefined) return
-    const exit = await Effect.runPromiseExit(running.runtime.contextEffect)
-    if (this.#stopping !== null) throw engineStopped()
-    if (Exit.isSuccess(exit)) return
-    if (this.#running === running) {
-      this.#running = null
-      await running.runtime.dispose()
-    }
-    await toPromise(Promise.resolve(exit))
-  }
-
-  /** Once: a table that is not there is told as what it is, before the first statement fails. */
-  #ready(running: Running): Promise<void> {
-    if (this.#stopping !== null) throw engineStopped()
-    running.ready ??= toPromise(
-      running.runtime.runPromiseExit(
-        Effect.flatMap(Engine, (engine) => engine.store.verify({ worker: false, listen: false })),
-      ),
-    ).catch((error) => {
-      running.ready = null
-      throw error
-    })
-    return running.ready
+    return this.#runtime.run(effect, options)
   }
 
   /** What a trigger waits for: tables that are there, listeners that miss nothing. */
   async #prepare(): Promise<void> {
-    const running = this.#open()
-    await this.#built(running)
-    await this.#ready(running)
+    await this.#runtime.ready()
     await this.#listeners.ready()
-  }
-
-  #onLifecycle(event: LifecycleEvent): void {
-    const hookEvent = this.#hooks.size === 0 ? null : toHookEvent(event, this.#revive)
-    if (hookEvent === null) return
-    for (const listener of this.#hooks.get(hookEvent.type) ?? []) {
-      this.#guard(`hook ${hookEvent.type}`, () => listener(hookEvent))
-    }
   }
 
   #guard(what: string, call: () => unknown): void {
@@ -652,68 +469,6 @@ export class DurableEngine extends RunControls {
 
 const defaultDeadlineMs = 30_000
 
-const engineStopped = () =>
-  new FlowlyError("EngineStopped", "the engine was stopped: make a new one")
-
 const checkFunction = (value: unknown, field: string): void => {
   if (typeof value !== "function") throw invalid(field, "must be a function")
 }
-
-/** Settles in time: with the promise, or with the error. */
-const withinDeadline = async (
-  promise: Promise<void>,
-  timeoutMs: number,
-  late: () => unknown,
-): Promise<void> => {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const deadline = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(toFlowlyError(late())), Math.min(timeoutMs, 2 ** 31 - 1))
-  })
-  try {
-    await Promise.race([promise, deadline])
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
-/** The first connection of a `url` could not be made. */
-const unreachable = (cause: Cause.Cause<unknown>): unknown => {
-  const error = Cause.squash(cause)
-  if ((error as { readonly _tag?: unknown })._tag !== "SqlError") return error
-  const { reason, message } = error as SqlError
-  const text = reason.cause instanceof Error ? reason.cause.message : message
-  return new StoreUnavailable({
-    operation: "connect",
-    outcome: "not-applied",
-    reason: text,
-    cause: error,
-  })
-}
-
-const toEmitted = (row: EventRow): EmittedEvent => ({
-  workflowRunId: row.workflowRunId,
-  event: row.name,
-  data: valueOf(row.payload),
-  at: new Date(row.createdAt),
-})
-
-const resultOf = <O>(
-  workflow: string,
-  workflowRunId: string,
-  revive: Revive,
-): Effect.Effect<O, RunFailed | RunNotFound, Engine> =>
-  Effect.flatMap(Engine, (engine) =>
-    Effect.flatMap(engine.outcome(workflowRunId), ({ status, result, error }) =>
-      status === "completed"
-        ? Effect.succeed(valueOf(result) as O)
-        : Effect.fail(
-            new RunFailed({
-              workflow,
-              workflowRunId,
-              status,
-              reason: error === null ? "no error was recorded" : summarize(error),
-              ...(error === null ? {} : { cause: errorOf(error, revive) }),
-            }),
-          ),
-    ),
-  )

@@ -5,6 +5,7 @@
  * `RunStateConflict`); by filter it counts. Every verb takes a reason, kept in the run's control log.
  */
 import * as Effect from "effect/Effect"
+import { validate as isUuid } from "uuid"
 import type { ControlEntry, ControlVerb, ForkPoint } from "../Control.ts"
 import { Engine } from "../Engine.ts"
 import type { Revive } from "../ErrorPayload.ts"
@@ -12,6 +13,7 @@ import type { ControlOptions, ManyAnswer } from "../engine/control.ts"
 import type { PageOptions, RunFilter } from "../engine/selection.ts"
 import { type RunExplanation, toRunExplanation } from "./explanation.ts"
 import { anyValue } from "../engine/values.ts"
+import { invalid } from "./FlowlyError.ts"
 import {
   type RecordedStep,
   type RunInfo,
@@ -19,6 +21,7 @@ import {
   toRecordedStep,
   toRunInfo,
 } from "./runInfo.ts"
+import { toStatus, type WorkflowStatus } from "./status.ts"
 
 /**
  * Where a fork leaves its origin: before this step (by its key), or before this place in the order of
@@ -176,6 +179,50 @@ export class RunControls {
     return this.#run(
       Effect.flatMap(forkOptions(options), (given) => engine((one) => one.forkMany(filter, given))),
     )
+  }
+
+  /**
+   * Has compensations that gave up tried again: that of the step, or all of the run, which ended as
+   * "failed" (or "dead_letter") and is "compensating" until they have ended.
+   */
+  retryCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
+    return this.#run(engine((one) => one.retryCompensation(workflowRunId, stepKey)))
+  }
+
+  /**
+   * Counts compensations that gave up as done with; without a step all of the run. Of a paused run: one
+   * that its code does not offer (code "CompensationMissing"), by name; the run goes on.
+   */
+  skipCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
+    return this.#run(engine((one) => one.skipCompensation(workflowRunId, stepKey)))
+  }
+
+  /** Runs whose attempts are used up, newest first; `before` is the last id of the page before. */
+  async getDeadLetterRuns(options?: {
+    readonly workflow?: string
+    readonly before?: string
+    readonly limit?: number
+  }): Promise<ReadonlyArray<WorkflowStatus>> {
+    const { before, limit = 100 } = options ?? {}
+    if (before !== undefined && !isUuid(before)) throw invalid("before", "must be the id of a run")
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
+      throw invalid("limit", "must be a whole number from 1 to 1000")
+    }
+    const rows = await this.#run(
+      engine((one) =>
+        one.deadLetters({
+          workflow: options?.workflow ?? null,
+          before: before ?? null,
+          limit,
+        }),
+      ),
+    )
+    return rows.map((row) => toStatus(row, null, this.#revive))
+  }
+
+  /** Gives a dead-lettered (or failed) run another attempt. */
+  retryDeadLetter(workflowRunId: string): Promise<void> {
+    return this.#run(engine((one) => one.retry(workflowRunId)))
   }
 
   /** A run as it is stored; `null` when there is none of this id. */

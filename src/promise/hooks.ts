@@ -5,6 +5,7 @@
  */
 import type { LifecycleEvent } from "../Engine.ts"
 import type { Revive } from "../ErrorPayload.ts"
+import type { EventRow } from "../WorkflowStore.ts"
 import { errorOf } from "./FlowlyError.ts"
 import { valueOf } from "./status.ts"
 
@@ -61,9 +62,45 @@ export interface EmittedEvent {
 }
 
 /**
+ * The hooks of an engine.
+ */
+export interface Hooks {
+  readonly add: (name: HookName, listener: (event: HookEvent) => unknown) => void
+  readonly remove: (name: HookName, listener: (event: HookEvent) => unknown) => void
+  readonly tell: (event: LifecycleEvent) => void
+}
+
+/**
+ * No hooks yet. `guard` calls a listener, and reports what it throws.
+ */
+export const makeHooks = (options: {
+  readonly revive: Revive
+  readonly guard: (what: string, call: () => unknown) => void
+}): Hooks => {
+  const hooks = new Map<HookName, Set<(event: HookEvent) => unknown>>()
+  return {
+    add: (name, listener) => {
+      const listeners = hooks.get(name)
+      if (listeners) listeners.add(listener)
+      else hooks.set(name, new Set([listener]))
+    },
+    remove: (name, listener) => {
+      hooks.get(name)?.delete(listener)
+    },
+    tell: (event) => {
+      const hookEvent = hooks.size === 0 ? null : toHookEvent(event, options.revive)
+      if (hookEvent === null) return
+      for (const listener of hooks.get(hookEvent.type) ?? []) {
+        options.guard(`hook ${hookEvent.type}`, () => listener(hookEvent))
+      }
+    },
+  }
+}
+
+/**
  * What the engine tells, as a hook hears it; `null` for what no hook is for.
  */
-export const toHookEvent = (event: LifecycleEvent, revive?: Revive): HookEvent | null => {
+const toHookEvent = (event: LifecycleEvent, revive?: Revive): HookEvent | null => {
   const { workflowRunId, workflow, attempt } = event
   const base = { workflowRunId, workflow, attempt }
   switch (event.type) {
@@ -106,3 +143,13 @@ export const toHookEvent = (event: LifecycleEvent, revive?: Revive): HookEvent |
     }
   }
 }
+
+/**
+ * An emitted event, as a listener hears it.
+ */
+export const toEmitted = (row: EventRow): EmittedEvent => ({
+  workflowRunId: row.workflowRunId,
+  event: row.name,
+  data: valueOf(row.payload),
+  at: new Date(row.createdAt),
+})
