@@ -11,7 +11,7 @@ import type { Row } from "./database.ts"
 
 /** SQL: all attributes of run `r` as one JSON text; null where there are none. */
 export const attributesColumn = (n: Names, r: string): string =>
-  `(select jsonb_object_agg(a.name, a.value)::text from ${n.attributes} a
+  `(select pg_catalog.jsonb_object_agg(a.name, a.value)::text from ${n.attributes} a
       where a.workflow_run_id = ${r}.workflow_run_id) as attributes`
 
 export const toAttributes = (

@@ -110,7 +110,8 @@ const claimStatement = (n: Names, candidates: string): string => `
   ),
   candidates as materialized (
     select c.workflow_run_id, c.priority, c.due_at
-    from unnest($3::text[], $6::text[]) w(workflow, version)
+    from rows from (pg_catalog.unnest($3::text[]), pg_catalog.unnest($6::text[]))
+      w(workflow, version)
     cross join lateral (${candidates}
     ) c
     where exists (select 1 from lease)

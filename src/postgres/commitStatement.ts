@@ -293,7 +293,7 @@ const answerPart = (shape: Shape): string => {
   (not h.compensating and h.deadline_at is not null and h.deadline_at <= c.at
     and h.kind is distinct from 'Compensate') as deadline_passed,
   (h.cancel_requested_at is not null) as cancel_requested, h.cancel_compensate, h.cancel_reason,
-  (h.pause_request is not null) as pause_requested, h.pause_request->>'reason' as pause_request_reason,
+  (h.pause_request is not null) as pause_requested, h.pause_request->>'reason'::text as pause_request_reason,
   ${ms("c.at")} as at,
   ${
     // Not per run: a join of two such CTEs is a nested loop, and the usual answer is "all of them".

@@ -144,7 +144,7 @@ changed as (
     end,
     pause_reason = case
       when m.kind = 'Pause' then m.error
-      when m.pausing then r.pause_request->'error'
+      when m.pausing then r.pause_request->'error'::text
       when m.kind = 'Settle' then null
       else r.pause_reason
     end,

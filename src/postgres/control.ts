@@ -111,7 +111,7 @@ const terminateStatement = (n: Names): string => `
       due_at = null,
       completed_at = v.at,
       error = v.error || case when r.error is null then '{}'::jsonb
-        else jsonb_build_object('cause', r.error) end,
+        else pg_catalog.jsonb_build_object('cause', r.error) end,
       failed_position = null,
       pause_reason = null,
       pause_request = null,
@@ -218,7 +218,7 @@ export const pauseRuns = (
         due_at = case when v.answer = 'paused' then null else r.due_at end,
         pause_reason = case when v.answer = 'paused' then v.error else r.pause_reason end,
         pause_request = case when v.answer = 'requested'
-          then jsonb_build_object('reason', v.reason, 'error', v.error) end,
+          then pg_catalog.jsonb_build_object('reason', v.reason, 'error', v.error) end,
         -- a holder that is about to park must look again
         wake_counter = r.wake_counter + case when v.answer = 'requested' then 1 else 0 end
       from verdict v
@@ -404,7 +404,7 @@ export const rescheduleRuns = (
       verb: "reschedule",
       from: "verdict x where x.answer = 'rescheduled'",
       reason: "$5::text",
-      detail: `jsonb_strip_nulls(jsonb_build_object('at', $3::float8::int8, 'sleep', x.step_key))`,
+      detail: `jsonb_strip_nulls(pg_catalog.jsonb_build_object('at', $3::float8::int8, 'sleep', x.step_key))`,
     })}
     )
     select v.id::text as id, v.answer from verdict v`

@@ -26,7 +26,7 @@ export const logControl = (
 ): string => `
   insert into ${n.events} (workflow_run_id, direction, name, payload_codec, payload, created_at)
   select x.id, 'control', '${options.verb}', 'json',
-    jsonb_build_object('reason', ${options.reason}, 'detail', ${options.detail ?? "'{}'::jsonb"}),
+    pg_catalog.jsonb_build_object('reason', ${options.reason}, 'detail', ${options.detail ?? "'{}'::jsonb"}),
     x.at
   from ${options.from}
   returning 1`
@@ -36,7 +36,7 @@ export const getControls = (
 ): ((workflowRunId: string) => Effect.Effect<ReadonlyArray<ControlEntry>, StoreError>) => {
   const statement = `
     select e.event_id, e.workflow_run_id::text as workflow_run_id, e.name,
-      e.payload->>'reason' as reason, (e.payload->'detail')::text as detail,
+      e.payload->>'reason'::text as reason, (e.payload->'detail'::text)::text as detail,
       ${ms("e.created_at")} as created_at
     from ${database.names.events} e
     where e.workflow_run_id = any($1::uuid[]) and e.direction = 'control'

@@ -129,7 +129,7 @@ const forkStatement = (n: Names): string => `
     verb: "fork",
     from: "born b join placed x on x.id = b.workflow_run_id",
     reason: "x.reason",
-    detail: `jsonb_strip_nulls(jsonb_build_object(
+    detail: `jsonb_strip_nulls(pg_catalog.jsonb_build_object(
       'origin', x.origin, 'stepKey', x.step, 'position', x.point
     ))`,
   })}

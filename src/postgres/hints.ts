@@ -50,7 +50,7 @@ export const notify = (
   // Both in one statement: the setting lasts until the end of its own transaction, the commit included.
   const statement = `
     select set_config('synchronous_commit', 'off', true), pg_notify($1::text, x.letter)
-    from unnest($2::text[]) x(letter)`
+    from pg_catalog.unnest($2::text[]) x(letter)`
   return Effect.fnUntraced(function* (hints) {
     const sent = [...new Set(hints.flatMap((hint) => letterOf.get(hint) ?? []))]
     if (sent.length === 0) return
@@ -67,7 +67,7 @@ export const notifyWithin =
   (database: Database) =>
   (hints: ReadonlyArray<Hint>): Effect.Effect<void, StoreError> => {
     const sent = [...new Set(hints.flatMap((hint) => letterOf.get(hint) ?? []))]
-    const statement = `select pg_notify($1::text, x.letter) from unnest($2::text[]) x(letter)`
+    const statement = `select pg_notify($1::text, x.letter) from pg_catalog.unnest($2::text[]) x(letter)`
     return Effect.asVoid(database.write("notify", statement, [database.names.channel, sent]))
   }
 

@@ -104,7 +104,7 @@ const sourcesStatement = (n: Names, more: ReadonlyArray<string>): string =>
 
 const childArm = (n: Names): string => `
     select 'child', c.parent_run_id::text, c.parent_step_key, c.parent_attempt::int8,
-      json_build_object('id', c.workflow_run_id, 'status', c.status,
+      pg_catalog.json_build_object('id', c.workflow_run_id, 'status', c.status,
         'outlives', c.outlives_parent)::text,
       c.result_codec, c.result::text, c.error::text
     from (
@@ -171,8 +171,8 @@ const recordArm = (
     from (
       select p.*, row_number() over by_key as place, count(*) over () as page_size,
         -- stored size: read without detoasting
-        sum(coalesce(pg_column_size(p.result), 0) + coalesce(pg_column_size(p.error), 0)
-          + coalesce(pg_column_size(p.heartbeat), 0))
+        sum(coalesce(pg_catalog.pg_column_size(p.result), 0) + coalesce(pg_catalog.pg_column_size(p.error), 0)
+          + coalesce(pg_catalog.pg_column_size(p.heartbeat), 0))
           over by_key as bytes
       from (
         select s.*

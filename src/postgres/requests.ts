@@ -91,7 +91,7 @@ export const requestCancel = (
       verb: "cancel",
       from: "verdict x where x.answer in ('cancelled', 'requested')",
       reason: "$4::text",
-      detail: `jsonb_strip_nulls(jsonb_build_object('compensate', $3::boolean))`,
+      detail: `jsonb_strip_nulls(pg_catalog.jsonb_build_object('compensate', $3::boolean))`,
     })}
     )
     select v.answer from verdict v`

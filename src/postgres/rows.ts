@@ -53,14 +53,15 @@ export const encodedOrNull = (codec: unknown, json: unknown): Encoded | null =>
 
 /** SQL: a time as milliseconds, rounded down. */
 export const ms = (expression: string): string =>
-  `floor(extract(epoch from ${expression}) * 1000)::int8`
+  `floor(extract(epoch from ${expression}) * 1000::numeric)::int8`
 
 /** SQL: the time until which to wait, rounded up: who waits so long never comes too early. */
 export const msUp = (expression: string): string =>
-  `ceil(extract(epoch from ${expression}) * 1000)::int8`
+  `ceil(extract(epoch from ${expression}) * 1000::numeric)::int8`
 
 /** SQL: a parameter or column of milliseconds as a time. */
-export const at = (expression: string): string => `to_timestamp((${expression})::float8 / 1000)`
+export const at = (expression: string): string =>
+  `to_timestamp((${expression})::float8 / 1000::float8)`
 
 /** SQL: milliseconds as an interval. */
 export const interval = (expression: string): string =>
@@ -85,7 +86,7 @@ export const signalColumns = (r: string, now: string): string =>
     ${r}.cancel_compensate as cancel_compensate,
     ${r}.cancel_reason as cancel_reason,
     (${r}.pause_request is not null) as pause_requested,
-    ${r}.pause_request->>'reason' as pause_request_reason`
+    ${r}.pause_request->>'reason'::text as pause_request_reason`
 
 export const toSignals = (row: Row): RunSignals => ({
   wakeCounter: int(row["wake_counter"]),
@@ -129,7 +130,7 @@ export const runColumns = (n: Names, r: string): string =>
     (${r}.cancel_requested_at is not null) as cancel_requested,
     ${r}.cancel_compensate, ${r}.cancel_reason,
     (${r}.pause_request is not null) as pause_requested,
-    ${r}.pause_request->>'reason' as pause_request_reason,
+    ${r}.pause_request->>'reason'::text as pause_request_reason,
     ${r}.wake_counter, ${r}.claim_token, ${r}.worker_id::text as worker_id,
     ${r}.claimed_by_insert, ${r}.crash_count,
     ${ms(`${r}.created_at`)} as created_at, ${ms(`${r}.started_at`)} as started_at,

@@ -63,12 +63,12 @@ export const sweep = (
         claim_token = r.claim_token + 1,
         status = case when r.status = 'compensating' then r.status else 'pending' end,
         crash_count = case when j.progressed then 0 else r.crash_count + 1 end,
-        crashed_by = case when j.progressed then '{}' else r.crashed_by || j.worker_id end,
+        crashed_by = case when j.progressed then '{}' else pg_catalog.array_append(r.crashed_by, j.worker_id) end,
         ready = j.progressed,
         -- 1 s, 2 s, 4 s … a run that kills its process must not do so in a tight loop
         due_at = case
           when j.progressed then j.at
-          else j.at + interval '1 second' * power(2, least(r.crash_count, 20))
+          else j.at + interval '1 second' * pg_catalog.power(2, least(r.crash_count, 20))
         end
       from judged j
       where r.workflow_run_id = j.workflow_run_id
@@ -95,16 +95,16 @@ export const refundCrashes = (
     with locked as materialized (
       select r.workflow_run_id
       from ${n.runs} r
-      where r.crash_count >= 1 and r.crashed_by @> array[$1::uuid] and r.completed_at is null
+      where r.crash_count >= 1 and $1::uuid = any (r.crashed_by) and r.completed_at is null
       -- Called by the heartbeat's loop, which must not wait for a user's open transaction. A count
       -- that is not given back costs a delay, no more.
       for no key update of r skip locked
     ),
     refunded as (
       update ${n.runs} r
-      set crashed_by = array_remove(r.crashed_by, $1::uuid),
+      set crashed_by = pg_catalog.array_remove(r.crashed_by, $1::uuid),
         crash_count = greatest(0,
-          r.crash_count - cardinality(array_positions(r.crashed_by, $1::uuid)))
+          r.crash_count - pg_catalog.cardinality(pg_catalog.array_positions(r.crashed_by, $1::uuid)))
       from locked l
       where r.workflow_run_id = l.workflow_run_id
       returning 1
@@ -176,12 +176,12 @@ export const deadLetterPoison = (
         pause_reason = null,
         -- an explicit retry keeps every record: none of them failed the run
         failed_position = ${noPosition},
-        error = jsonb_build_object(
+        error = pg_catalog.jsonb_build_object(
           'name', 'PoisonRun',
           'tag', 'PoisonRun',
-          'message', s.crash_count || ' claims in a row ended with their worker''s death, '
+          'message', s.crash_count::text || ' claims in a row ended with their worker''s death, '
             || 'without recording anything'
-        ) || case when r.error is null then '{}' else jsonb_build_object('cause', r.error) end
+        ) || case when r.error is null then '{}' else pg_catalog.jsonb_build_object('cause', r.error) end
       from settling s
       where r.workflow_run_id = s.workflow_run_id
       returning r.workflow_run_id

@@ -21,7 +21,7 @@ export const findToken = (
     select s.step_key
     from ${database.names.steps} s
     where s.workflow_run_id = $1::uuid and s.kind = 'token' and s.status = 'completed'
-      and s.result = to_jsonb($2::text)`
+      and s.result = pg_catalog.to_jsonb($2::text)`
   return Effect.fnUntraced(function* ({ workflowRunId, token }) {
     // NUL is no text of Postgres, and of no token
     if (!isUuid(workflowRunId) || token.includes("\0")) return null
