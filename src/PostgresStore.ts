@@ -37,6 +37,7 @@ import { reviseCompensation } from "./postgres/compensation.ts"
 import { makeDatabase } from "./postgres/database.ts"
 import { sendEvents, tailEvents } from "./postgres/events.ts"
 import { forkRuns } from "./postgres/forkRuns.ts"
+import { type GrantOptions, grantStatements } from "./postgres/grants.ts"
 import { connectionOfCaller } from "./postgres/callersClient.ts"
 import { listen, notify, notifyWithin } from "./postgres/hints.ts"
 import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/history.ts"
@@ -61,6 +62,7 @@ import { transact, transactionOutcome } from "./postgres/transactions.ts"
 import { registerWorker, renewLease, retireWorker } from "./postgres/workers.ts"
 import { type StoreError, WorkflowStore } from "./WorkflowStore.ts"
 
+export type { GrantOptions } from "./postgres/grants.ts"
 export type { PgPoolClientLike, PgPoolLike } from "./postgres/pgPool.ts"
 
 /**
@@ -180,6 +182,16 @@ export const migrated = <E, R>(
     WorkflowStore,
     Effect.tap(WorkflowStore, (made) => made.migrate),
   ).pipe(Layer.provide(store))
+
+/**
+ * The GRANT statements for the owner of the tables to run after `migrate`. The worker gets rows, and
+ * no right to create or alter anything; the reader looks, payloads included.
+ *
+ * @category roles
+ * @since 0.1.0
+ */
+export const grants = (options: GrantOptions): Effect.Effect<string, InvalidInput> =>
+  Effect.fromResult(grantStatements(options))
 
 const defaultStatementTimeoutMs = 10_000
 const defaultMaxConnections = 10

@@ -98,6 +98,7 @@ export const toStoreError = (operation: string, effects: Effects, error: SqlErro
     const outcome = effects === "writes" && sent ? "unknown" : "not-applied"
     return new StoreUnavailable({ operation, outcome, reason })
   }
+  if (sqlState === "42501") return refusedRights(operation, sqlState, reason)
   if (!transient(sqlState)) return new StoreRejected({ operation, sqlState, reason })
   const sent = !beforeSending.has(error.reason.operation ?? "")
   const unknown = effects === "writes" && sent && inDoubt(sqlState)
@@ -107,6 +108,18 @@ export const toStoreError = (operation: string, effects: Effects, error: SqlErro
     reason: `${sqlState}: ${reason}`,
   })
 }
+
+/** The role lacks a right: who has it, and how it is given. */
+const refusedRights = (operation: string, sqlState: string, reason: string): StoreRejected =>
+  new StoreRejected({
+    operation,
+    sqlState,
+    reason:
+      operation === "migrate"
+        ? `${reason}; migrate as a role that may create, and let it grant this one what ` +
+          "`flowly grants` prints"
+        : `${reason}; let the owner of the tables grant this role what \`flowly grants\` prints`,
+  })
 
 /** The deadline of a statement passed. */
 export const deadlinePassed = (

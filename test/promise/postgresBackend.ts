@@ -1,19 +1,23 @@
-/** The suite on a fresh database, with one kind of connection. */
+/**
+ * The suite on a fresh database, with one kind of connection. That with a url works as the worker
+ * of `grants`: a role that may create nothing.
+ */
 import pg from "pg"
 import { afterAll, beforeAll, expect } from "vitest"
 import { DurableEngine } from "../../src/index.ts"
-import { createDatabase, type TestDatabase } from "../support/database.ts"
+import { createRoles, type DatabaseWithRoles } from "../security/roles.ts"
 import { promiseSuite } from "./suite.ts"
 
 export const postgresSuite = (driver: "pool" | "url"): void => {
-  let database: TestDatabase
+  let database: DatabaseWithRoles
   let pool: pg.Pool
 
   beforeAll(async () => {
-    database = await createDatabase()
-    pool = new pg.Pool({ connectionString: database.url, max: 30 })
+    database = await createRoles()
+    pool = new pg.Pool({ connectionString: database.urlOf("owner"), max: 30 })
     await using engine = new DurableEngine({ pool, workflows: [] })
     await engine.migrate()
+    await database.grant()
   })
 
   afterAll(async () => {
@@ -26,7 +30,7 @@ export const postgresSuite = (driver: "pool" | "url"): void => {
 
   promiseSuite({
     name: `Postgres, ${driver}`,
-    options: () => (driver === "pool" ? { pool } : { url: database.url }),
+    options: () => (driver === "pool" ? { pool } : { url: database.urlOf("worker") }),
     attach: () => undefined,
   })
 }
