@@ -129,7 +129,8 @@ const passed = ({ afterMs, elapsedMs }: TimeLimit): Effect.Effect<void> =>
     : Effect.gen(function* () {
         let left = afterMs
         while (left > 0) {
-          yield* Effect.sleep(left)
+          // what rounding leaves of a millisecond would be slept in no time, again and again
+          yield* Effect.sleep(Math.ceil(left))
           left = afterMs - elapsedMs()
         }
       })
