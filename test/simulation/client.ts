@@ -6,8 +6,9 @@ import { FlowlyError } from "../../src/promise/FlowlyError.ts"
 import { isTerminal } from "../../src/Run.ts"
 import type { RunRow } from "../../src/WorkflowStore.ts"
 import type { Dice } from "../support/dice.ts"
+import type { Ledger } from "./ledger.ts"
 import type { Machine } from "./machine.ts"
-import type { Block, Program, Start } from "./program.ts"
+import { type Block, blocksOf, type Program, type Start } from "./program.ts"
 import { canary } from "./promiseBody.ts"
 import type { Acknowledged } from "./scene.ts"
 import type { Timeline } from "./timeline.ts"
@@ -30,9 +31,10 @@ export const makeClient = (given: {
   readonly program: Program
   readonly workers: Workers
   readonly timeline: Timeline
+  readonly ledger: Ledger
   readonly row: (workflowRunId: string) => RunRow | null
 }): Client => {
-  const { machine, program, workers, timeline, row } = given
+  const { machine, program, workers, timeline, ledger, row } = given
   const dice: Dice = machine.dice.fork()
   const acknowledged: Array<Acknowledged> = []
   const cancelled = new Set<string>()
@@ -178,6 +180,21 @@ export const makeClient = (given: {
     }
   }
 
+  // somebody reads of it, and answers: soon, or when the run has long gone to sleep
+  ledger.tokenListeners.push(({ workflowRunId, token }) => {
+    const ms = dice.chance(0.3) ? 0 : dice.whole(0, 10_000)
+    machine.after(machine.nature, ms, () => {
+      let answered = false
+      untilOver(
+        async ({ engine }) => {
+          await engine.resolveToken(token, token).catch(isAnswer)
+          answered = true
+        },
+        () => answered || isOver(workflowRunId),
+      )
+    })
+  })
+
   return {
     acknowledged,
     cancelled,
@@ -189,17 +206,7 @@ export const makeClient = (given: {
 /** Events that a block waits for, and how often at most. */
 const eventsOf = (block: Block, times: number): ReadonlyArray<readonly [string, number]> =>
   block.flatMap((command): ReadonlyArray<readonly [string, number]> => {
-    switch (command.is) {
-      case "event":
-        return command.sent ? [[command.name, times]] : []
-      case "all":
-      case "race":
-        return command.arms.flatMap((arm) => eventsOf(arm, times))
-      case "loop":
-        return eventsOf(command.block, times * command.times)
-      case "try":
-        return [...eventsOf(command.block, times), ...eventsOf(command.rescue, times)]
-      default:
-        return []
-    }
+    if (command.is === "event") return command.sent ? [[command.name, times]] : []
+    const often = command.is === "loop" ? times * command.times : times
+    return blocksOf(command).flatMap((inside) => eventsOf(inside, often))
   })

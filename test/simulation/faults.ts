@@ -78,6 +78,10 @@ export interface Options {
   readonly refusals: boolean
   readonly events: boolean
   readonly controls: boolean
+  readonly limits: boolean
+  readonly transactions: boolean
+  readonly tokens: boolean
+  readonly spawns: boolean
   /** Of a call: its probability. */
   readonly calls: Readonly<Partial<Record<CallFault, number>>>
   /** Of processes: the mean pause between two, in milliseconds. */
@@ -145,6 +149,10 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     refusals: dice.chance(0.5),
     events: dice.chance(0.5),
     controls: dice.chance(0.4),
+    limits: dice.chance(0.4),
+    transactions: dice.chance(0.4),
+    tokens: dice.chance(0.3),
+    spawns: dice.chance(0.4),
     calls,
     processes,
     maxFaults: null,

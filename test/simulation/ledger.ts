@@ -13,6 +13,8 @@ export interface Try {
   readonly attempt: number
   /** Of the whole run. */
   readonly runAttempt: number
+  /** What it was told of the progress of tries before it. */
+  readonly lastHeartbeat?: unknown
   readonly process: Process
   readonly beganAt: number
   readonly nonce: string
@@ -42,7 +44,31 @@ export interface AskedSleep {
   readonly process: Process
 }
 
+/** What a transactional step wrote, when its transaction was committed. */
+export interface SinkRow {
+  readonly workflowRunId: string
+  readonly stepKey: string
+  readonly nonce: string
+}
+
+/** The client that transactional steps are handed here: nothing shows before the commit. */
+export interface SinkClient {
+  readonly write: (row: SinkRow) => void
+}
+
+/** A token that a body holds in its hands. */
+export interface IssuedToken {
+  readonly workflowRunId: string
+  readonly token: string
+}
+
 export class Ledger {
+  /** Written by transactional steps, in order of the commits. */
+  readonly sink: Array<SinkRow> = []
+  /** What steps told of their progress, by run and step key. */
+  readonly beats = new Map<string, Array<number>>()
+  readonly tokens = new Map<string, IssuedToken>()
+  readonly tokenListeners: Array<(issued: IssuedToken) => void> = []
   readonly tries: Array<Try> = []
   readonly executions: Array<BodyExecution> = []
   readonly sleeps = new Map<string, AskedSleep>()
@@ -55,6 +81,22 @@ export class Ledger {
     const key = `${asked.workflowRunId} ${asked.stepKey}`
     if (!this.sleeps.has(key)) this.sleeps.set(key, asked)
     for (const listener of this.sleepListeners) listener(asked)
+  }
+
+  /** A number that is greater than all before. */
+  beat(workflowRunId: string, stepKey: string): number {
+    const key = `${workflowRunId} ${stepKey}`
+    const told = this.beats.get(key) ?? []
+    this.beats.set(key, told)
+    told.push(++this.#nonces)
+    return this.#nonces
+  }
+
+  /** Only the first time counts. */
+  issueToken(issued: IssuedToken): void {
+    if (this.tokens.has(issued.token)) return
+    this.tokens.set(issued.token, issued)
+    for (const listener of this.tokenListeners) listener(issued)
   }
 
   begin(one: Omit<Try, "nonce" | "end" | "endedAt">): Try {

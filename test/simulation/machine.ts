@@ -52,6 +52,9 @@ export const realMs = (): number => native.performanceNow.call(performance)
 /** Where the time of every machine begins. */
 export const epoch: number = Date.UTC(2026, 0, 5, 12)
 
+/** Tasks within one instant: more are a loop without an end. */
+const mostTurns = 100_000
+
 let running: Machine | null = null
 
 /** The machine that is switched on, if any. */
@@ -72,6 +75,8 @@ export class Machine {
   readonly processes: Array<Process> = [this.nature]
   readonly dice: Dice
   turns = 0
+  /** When time last went on. */
+  #moved = { now: 0, turns: 0 }
   /** Of what was made last, in microseconds: ids are in the order of their making. */
   lastId = 0
   #current: Process = this.nature
@@ -153,11 +158,24 @@ export class Machine {
     return new Promise((resolve) => {
       const turn = () => {
         if (done()) return resolve("done")
+        if (this.#isBusyForEver()) return resolve("idle")
         if (!this.#next()) return resolve("idle")
         native.setImmediate(turn)
       }
       native.setImmediate(turn)
     })
+  }
+
+  #isBusyForEver(): boolean {
+    const { now, turns } = this.#moved
+    if (this.now > now) this.#moved = { now: this.now, turns: this.turns }
+    else if (this.turns - turns > mostTurns) {
+      if (this.turns - turns === mostTurns + 1) {
+        this.crashes.push(new Error(`${this.#current.name} works on, and time stands still`))
+      }
+      return true
+    }
+    return false
   }
 
   #next(): boolean {

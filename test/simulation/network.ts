@@ -9,12 +9,22 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
+import { bounded } from "../../src/engine/bounded.ts"
 import { StoreRejected, StoreUnavailable } from "../../src/FlowlyError.ts"
 import type * as MemoryStore from "../../src/MemoryStore.ts"
-import type { Hint, RunWrite, WorkflowStore, WriteAnswer } from "../../src/WorkflowStore.ts"
+import type {
+  Claim,
+  Hint,
+  RecordWrite,
+  RunWrite,
+  Transaction,
+  WorkflowStore,
+  WriteAnswer,
+} from "../../src/WorkflowStore.ts"
 import type { Dice } from "../support/dice.ts"
 import { type CallFault, callFaults, type Faults, type Options } from "./faults.ts"
 import { epoch, type Machine, type Process } from "./machine.ts"
+import type { SinkClient, SinkRow } from "./ledger.ts"
 import { poison } from "./promiseBody.ts"
 import type { Timeline } from "./timeline.ts"
 
@@ -37,6 +47,12 @@ const reads: ReadonlySet<string> = new Set([
   "getSteps",
   "getEvents",
   "tailEvents",
+  "countRuns",
+  "findToken",
+  "getControls",
+  "getSituation",
+  "begin",
+  "transactionOutcome",
   "listSchedules",
   "dueSchedules",
   "now",
@@ -45,7 +61,7 @@ const reads: ReadonlySet<string> = new Set([
 ])
 
 /** Between verbs that nobody sends a second time by himself. */
-const neverTwice: ReadonlySet<string> = new Set(["resumeRun", "retryRun"])
+const neverTwice: ReadonlySet<string> = new Set(["resumeRun", "retryRun", "transact", "begin"])
 
 interface Listener {
   readonly process: Process
@@ -67,9 +83,12 @@ export class Network {
   readonly #listeners = new Set<Listener>()
   readonly #onApplied: (applied: Applied) => void
   readonly #storeClock: Clock.Clock
+  readonly #sink: Array<SinkRow>
 
   constructor(given: {
     readonly handle: MemoryStore.Handle
+    /** What transactions that were committed have written. */
+    readonly sink: Array<SinkRow>
     readonly machine: Machine
     readonly faults: Faults
     readonly options: Options
@@ -77,6 +96,7 @@ export class Network {
     readonly onApplied: (applied: Applied) => void
   }) {
     this.handle = given.handle
+    this.#sink = given.sink
     this.#machine = given.machine
     this.#faults = given.faults
     this.#options = given.options
@@ -102,7 +122,8 @@ export class Network {
     const verbs = Object.entries(store).map(([name, verb]: [string, unknown]) => {
       if (name === "listen") return [name, this.#listen(process)]
       if (name === "notify") return [name, (hints: ReadonlyArray<Hint>) => this.#notify(hints)]
-      if (name === "callersTransaction") return [name, verb]
+      if (name === "callersTransaction" || name === "joinTransaction") return [name, verb]
+      if (name === "transact") return [name, this.#transact(process)]
       if (Effect.isEffect(verb)) return [name, this.#call(process, name, [], verb as never)]
       if (typeof verb !== "function") return [name, verb]
       return [
@@ -119,6 +140,57 @@ export class Network {
       ]
     })
     return Object.fromEntries(verbs) as WorkflowStore["Service"]
+  }
+
+  // --- transactions ------------------------------------------------------------
+
+  /**
+   * A transaction: it is opened, the step's code runs in its own process, and what that wrote appears
+   * with its record, in one commit, or never. A commit is not applied twice, nor behind an answer: the
+   * session that it was sent in would still be there.
+   */
+  #transact(process: Process) {
+    return <E>(options: {
+      readonly claim: Claim
+      readonly use: (transaction: Transaction) => Effect.Effect<RecordWrite, E>
+    }) => {
+      const { claim, use } = options
+      const written: Array<SinkRow> = []
+      const client: SinkClient = { write: (row) => void written.push(row) }
+      const notApplied = (error: unknown) =>
+        error instanceof StoreUnavailable
+          ? new StoreUnavailable({ operation: "transact", outcome: "not-applied", reason: "begin" })
+          : error
+      const begin = this.#call(process, "begin", [], Effect.void).pipe(
+        (call) => bounded("transact")(call as Effect.Effect<void>),
+        Effect.mapError(notApplied),
+      )
+      const commit = (record: RecordWrite) => {
+        const sent = structuredClone({ claim, record })
+        const effect = Effect.suspend(() =>
+          this.#commitTransaction(sent.claim, sent.record, written),
+        )
+        const call = this.#call(process, "transact", [sent.claim, sent.record], effect)
+        return Effect.uninterruptible(bounded("transact")(call as Effect.Effect<WriteAnswer>))
+      }
+      return Effect.flatMap(begin, () =>
+        Effect.flatMap(use({ client, sql: null, faultOf: () => null }), commit),
+      )
+    }
+  }
+
+  #commitTransaction(claim: Claim, record: RecordWrite, written: ReadonlyArray<SinkRow>) {
+    const { store } = this.handle
+    const standing = this.direct(store.getSteps(claim.workflowRunId)).find(
+      ({ stepKey }) => stepKey === record.stepKey,
+    )
+    const use = () => Effect.succeed(record)
+    return Effect.tap(store.transact({ claim, isolation: null, use }), (answer) =>
+      Effect.sync(() => {
+        const isNew = standing === undefined || standing.status === "retrying"
+        if (answer._tag === "committed" && isNew) this.#sink.push(...written)
+      }),
+    )
   }
 
   // --- calls -----------------------------------------------------------------
@@ -201,13 +273,14 @@ export class Network {
       }
       if (kind === "busy" && verb !== "commit") return null
       if (kind === "twice" && neverTwice.has(verb)) return null
+      if (kind === "lateApply" && verb === "transact") return null
       return this.#faults.take(kind) ? kind : null
     }
     return null
   }
 
   #matters(verb: string): boolean {
-    if (verb === "commit" || verb === "insertRuns") return true
+    if (verb === "commit" || verb === "insertRuns" || verb === "transact") return true
     if (verb !== "claimRuns") return false
     const now = this.#storeClock.currentTimeMillisUnsafe()
     const { runs } = this.handle.inspect()

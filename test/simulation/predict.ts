@@ -66,7 +66,13 @@ class Play {
     this.#uses.set(name, used)
     const key = used === 1 ? name : `${name}#${used}`
     this.sure.set(key, status)
-    if (undo && status === "completed") this.undone.add(key)
+    if (undo) this.undone.add(key)
+  }
+
+  /** The key that the next use of the name has. */
+  #keyOf(name: string): string {
+    const used = this.#uses.get(name) ?? 0
+    return used === 0 ? name : `${name}#${used + 1}`
   }
 
   command(command: Command): Outcome {
@@ -135,6 +141,48 @@ class Play {
       }
       case "throw":
         return thrown(command.message)
+      case "limited": {
+        const { name, late, tries, undo } = command
+        const fails = late >= tries
+        this.#record(
+          name,
+          fails ? "failed" : "completed",
+          undo === "unknown" || (undo === "known" && !fails),
+        )
+        return fails ? thrown(`${name} took too long`) : value(name)
+      }
+      case "deadline":
+        this.#record(command.name, "failed")
+        return thrown(`${command.name} failed`)
+      case "beats":
+        this.#record(command.name, "completed")
+        return value(command.name)
+      case "transaction": {
+        const fails = command.fails >= command.tries
+        this.#record(command.name, fails ? "failed" : "completed")
+        return fails ? thrown(`${command.name} failed`) : value(command.name)
+      }
+      case "token": {
+        const key = this.#keyOf(command.name)
+        this.#record(command.name, "completed")
+        this.#record(`${key}:answer`, "completed")
+        return value(`${command.name}:${command.sent ? "heard" : "silence"}`)
+      }
+      case "spawn": {
+        const child = this.#program.workflows[command.of] as ProgramWorkflow
+        const outcome = new Play(this.#program, 1).block(child.block)
+        const key = this.#keyOf(command.name)
+        this.#record(command.name, "completed")
+        const between = this.block(command.between)
+        if (between._tag === "Thrown") return between
+        this.#record(`${key}.result`, outcome._tag === "Value" ? "completed" : "failed")
+        if (outcome._tag === "Thrown") return thrown("child")
+        return value(`[${between.value} ${outcome.value}]`)
+      }
+      case "noReturn":
+        this.#record(command.name, "completed")
+        if (this.#unsure === 0) this.undone.clear()
+        return value(command.name)
     }
   }
 }

@@ -44,8 +44,77 @@ export type Command =
   | { readonly is: "loop"; readonly times: number; readonly block: Block }
   | { readonly is: "try"; readonly block: Block; readonly rescue: Block }
   | { readonly is: "throw"; readonly message: string }
+  /**
+   * A time limit on each try; the first `late` of `tries` take longer. `undo`: none, of what completed,
+   * or also of what is unknown (`compensateOnUnknown`).
+   */
+  | {
+      readonly is: "limited"
+      readonly name: string
+      readonly timeoutMs: number
+      readonly late: number
+      readonly tries: number
+      readonly heeds: boolean
+      readonly undo: "none" | "known" | "unknown"
+    }
+  /** Fails, and is tried again until its deadline. */
+  | {
+      readonly is: "deadline"
+      readonly name: string
+      readonly deadlineMs: number
+      readonly waitMs: number
+    }
+  /** Tells that it is alive, so many times; its first `stalls` tries fall silent. */
+  | {
+      readonly is: "beats"
+      readonly name: string
+      readonly beats: number
+      readonly everyMs: number
+      readonly stalls: number
+    }
+  /** In a transaction that records the step, too. Fails the first `fails` of `tries`. */
+  | {
+      readonly is: "transaction"
+      readonly name: string
+      readonly ms: number
+      readonly fails: number
+      readonly tries: number
+    }
+  /** A token, and a wait for its answer. */
+  | { readonly is: "token"; readonly name: string; readonly ms: number; readonly sent: boolean }
+  /** A child that is started, and waited for behind the block. */
+  | {
+      readonly is: "spawn"
+      readonly name: string
+      readonly of: number
+      readonly abandons: boolean
+      readonly between: Block
+    }
+  /** What completed before it is no longer undone. */
+  | { readonly is: "noReturn"; readonly name: string }
 
 export type Block = ReadonlyArray<Command>
+
+/** The blocks that are parts of a command. */
+export const blocksOf = (command: Command): ReadonlyArray<Block> => {
+  switch (command.is) {
+    case "all":
+    case "race":
+      return command.arms
+    case "loop":
+      return [command.block]
+    case "try":
+      return [command.block, command.rescue]
+    case "spawn":
+      return [command.between]
+    default:
+      return []
+  }
+}
+
+/** Every command of a block, those inside of others too. */
+export const commandsOf = (block: Block): ReadonlyArray<Command> =>
+  block.flatMap((command) => [command, ...blocksOf(command).flatMap(commandsOf)])
 
 /** A workflow: children come before those that start them. */
 export interface ProgramWorkflow {
@@ -87,6 +156,13 @@ export interface ProgramOptions {
   readonly events: boolean
   /** Pauses, terminations, explicit retries. */
   readonly controls: boolean
+  /** Time limits, deadlines and heartbeats of steps. */
+  readonly limits?: boolean
+  readonly transactions?: boolean
+  /** Tokens and their answers. */
+  readonly tokens?: boolean
+  /** Children that are started and waited for later; points of no return. */
+  readonly spawns?: boolean
 }
 
 interface Place {
@@ -107,6 +183,12 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
   const site = () => `s${++sites}`
   const shortMs = () => dice.pick([0, 1, 5, 40])
   const stepMs = () => (dice.chance(0.2) ? dice.whole(1000, options.slowMs) : shortMs())
+
+  /** The workflows that may be children there. */
+  const callable = (place: Place): ReadonlyArray<number> => {
+    if (place.children === 0) return []
+    return place.racing ? reliable : Array.from({ length: place.children }, (_, i) => i)
+  }
 
   const step = (place: Place): Command => {
     const undo = dice.chance(0.4)
@@ -136,24 +218,77 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
       () => ({ is: "emit", name: site() }),
       () => ({ is: "values", name: site() }),
     ]
-    const callable = place.racing ? reliable : Array.from({ length: place.children }, (_, i) => i)
-    if (place.children > 0 && callable.length > 0) {
-      kinds.push(() => ({ is: "child", name: site(), of: dice.pick(callable) }))
+    if (callable(place).length > 0) {
+      kinds.push(() => ({ is: "child", name: site(), of: dice.pick(callable(place)) }))
     }
     if (options.events) {
       const sent = dice.chance(0.7)
       const ms = sent ? 10_000_000 : dice.pick([500, 4000])
       kinds.push(() => ({ is: "event", name: site(), ms, sent }))
     }
+    if (options.limits === true) {
+      const tries = 60
+      kinds.push(
+        () => limited(dice.whole(0, 2), tries, place),
+        () => ({
+          is: "beats",
+          name: site(),
+          beats: dice.whole(1, 6),
+          everyMs: dice.pick([5, 80, 700]),
+          stalls: dice.whole(0, 2),
+        }),
+      )
+    }
+    if (options.transactions === true) {
+      kinds.push(() => {
+        const fails = dice.chance(0.3) ? dice.whole(1, 2) : 0
+        return { is: "transaction", name: site(), ms: shortMs(), fails, tries: 3 }
+      })
+    }
+    if (options.tokens === true) {
+      const sent = dice.chance(0.8)
+      const ms = sent ? 10_000_000 : dice.pick([500, 4000])
+      kinds.push(() => ({ is: "token", name: site(), ms, sent }))
+    }
+    if (options.spawns === true && !place.arm) {
+      kinds.push(() => ({ is: "noReturn", name: site() }))
+    }
     return dice.pick(kinds)()
   }
 
-  const failure = (): Command => {
+  const limited = (late: number, tries: number, place: Place): Command => ({
+    is: "limited",
+    name: site(),
+    timeoutMs: dice.pick([50, 300, 1500]),
+    late,
+    tries,
+    heeds: dice.chance(0.5),
+    undo: place.racing ? "none" : dice.pick(["none", "known", "unknown"]),
+  })
+
+  const failure = (place: Place): Command => {
     const kinds: Array<() => Command> = [
       () => ({ is: "throw", message: site() }),
       () => ({ is: "flaky", name: site(), fails: 2, tries: 2, waitMs: dice.pick([10, 2500]) }),
     ]
     if (options.refusals) kinds.push(() => ({ is: "refused", name: site() }))
+    if (options.limits === true) {
+      kinds.push(
+        () => {
+          const tries = dice.whole(1, 2)
+          return limited(tries, tries, place)
+        },
+        () => ({
+          is: "deadline",
+          name: site(),
+          deadlineMs: dice.pick([200, 3000, 9000]),
+          waitMs: dice.pick([50, 1500]),
+        }),
+      )
+    }
+    if (options.transactions === true) {
+      kinds.push(() => ({ is: "transaction", name: site(), ms: 1, fails: 2, tries: 2 }))
+    }
     return dice.pick(kinds)()
   }
 
@@ -163,14 +298,14 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     const arms = (racing: boolean, mayFail: boolean) =>
       Array.from({ length: dice.whole(2, 3) }, () => {
         const arm = block({ ...inside, arm: true, racing }, size())
-        return mayFail && dice.chance(0.1) ? [...arm, failure()] : arm
+        return mayFail && dice.chance(0.1) ? [...arm, failure(inside)] : arm
       })
     const kinds: Array<() => Command> = [
       () => ({ is: "all", arms: arms(place.racing, !place.racing) }),
       () => ({ is: "loop", times: dice.whole(2, 3), block: block(inside, size()) }),
       () => ({
         is: "try",
-        block: [...block(inside, dice.whole(0, 2)), failure()],
+        block: [...block(inside, dice.whole(0, 2)), failure(inside)],
         rescue: block(inside, size()),
       }),
     ]
@@ -181,6 +316,15 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
         ...(dice.chance(0.5) ? [step({ ...inside, arm: true })] : []),
       ]
       kinds.push(() => ({ is: "all", arms: Array.from({ length: dice.whole(2, 4) }, wait) }))
+    }
+    if (options.spawns === true && callable(place).length > 0) {
+      kinds.push(() => ({
+        is: "spawn",
+        name: site(),
+        of: dice.pick(callable(place)),
+        abandons: dice.chance(0.3),
+        between: block(inside, dice.whole(0, 2)),
+      }))
     }
     if (options.races) kinds.push(() => ({ is: "race", name: site(), arms: arms(true, false) }))
     return dice.pick(kinds)()
@@ -201,7 +345,7 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     const place = { depth: 0, arm: false, children: i < 2 ? 0 : i, racing: false }
     const body = [...block(place, dice.whole(2, 6))]
     if (dice.chance(0.3)) body.splice(dice.whole(0, body.length), 0, { is: "shaky", name: site() })
-    if (dice.chance(0.3)) body.push(failure())
+    if (dice.chance(0.3)) body.push(failure(place))
     workflows.push({ name: `w${i}`, block: body })
     const alone = predict({ workflows, starts: [] }, i, 1, null)
     if (alone.statuses.has("completed")) reliable.push(i)

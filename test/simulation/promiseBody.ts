@@ -2,9 +2,9 @@
  * Runs programs as workflows of the promise API, watched by the ledger.
  */
 import type { WorkflowContext } from "../../src/promise/context.ts"
-import type { StepInfo } from "../../src/promise/step.ts"
+import type { StepInfo, TryInfo } from "../../src/promise/step.ts"
 import { type AnyWorkflow, defineWorkflow } from "../../src/promise/workflow.ts"
-import type { BodyExecution, Ledger } from "./ledger.ts"
+import type { BodyExecution, Ledger, SinkClient, SinkRow } from "./ledger.ts"
 import type { Machine } from "./machine.ts"
 import type { Block, Command, Program } from "./program.ts"
 
@@ -14,6 +14,11 @@ export const canary = "canary-7f3a"
 /** What the store refuses, wherever it stands in a batch. */
 export const poison = "a value that the store refuses"
 
+/** How a transactional step writes through the client that it is handed. */
+export type WriteIn = (client: unknown, row: SinkRow) => Promise<void> | void
+
+const writeToSink: WriteIn = (client, row) => (client as SinkClient).write(row)
+
 interface Scene {
   readonly machine: Machine
   readonly ledger: Ledger
@@ -21,12 +26,14 @@ interface Scene {
   readonly ctx: WorkflowContext
   readonly execution: BodyExecution
   readonly uses: Map<string, number>
+  readonly writeIn: WriteIn
 }
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 const untilAborted = (signal: AbortSignal, ms: number): Promise<void> =>
   new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(new Error("aborted"))
     const timer = setTimeout(resolve, ms)
     signal.addEventListener("abort", () => {
       clearTimeout(timer)
@@ -39,6 +46,7 @@ export const promiseWorkflows = (
   program: Program,
   machine: Machine,
   ledger: Ledger,
+  writeIn: WriteIn = writeToSink,
 ): ReadonlyArray<AnyWorkflow> =>
   program.workflows.map(({ name, block }) =>
     defineWorkflow<any, string>(name, (ctx, given) => {
@@ -52,7 +60,7 @@ export const promiseWorkflows = (
       }
       if (given?.secret !== canary) throw new Error("the input is not what was given")
       ledger.executions.push(execution)
-      const scene = { machine, ledger, program, ctx, execution, uses: new Map() }
+      const scene = { machine, ledger, program, ctx, execution, uses: new Map(), writeIn }
       return runBlock(scene, block, "").finally(() => {
         execution.ended = true
       })
@@ -67,11 +75,16 @@ const runBlock = async (scene: Scene, block: Block, site: string): Promise<strin
   return parts.join(" ")
 }
 
+/** The key that the next use of the name has. */
+const keyOf = (scene: Scene, name: string): string => {
+  const used = (scene.uses.get(name) ?? 0) + 1
+  return used === 1 ? name : `${name}#${used}`
+}
+
 /** Asks for an operation, and sees its outcome. */
 const see = <T>(scene: Scene, name: string, ask: () => Promise<T>): Promise<T> => {
-  const used = (scene.uses.get(name) ?? 0) + 1
-  scene.uses.set(name, used)
-  const key = used === 1 ? name : `${name}#${used}`
+  const key = keyOf(scene, name)
+  scene.uses.set(name, (scene.uses.get(name) ?? 0) + 1)
   const heard = ask().then(
     (got) => {
       scene.execution.seen.push(`${key} completed`)
@@ -96,7 +109,7 @@ const stepKeyOf = ({ workflowRunId, idempotencyKey }: StepInfo): string =>
 const attempt = async <T>(
   scene: Scene,
   what: "step" | "undo",
-  info: StepInfo,
+  info: StepInfo | TryInfo,
   body: (nonce: string) => Promise<T> | T,
 ): Promise<T> => {
   const { ledger, machine, ctx } = scene
@@ -108,6 +121,7 @@ const attempt = async <T>(
     runAttempt: ctx.attempt,
     process: machine.current,
     beganAt: machine.now,
+    ...("lastHeartbeat" in info ? { lastHeartbeat: info.lastHeartbeat } : {}),
   })
   try {
     const got = await body(one.nonce)
@@ -215,8 +229,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
     }
     case "sleep": {
       const { name, ms } = command
-      const used = (scene.uses.get(name) ?? 0) + 1
-      const stepKey = used === 1 ? name : `${name}#${used}`
+      const stepKey = keyOf(scene, name)
       const { workflowRunId } = ctx
       ledger.askSleep({ workflowRunId, stepKey, at: machine.now, ms, process: machine.current })
       await see(scene, name, () => ctx.sleep(name, ms))
@@ -275,5 +288,110 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       }
     case "throw":
       throw new Error(command.message)
+    case "limited": {
+      const { name, timeoutMs, late, tries, heeds, undo } = command
+      const compensate = (_: Answer | undefined, info: StepInfo) =>
+        attempt(scene, "undo", info, () => pause(1))
+      return named(
+        await see(scene, name, () =>
+          ctx.step(name, {
+            run: (info) =>
+              attempt(scene, "step", info, async (nonce): Promise<Answer> => {
+                const ms = info.attempt <= late ? timeoutMs * 4 : 1
+                await (heeds ? untilAborted(info.signal, ms) : pause(ms))
+                return { name, nonce }
+              }),
+            timeoutMs,
+            retry: { maxAttempts: tries, initialDelayMs: 20, backoff: "fixed" },
+            ...(undo === "none" ? {} : { compensate }),
+            ...(undo === "unknown" ? { compensateOnUnknown: true } : {}),
+          }),
+        ),
+      )
+    }
+    case "deadline": {
+      const { name, deadlineMs, waitMs } = command
+      return named(
+        await see(scene, name, () =>
+          ctx.step(name, {
+            run: (info): Promise<Answer> =>
+              attempt(scene, "step", info, () => {
+                throw failed(name)
+              }),
+            deadlineMs,
+            retry: { maxAttempts: 10_000, initialDelayMs: waitMs, backoff: "fixed" },
+          }),
+        ),
+      )
+    }
+    case "beats": {
+      const { name, beats, everyMs, stalls } = command
+      return named(
+        await see(scene, name, () =>
+          ctx.step(name, {
+            run: (info) =>
+              attempt(scene, "step", info, async (nonce): Promise<Answer> => {
+                for (let i = 0; i < beats; i++) {
+                  info.heartbeat(ledger.beat(info.workflowRunId, stepKeyOf(info)))
+                  await pause(everyMs)
+                }
+                if (info.attempt <= stalls) await untilAborted(info.signal, 600_000)
+                return { name, nonce }
+              }),
+            heartbeatTimeoutMs: everyMs * 3 + 100,
+            retry: { maxAttempts: 60, initialDelayMs: 20, backoff: "fixed" },
+          }),
+        ),
+      )
+    }
+    case "transaction": {
+      const { name, ms, fails, tries } = command
+      return named(
+        await see(scene, name, () =>
+          ctx.transaction<Answer, unknown>(
+            name,
+            (client, info) =>
+              attempt(scene, "step", info, async (nonce) => {
+                const { workflowRunId } = info
+                await scene.writeIn(client, { workflowRunId, stepKey: stepKeyOf(info), nonce })
+                if (ms > 0) await pause(ms)
+                if (info.attempt <= fails) throw failed(name)
+                return { name, nonce }
+              }),
+            { retry: { maxAttempts: tries, initialDelayMs: 20, backoff: "fixed" } },
+          ),
+        ),
+      )
+    }
+    case "token": {
+      const { name, ms, sent } = command
+      const key = keyOf(scene, name)
+      const token = await see(scene, name, () => ctx.token(name))
+      note(scene, `${site} token`, token)
+      const { workflowRunId } = ctx
+      if (sent) ledger.issueToken({ workflowRunId, token })
+      const heard = await see(scene, `${key}:answer`, () =>
+        ctx.waitForToken(token, { timeout: ms }),
+      )
+      if (!heard.timedOut && heard.payload !== token) throw new Error("an answer to another token")
+      note(scene, site, heard.timedOut)
+      return `${name}:${heard.timedOut ? "silence" : "heard"}`
+    }
+    case "spawn": {
+      const of = scene.program.workflows[command.of]?.name ?? ""
+      const called = defineWorkflow<any, string>(of, () => "")
+      const { name, abandons, between } = command
+      const key = keyOf(scene, name)
+      const options = { name, onParentClose: abandons ? "abandon" : "cancel" } as const
+      const child = await see(scene, name, () =>
+        ctx.startChild(called, { secret: canary }, options),
+      )
+      note(scene, `${site} child`, child.workflowRunId)
+      const meanwhile = await runBlock(scene, between, `${site}b`)
+      return `[${meanwhile} ${await see(scene, `${key}.result`, () => child.result())}]`
+    }
+    case "noReturn":
+      await see(scene, command.name, () => ctx.pointOfNoReturn(command.name))
+      return command.name
   }
 }

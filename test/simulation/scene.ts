@@ -28,6 +28,12 @@ export interface Change {
   readonly leases: ReadonlyMap<string, number>
 }
 
+/** Runs whose records the call may have written. */
+export const writtenBy = ({ verb, args }: Applied): ReadonlyArray<string> => {
+  const runs = verb === "commit" ? args[0] : verb === "transact" ? [args[0]] : []
+  return (runs as ReadonlyArray<{ readonly workflowRunId: string }>).map((one) => one.workflowRunId)
+}
+
 /** A start that was confirmed. */
 export interface Acknowledged {
   readonly start: Start

@@ -101,6 +101,8 @@ const inside = (command: Command): ReadonlyArray<Block> => {
       return [command.block]
     case "try":
       return [command.rescue]
+    case "spawn":
+      return [command.between]
     default:
       return []
   }

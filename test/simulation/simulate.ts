@@ -61,6 +61,10 @@ const programOf = (dice: ReturnType<typeof diceOf>, options: Options): Program =
     refusals: options.refusals,
     events: options.events,
     controls: options.controls,
+    limits: options.limits,
+    transactions: options.transactions,
+    tokens: options.tokens,
+    spawns: options.spawns,
   })
 
 /** Pauses that were asked for, and faults that end in one, for a person to look at. */
@@ -94,7 +98,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   const timeline = new Timeline(machine)
   const faults = new Faults(options)
   const ledger = new Ledger()
-  const handle = MemoryStore.makeUnsafe()
+  const handle = MemoryStore.makeUnsafe({ client: {} })
   const observer = new Observer()
   const violations: Array<Violation> = []
   const checkers: Array<Checker> = []
@@ -103,6 +107,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
 
   const network: Network = new Network({
     handle,
+    sink: ledger.sink,
     machine,
     faults,
     options,
@@ -140,6 +145,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     program,
     workers,
     timeline,
+    ledger,
     row: (id) => rows().get(id) ?? null,
   })
   const nemesis = makeNemesis({

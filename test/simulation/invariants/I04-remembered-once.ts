@@ -1,7 +1,7 @@
 /** What was recorded stands, and is what a body of the step answered. */
 import * as Payload from "../../../src/Payload.ts"
 import type { StepRecord } from "../../../src/WorkflowStore.ts"
-import type { Invariant } from "../scene.ts"
+import { type Invariant, writtenBy } from "../scene.ts"
 
 interface Standing {
   readonly attempt: number
@@ -34,10 +34,7 @@ export const I4: Invariant = {
 
     return {
       onChange: ({ applied }) => {
-        if (applied.verb !== "commit") return
-        for (const { workflowRunId } of applied.args[0] as ReadonlyArray<{
-          readonly workflowRunId: string
-        }>) {
+        for (const workflowRunId of writtenBy(applied)) {
           const attempt = scene.rows().get(workflowRunId)?.attempt ?? 0
           const known = standing.get(workflowRunId) ?? new Map<string, Standing>()
           standing.set(workflowRunId, known)

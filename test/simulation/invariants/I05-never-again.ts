@@ -13,7 +13,7 @@ export const I5: Invariant = {
         if (record !== undefined && record.status !== "retrying") {
           wrong(`begins, but is recorded as ${record.status}`)
         }
-      } else if (record?.status !== "completed") {
+      } else if (record?.status !== "completed" && record?.hasCompensate !== true) {
         wrong(`begins, but the step is ${record?.status ?? "not recorded"}`)
       } else if (record.compensation !== null && record.compensation.status !== "retrying") {
         wrong(`begins, but is recorded as ${record.compensation.status}`)

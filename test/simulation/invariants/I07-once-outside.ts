@@ -1,11 +1,46 @@
-/** What flowly does itself, it does once: an emitted event is there exactly once. */
+/**
+ * What flowly does itself, it does once: an emitted event is there exactly once, and what a
+ * transactional step wrote is there exactly if the step is recorded.
+ */
+import { commandsOf } from "../program.ts"
 import type { Invariant } from "../scene.ts"
 
 export const I7: Invariant = {
   id: "I7",
-  claim: "each emit that was recorded has exactly one event, and no other event was emitted",
+  claim: "each emit or transaction that was recorded has its effect once, and none other has one",
   watch: (scene) => ({
     atEnd: () => {
+      const written = new Map<string, Array<string>>()
+      for (const { workflowRunId, stepKey, nonce } of scene.ledger.sink) {
+        const key = `${workflowRunId} ${stepKey}`
+        written.set(key, [...(written.get(key) ?? []), nonce])
+      }
+      for (const one of scene.ledger.sink) {
+        const { workflowRunId, stepKey, nonce } = one
+        const record = scene.records(workflowRunId).find((own) => own.stepKey === stepKey)
+        const wrong = (message: string) =>
+          scene.violate("I7", workflowRunId, `transaction ${stepKey} ${message}`)
+        const rows = written.get(`${workflowRunId} ${stepKey}`) ?? []
+        if (rows.length > 1) wrong(`was committed ${rows.length} times`)
+        if (record?.status !== "completed") wrong(`was committed, but is ${record?.status}`)
+        else if (record.result?.json.includes(`"${nonce}"`) !== true) wrong("has another result")
+      }
+      const transactions = new Set(
+        scene.program.workflows
+          .flatMap(({ block }) => commandsOf(block))
+          .flatMap((command) => (command.is === "transaction" ? [command.name] : [])),
+      )
+      for (const { workflowRunId } of scene.rows().values()) {
+        for (const { stepKey, name, status } of scene.records(workflowRunId)) {
+          if (!transactions.has(name) || status !== "completed") continue
+          if (written.has(`${workflowRunId} ${stepKey}`)) continue
+          scene.violate(
+            "I7",
+            workflowRunId,
+            `transaction ${stepKey} is recorded, and wrote nothing`,
+          )
+        }
+      }
       for (const { workflowRunId } of scene.rows().values()) {
         const emitted = scene.emitted(workflowRunId).map(({ name }) => name)
         const recorded = scene

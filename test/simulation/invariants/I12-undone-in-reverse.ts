@@ -1,6 +1,7 @@
 /** Compensation undoes what was completed, in reverse, and only where the run has given up. */
 import { isTerminal, type RunStatus } from "../../../src/Run.ts"
-import type { Block, Command } from "../program.ts"
+import type { StepRecord } from "../../../src/WorkflowStore.ts"
+import { type Command, commandsOf } from "../program.ts"
 import type { Invariant } from "../scene.ts"
 
 export const I12: Invariant = {
@@ -9,10 +10,9 @@ export const I12: Invariant = {
   watch: (scene) => {
     const undoable = new Set(
       scene.program.workflows
-        .flatMap(({ block }) => stepsOf(block))
-        .flatMap((step) => {
-          return step.undoFails === null ? [] : [step.name]
-        }),
+        .flatMap(({ block }) => commandsOf(block))
+        .filter(hasUndo)
+        .map(({ name }) => name),
     )
     return {
       onTry: ({ what, workflowRunId, stepKey }) => {
@@ -26,6 +26,11 @@ export const I12: Invariant = {
           return wrong(`the undo of ${stepKey} begins in a ${row?.status} run`)
         const records = scene.records(workflowRunId)
         const own = records.find((record) => record.stepKey === stepKey)
+        // what is unknown has no place in the order
+        if (own?.status === "retrying") return
+        if ((own?.position ?? 0) < noReturnOf(records)) {
+          return wrong(`${stepKey} is undone, behind a point of no return`)
+        }
         for (const record of records) {
           if (!record.hasCompensate || record.status !== "completed") continue
           if ((record.position ?? 0) <= (own?.position ?? 0)) continue
@@ -38,10 +43,13 @@ export const I12: Invariant = {
       atEnd: () => {
         for (const { workflowRunId, status, compensating } of scene.rows().values()) {
           if (!isTerminal(status)) continue
-          for (const record of scene.records(workflowRunId)) {
+          const records = scene.records(workflowRunId)
+          const noReturn = noReturnOf(records)
+          for (const record of records) {
             const wrong = (message: string) => scene.violate("I12", workflowRunId, message)
             if (!compensating && record.compensation !== null) wrong(`${record.stepKey} was undone`)
             if (status !== "compensated" || !record.hasCompensate) continue
+            if ((record.position ?? Infinity) < noReturn) continue
             if (record.status === "completed" && record.compensation?.status !== "completed") {
               wrong(`${record.stepKey} was not undone`)
             }
@@ -59,12 +67,17 @@ export const I12: Invariant = {
           const soon = endedAt !== null && endedAt - beganAt < patienceMs
           if (!soon || scene.taken(workflowRunId) > 0 || !undoable.has(nameOf(stepKey))) continue
           if (undone.has(`${workflowRunId} ${stepKey}`)) continue
+          const records = scene.records(workflowRunId)
+          const own = records.find((one) => one.stepKey === stepKey)
+          if ((own?.position ?? Infinity) < noReturnOf(records)) continue
           scene.violate("I12", workflowRunId, `${stepKey} ended well, and was never undone`)
         }
         for (const { workflowRunId, status } of scene.rows().values()) {
           if (status !== "compensated") continue
-          for (const record of scene.records(workflowRunId)) {
+          const records = scene.records(workflowRunId)
+          for (const record of records) {
             if (!record.hasCompensate || record.status !== "completed") continue
+            if ((record.position ?? 0) < noReturnOf(records)) continue
             if (undone.has(`${workflowRunId} ${record.stepKey}`)) continue
             scene.violate("I12", workflowRunId, `no undo of ${record.stepKey} ever ended`)
           }
@@ -81,19 +94,11 @@ const patienceMs = 4000
 
 const nameOf = (stepKey: string): string => stepKey.replace(/#\d+$/, "")
 
-const stepsOf = (block: Block): ReadonlyArray<Extract<Command, { readonly is: "step" }>> =>
-  block.flatMap((command) => {
-    switch (command.is) {
-      case "step":
-        return [command]
-      case "all":
-      case "race":
-        return command.arms.flatMap(stepsOf)
-      case "loop":
-        return stepsOf(command.block)
-      case "try":
-        return [...stepsOf(command.block), ...stepsOf(command.rescue)]
-      default:
-        return []
-    }
-  })
+/** Commands with an undo for what they have completed. */
+const hasUndo = (command: Command): command is Extract<Command, { readonly name: string }> =>
+  (command.is === "step" && command.undoFails !== null) ||
+  (command.is === "limited" && command.undo !== "none")
+
+/** What completed before this place is not undone. */
+const noReturnOf = (records: ReadonlyArray<StepRecord>): number =>
+  Math.max(0, ...records.map((one) => (one.kind === "no_return" ? (one.position ?? 0) : 0)))

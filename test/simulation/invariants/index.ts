@@ -20,6 +20,7 @@ import { I15 } from "./I15-nothing-left.ts"
 import { I18 } from "./I18-no-secrets.ts"
 import { I19 } from "./I19-crashes-are-crashes.ts"
 import { I20 } from "./I20-replay-is-the-same.ts"
+import { I21 } from "./I21-limits-hold.ts"
 
 export const invariants: ReadonlyArray<Invariant> = [
   I1,
@@ -39,4 +40,5 @@ export const invariants: ReadonlyArray<Invariant> = [
   I18,
   I19,
   I20,
+  I21,
 ]
