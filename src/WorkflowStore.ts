@@ -10,13 +10,14 @@
  *   `releaseClaims` mint a fresh one, so that "unclaimed with my token" means "my own write
  *   released it" (unknown outcomes re-send).
  * - **Time is the store's (promise 7).** Due times, leases, timers and ticks are compared with the
- *   store's clock only. All times in this file are epoch milliseconds of that clock.
+ *   store's clock only. All times here and in `store/` are epoch milliseconds of that clock.
  * - **Level-triggered waking.** Whatever wakes a run increments its wake counter; parking compares
  *   it. An unclaimed `sleeping` or `waiting` run becomes `pending`, due now; an unclaimed
  *   `compensating` one is due now; a `pending` one keeps its due time, a terminal one its counter.
  * - **Terminal is final (promise 6)**; every settlement wakes the parent, in the same commit.
  *
- * A store never runs user code and never interprets a payload.
+ * A store never runs user code and never interprets a payload. The records that the verbs take and
+ * answer stand in `store/`, by subject.
  *
  * @since 0.1.0
  */
@@ -24,19 +25,16 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import type { Attributes } from "./Attributes.ts"
 import type {
   ControlEntry,
   ForkAnswer,
   ForkPoint,
   PauseAnswer,
-  PauseRequest,
   RescheduleAnswer,
   TerminateAnswer,
   WakeAnswer,
 } from "./Control.ts"
 import type { StoredError } from "./ErrorPayload.ts"
-import type { SqlClient } from "effect/sql/SqlClient"
 import type {
   InvalidInput,
   PoolTooSmall,
@@ -48,7 +46,35 @@ import type {
   TransactionUnsupported,
 } from "./FlowlyError.ts"
 import type { Encoded } from "./Payload.ts"
-import type { RunStatus, TerminalStatus } from "./Run.ts"
+import type { EventRow, RunHistory, RunSources, StepRecord } from "./store/history.ts"
+import type {
+  ClaimedRun,
+  InsertAnswer,
+  NewRun,
+  RunRow,
+  RunSelection,
+  RunSignals,
+  WorkflowRef,
+} from "./store/runs.ts"
+import type { ScheduleRow } from "./store/schedules.ts"
+import type { Situation } from "./store/situation.ts"
+import type {
+  CallersTransaction,
+  Isolation,
+  JoinedTransaction,
+  Transaction,
+} from "./store/transactions.ts"
+import type { Claim, WorkerRegistration } from "./store/workers.ts"
+import type { RecordWrite, RunWrite, WriteAnswer } from "./store/writes.ts"
+
+export type * from "./store/history.ts"
+export type * from "./store/runs.ts"
+export type * from "./store/schedules.ts"
+export type * from "./store/situation.ts"
+export type * from "./store/transactions.ts"
+export type * from "./store/workers.ts"
+export { endsByTimer } from "./store/writes.ts"
+export type * from "./store/writes.ts"
 
 /**
  * Every verb may fail so: transient (`StoreUnavailable`) or refused by the database
@@ -58,668 +84,6 @@ import type { RunStatus, TerminalStatus } from "./Run.ts"
  * @since 0.1.0
  */
 export type StoreError = StoreUnavailable | StoreRejected
-
-// -----------------------------------------------------------------------------
-// Runs
-// -----------------------------------------------------------------------------
-
-/**
- * A workflow as runs name it. A run belongs to the version that started it; `null` is the version of
- * runs that were started without one.
- *
- * @category models
- * @since 0.1.0
- */
-export interface WorkflowRef {
-  readonly name: string
-  readonly version: string | null
-}
-
-/**
- * A child's place in its parent. (`parent run`, `step key`, `parent attempt`) is unique, so replay
- * cannot start a second child.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ParentRef {
-  readonly workflowRunId: string
-  readonly stepKey: string
-  readonly attempt: number
-}
-
-/**
- * A run to insert. Its id (UUIDv7) is made by the caller, so that an insert can be sent again.
- *
- * @category models
- * @since 0.1.0
- */
-export interface NewRun {
-  readonly workflowRunId: string
-  readonly workflow: string
-  readonly version: string | null
-  readonly input: Encoded
-  /** Lower is claimed first. Default 0. */
-  readonly priority: number
-  /** Not claimed before this instant; `null`: due at once. */
-  readonly scheduledFor: number | null
-  /** The run's deadline is its insertion or `scheduledFor`, whichever is later, plus this. */
-  readonly timeoutMs: number | null
-  /** Attempts of the whole run; `null`: one, and the run ends as `failed`, not `dead_letter`. */
-  readonly maxAttempts: number | null
-  /** Unique per workflow: for ever, or until `idempotencyRetentionMs` after the insertion. */
-  readonly idempotencyKey: string | null
-  /**
-   * From then on the key is free again, once the run is terminal: an insert with it takes it from the
-   * run. Default `null`: never.
-   */
-  readonly idempotencyRetentionMs?: number | null | undefined
-  /** At most one non-terminal run per workflow and key. */
-  readonly concurrencyKey: string | null
-  readonly parent: ParentRef | null
-  /** Searchable; not of a child, nor of a tick. */
-  readonly attributes?: Attributes | null | undefined
-  /** Of a child that is open when its parent ends. Default: "cancel". */
-  readonly onParentClose?: OnParentClose | undefined
-}
-
-/**
- * What becomes of a child that is open when its parent ends, in whatever way.
- *
- * @category models
- * @since 0.1.0
- */
-export type OnParentClose = "cancel" | "abandon"
-
-/**
- * The answer to one insert. Checked in this order: id, idempotency key, parent's step, concurrency
- * key; earlier runs of the same call count.
- *
- * - `Inserted`: the row is there (also when this very id was inserted by an earlier sending).
- *   `token` is set when the insert itself claimed it for `claimFor` (token 1) and that very claim
- *   is still held: a later claim by the same worker is another claim.
- * - `Existing`: the idempotency key (or the parent's step) already has this run.
- * - `ConcurrencyHeld`: an active run holds the concurrency key.
- *
- * @category models
- * @since 0.1.0
- */
-export type InsertAnswer =
-  | {
-      readonly _tag: "Inserted"
-      readonly workflowRunId: string
-      readonly token: number | null
-      readonly createdAt: number
-      readonly deadlineAt: number | null
-    }
-  | { readonly _tag: "Existing"; readonly run: RunRow }
-  | { readonly _tag: "ConcurrencyHeld"; readonly workflowRunId: string }
-
-/**
- * A request to cancel, kept on the row until the claim's holder acts on it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CancelRequest {
-  /** `null`: as the workflow chooses. */
-  readonly compensate: boolean | null
-  readonly reason: string | null
-}
-
-/**
- * What changes on a claimed run from outside, and travels with every answer about it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RunSignals {
-  readonly wakeCounter: number
-  readonly cancelRequest: CancelRequest | null
-  /** Never beside a cancel request, which withdraws it. */
-  readonly pauseRequest: PauseRequest | null
-  /** By the store's clock. Never true while compensating. */
-  readonly deadlinePassed: boolean
-}
-
-/**
- * A claimed run: the row as the claim left it. History is read by a later statement.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ClaimedRun extends RunSignals {
-  readonly workflowRunId: string
-  readonly workflow: string
-  readonly version: string | null
-  readonly token: number
-  /** What its random numbers are drawn from: its id; of a fork that of the first origin. */
-  readonly seed: string
-  /** The run is undoing: claim it to compensate. */
-  readonly compensating: boolean
-  /** Attempt of the whole run, from 1. */
-  readonly attempt: number
-  readonly maxAttempts: number | null
-  readonly input: Encoded
-  readonly error: StoredError | null
-  readonly parent: ParentRef | null
-  readonly createdAt: number
-  /** Of the run's first claim. */
-  readonly startedAt: number
-  readonly deadlineAt: number | null
-  readonly crashCount: number
-  /**
-   * False when there is nothing to read: the first claim ever, of a run that nothing has woken (an
-   * event may have come before the first claim).
-   */
-  readonly hasHistory: boolean
-}
-
-/**
- * Which runs are meant: those that fulfil all that is given (`null` and `undefined` select nothing
- * away). Attributes must be equal, each of those named.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RunSelection {
-  readonly statuses: ReadonlyArray<RunStatus> | null
-  readonly workflow: string | null
-  readonly parentRunId: string | null
-  readonly idempotencyKey?: string | null | undefined
-  readonly concurrencyKey?: string | null | undefined
-  readonly attributes?: Attributes | null | undefined
-  /** Created at or after; before. */
-  readonly createdFrom?: number | null | undefined
-  readonly createdBefore?: number | null | undefined
-}
-
-/**
- * A run as its row shows it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RunRow {
-  readonly workflowRunId: string
-  readonly workflow: string
-  readonly version: string | null
-  readonly status: RunStatus
-  /** It has begun to undo; stays true to the end (also while `paused`, and when terminal). */
-  readonly compensating: boolean
-  readonly attempt: number
-  readonly maxAttempts: number | null
-  readonly input: Encoded
-  readonly result: Encoded | null
-  readonly error: StoredError | null
-  /** Why the run is paused; history is intact. */
-  readonly pauseReason: StoredError | null
-  readonly parent: ParentRef | null
-  readonly idempotencyKey: string | null
-  readonly concurrencyKey: string | null
-  readonly priority: number
-  readonly attributes: Attributes
-  /** What the run says about its state; `null`: nothing so far. */
-  readonly statusText: string | null
-  /** Of an unclaimed run: claimable from then on; `null`: when woken. Else without meaning. */
-  readonly dueAt: number | null
-  readonly scheduledFor: number | null
-  readonly deadlineAt: number | null
-  readonly cancelRequest: CancelRequest | null
-  readonly pauseRequest: PauseRequest | null
-  readonly wakeCounter: number
-  readonly token: number
-  /** Incarnation id of the worker that holds the claim. */
-  readonly workerId: string | null
-  readonly crashCount: number
-  readonly createdAt: number
-  readonly startedAt: number | null
-  readonly completedAt: number | null
-}
-
-// -----------------------------------------------------------------------------
-// History
-// -----------------------------------------------------------------------------
-
-/**
- * What kind of operation a record belongs to. A key asked for as another kind is a divergence.
- *
- * @category models
- * @since 0.1.0
- */
-export type OperationKind =
-  | "step"
-  | "sleep"
-  | "child"
-  /** A child was started; its end is another operation. */
-  | "child_start"
-  | "event"
-  | "side_effect"
-  | "emit"
-  | "token"
-  /** What completed before it is no longer undone. */
-  | "no_return"
-  /** The run has taken the new code of a patch. */
-  | "patch"
-
-/**
- * One remembered outcome (or, with status `retrying`, a stored backoff).
- *
- * @category models
- * @since 0.1.0
- */
-export interface StepRecord {
-  readonly stepKey: string
-  readonly name: string
-  readonly kind: OperationKind
-  /** Place in the order of completion, from 1; `null` while `retrying`. Gaps are legal. */
-  readonly position: number | null
-  /**
-   * The highest position that the body had seen when it asked (0: none): what later positions decide,
-   * they decide only after this was asked for again.
-   */
-  readonly issuedAfter: number
-  readonly status: "completed" | "failed" | "retrying"
-  /** Ended tries. 0 with `retrying`: begun, nothing else. */
-  readonly attempts: number
-  readonly result: Encoded | null
-  readonly error: StoredError | null
-  /**
-   * It is to be undone if the run ends so. Of a step that has not completed: its outcome is unknown,
-   * and it asked to be undone all the same.
-   */
-  readonly hasCompensate: boolean
-  /** Kept from an earlier attempt of the run: delivered when asked for (run-level retry). */
-  readonly carried: boolean
-  readonly startedAt: number | null
-  /** Store's time of the commit; `null` while `retrying`. */
-  readonly completedAt: number | null
-  /** With `retrying`: the next try is due then. */
-  readonly retryAt: number | null
-  /** With `retrying`: the number of the newest note that was written during a try. */
-  readonly revision: number
-  /** What the body last told of its progress. */
-  readonly heartbeat: Encoded | null
-  readonly compensation: {
-    /** `skipped`: by an operator. */
-    readonly status: "completed" | "failed" | "retrying" | "skipped"
-    readonly attempts: number
-    readonly error: StoredError | null
-    /** With `retrying`: the next try is due then; `null`: at once. */
-    readonly retryAt: number | null
-  } | null
-}
-
-/**
- * A durable timer, fixed when the sleep was first reached.
- *
- * @category models
- * @since 0.1.0
- */
-export interface TimerRow {
-  readonly stepKey: string
-  readonly wakeAt: number
-}
-
-/**
- * A child run as its parent's history sees it. For a key with several (one per parent attempt) the
- * newest attempt is given.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ChildRow {
-  readonly stepKey: string
-  readonly workflowRunId: string
-  readonly parentAttempt: number
-  readonly onParentClose: OnParentClose
-  readonly status: RunStatus
-  readonly result: Encoded | null
-  readonly error: StoredError | null
-}
-
-/**
- * An event sent to a run, or emitted by it. Ordered by `eventId`, never by time.
- *
- * @category models
- * @since 0.1.0
- */
-export interface EventRow {
-  readonly eventId: number
-  readonly workflowRunId: string
-  readonly direction: "sent" | "emitted"
-  readonly name: string
-  readonly payload: Encoded
-  /** The sender's idempotency id. */
-  readonly id: string | null
-  readonly createdAt: number
-}
-
-/**
- * What a run may be waiting for. `wakeCounter` was read no later than the rest.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RunSources extends RunSignals {
-  readonly workflowRunId: string
-  /** The store's time of this reading. */
-  readonly now: number
-  readonly children: ReadonlyArray<ChildRow>
-  /** Events sent to the run that no record has consumed, by `eventId`. */
-  readonly events: ReadonlyArray<EventRow>
-  /** When its open timers and stored backoffs are due: others may move them. */
-  readonly dueTimes: ReadonlyArray<TimerRow>
-}
-
-/**
- * Everything a replay needs, read once per claim by a statement that began after the claim
- * committed. `records` are in order of position, the `retrying` ones last.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RunHistory extends RunSources {
-  readonly records: ReadonlyArray<StepRecord>
-  readonly timers: ReadonlyArray<TimerRow>
-}
-
-// -----------------------------------------------------------------------------
-// The journal's batch
-// -----------------------------------------------------------------------------
-
-/**
- * An outcome to record. Final outcomes never change; a `retrying` record is replaced by a final
- * one, by one with more attempts, or by one with as many and a higher revision. What time ends (`endsByTimer`: a sleep, the
- * timeout of a wait for an event) is accepted only where its timer (earlier, or of this write) has
- * `wakeAt` <= now by the store's clock; a refused one holds nothing else back.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RecordWrite {
-  readonly stepKey: string
-  readonly name: string
-  readonly kind: OperationKind
-  readonly position: number | null
-  readonly issuedAfter: number
-  readonly status: "completed" | "failed" | "retrying"
-  readonly attempts: number
-  readonly result: Encoded | null
-  readonly error: StoredError | null
-  readonly hasCompensate: boolean
-  /** With `retrying`: from the commit to the next try. */
-  readonly retryDelayMs: number | null
-  /** How long the operation took, by the worker's monotonic clock: `startedAt = now - this`. */
-  readonly elapsedMs: number
-  /** With kind `event`: the event this record consumes; `null` when its time was up. */
-  readonly eventId: number | null
-  /**
-   * With `retrying`: orders the notes that are written between two ends of tries (a try begins, a
-   * heartbeat), so that a delayed copy of an older one changes nothing. Default 0.
-   */
-  readonly revision?: number | undefined
-  /** The step's latest heartbeat; without one, what stands is kept. */
-  readonly heartbeat?: Encoded | null | undefined
-}
-
-/**
- * Whether a record says that a time has come: the end of a sleep, or of a wait in vain.
- *
- * @category guards
- * @since 0.1.0
- */
-export const endsByTimer = (record: RecordWrite): boolean =>
-  (record.kind === "sleep" && record.status !== "retrying") ||
-  (record.kind === "event" && record.eventId === null && record.status === "completed")
-
-/**
- * A timer to fix: from the store's now, or absolute. An existing timer of the key wins.
- *
- * @category models
- * @since 0.1.0
- */
-export type TimerWrite =
-  | { readonly stepKey: string; readonly delayMs: number }
-  | { readonly stepKey: string; readonly wakeAt: number }
-
-/**
- * The outcome of undoing one step, kept on the step's record, which must stand (of an *unknown* step
- * the failed or `retrying` one). A final outcome changes by `reviseCompensation` alone.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CompensationWrite {
-  readonly stepKey: string
-  readonly status: "completed" | "failed" | "retrying"
-  readonly attempts: number
-  readonly error: StoredError | null
-  /** With `retrying`: from the commit to the next try. Default: none. */
-  readonly retryDelayMs?: number | null | undefined
-}
-
-/**
- * Something that a parked run waits for: evidence, for people.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ParkedWait {
-  readonly stepKey: string
-  readonly kind: "sleep" | "event" | "child" | "backoff"
-  /** Of an event: its name. */
-  readonly event: string | null
-  readonly until: number | null
-  /** Of a backoff: the attempt that comes next, and how many there are. */
-  readonly attempt: number | null
-  readonly maxAttempts: number | null
-}
-
-/**
- * A worker as its row shows it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface WorkerState {
-  readonly workerId: string
-  readonly label: string
-  readonly capacity: number
-  readonly workflows: ReadonlyArray<WorkflowRef>
-  readonly leaseExpiresAt: number
-  readonly heartbeatAt: number
-  readonly isLive: boolean
-}
-
-/**
- * What stands around a run, read for an explanation.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Situation {
-  readonly now: number
-  readonly run: RunRow
-  /** As of its last park; of a run that has ended: none. */
-  readonly waits: ReadonlyArray<ParkedWait>
-  readonly children: ReadonlyArray<ChildRow>
-  readonly dueTimes: ReadonlyArray<TimerRow>
-  /** The last in the order of completion. */
-  readonly lastStep: { readonly stepKey: string; readonly completedAt: number } | null
-  /** Who holds the claim. */
-  readonly holder: WorkerState | null
-  /** The live ones. */
-  readonly workers: ReadonlyArray<WorkerState>
-  /** Due runs of its workflow and version that are claimed before it; counted up to 1,000. */
-  readonly ahead: number
-  /** The active run that has its concurrency key; it may be the run itself. */
-  readonly keyHolder: string | null
-}
-
-/**
- * The one status change a run may make in a batch.
- *
- * - `Park`: release the claim; claimable again at `dueAt` (absolute) or `delayMs` after the commit,
- *   whichever is sooner, or when woken. If the row's wake counter differs from `wakeCounter`, the
- *   run is due now (status `pending`): nothing is lost. The run's deadline is always part of its
- *   due time (the store adds it; not while compensating). A compensating run keeps its status.
- * - `HandBack`: release the claim, due now. Not a failure.
- * - `Settle`: terminal. Wakes the parent. A `null` error of a compensating run keeps the error that
- *   `Compensate` recorded.
- * - `Compensate`: `running` → `compensating`, the claim stays.
- * - `RetryRun`: next attempt, `pending`, due after `delayMs` (sooner at the deadline; now if a
- *   cancel is requested). Removes the failed records from `failedPosition` on (`null`: the last
- *   failed record) with their timers, and all `retrying` records; marks completed ones after it as
- *   `carried`. An event that a removed record had consumed is unconsumed again.
- * - `Pause`: `paused`, claim released, history intact.
- *
- * All that release the claim reset the crash count. Where a pause is requested, `Park`, `HandBack`
- * and `RetryRun` leave the run `paused`: so a holder that was asked to pause hands back, and a request
- * that is withdrawn meanwhile leaves it due now.
- *
- * @category models
- * @since 0.1.0
- */
-export type Transition =
-  | {
-      readonly _tag: "Park"
-      readonly status: "sleeping" | "waiting"
-      readonly dueAt: number | null
-      readonly delayMs: number | null
-      readonly wakeCounter: number
-      /** What it waits for, for whoever asks: the first few. The store does not act on it. */
-      readonly waits?: ReadonlyArray<ParkedWait> | undefined
-    }
-  | { readonly _tag: "HandBack" }
-  | {
-      readonly _tag: "Settle"
-      readonly status: TerminalStatus
-      readonly result: Encoded | null
-      readonly error: StoredError | null
-      /** Where an explicit retry starts: the earliest failed record that is the run's error. */
-      readonly failedPosition: number | null
-    }
-  | { readonly _tag: "Compensate"; readonly error: StoredError }
-  | {
-      readonly _tag: "RetryRun"
-      readonly failedPosition: number | null
-      readonly delayMs: number
-      readonly error: StoredError
-    }
-  | { readonly _tag: "Pause"; readonly error: StoredError }
-
-/**
- * Everything one run produced since its last commit, folded: one row per run in a batch. Its parts
- * apply in the order of the fields. A child carries no idempotency or concurrency key. `emitted`
- * names the `emit` record that stands beside it, so that a write sent again emits once.
- *
- * @category models
- * @since 0.1.0
- */
-export interface RunWrite {
-  readonly workflowRunId: string
-  readonly token: number
-  readonly timers: ReadonlyArray<TimerWrite>
-  readonly records: ReadonlyArray<RecordWrite>
-  readonly children: ReadonlyArray<NewRun>
-  readonly emitted: ReadonlyArray<{
-    readonly stepKey: string
-    readonly name: string
-    readonly payload: Encoded
-  }>
-  readonly compensations: ReadonlyArray<CompensationWrite>
-  /** Sets these, and leaves others as they are; the one without a name is the status text. */
-  readonly attributes?: Attributes | undefined
-  readonly transition: Transition | null
-}
-
-/**
- * The answer to one run's write.
- *
- * - `committed`: applied and durable (also when an earlier sending of the same rows was: the run is
- *   unclaimed or terminal with our token, or still held by us and its records stand under it).
- * - `busy`: the row was locked by another transaction and the token is still ours; nothing was
- *   applied; send the same rows again, in order.
- * - `lost`: the run's token is not ours (any more); this sending applied nothing. Also answered to
- *   a write without a releasing transition whose run we released, unless its records (and undos)
- *   stand under our token: it was never applied.
- *
- * @category models
- * @since 0.1.0
- */
-export type WriteAnswer =
-  | (RunSignals & {
-      readonly _tag: "committed"
-      readonly workflowRunId: string
-      /**
-       * The store's time of the commit: `completedAt` of the records in it, also when an earlier
-       * sending had committed them.
-       */
-      readonly now: number
-      /** The timers of this write as they are fixed. */
-      readonly timers: ReadonlyArray<TimerRow>
-      /** Ends by timer that came too early: not recorded; wait until `wakeAt` and send again. */
-      readonly refusedSleeps: ReadonlyArray<TimerRow>
-      /** The children of this write, with the ids that stand in the store. */
-      readonly children: ReadonlyArray<{ readonly stepKey: string; readonly workflowRunId: string }>
-    })
-  | { readonly _tag: "busy"; readonly workflowRunId: string }
-  | { readonly _tag: "lost"; readonly workflowRunId: string }
-
-// -----------------------------------------------------------------------------
-// Workers, schedules
-// -----------------------------------------------------------------------------
-
-/**
- * A worker process announcing itself. `workerId` is a fresh incarnation id (UUID) at every start;
- * `label` is what the user configured and authorizes nothing.
- *
- * @category models
- * @since 0.1.0
- */
-export interface WorkerRegistration {
-  readonly workerId: string
-  readonly label: string
-  readonly leaseMs: number
-  readonly workflows: ReadonlyArray<WorkflowRef>
-  readonly capacity: number
-}
-
-/**
- * The right to advance a run.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Claim {
-  readonly workflowRunId: string
-  readonly token: number
-}
-
-/**
- * A cron schedule. `nextTick` is the next nominal instant to fire.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ScheduleRow {
-  readonly key: string
-  readonly workflow: string
-  /** Of the runs that its ticks start. */
-  readonly version: string | null
-  readonly cron: string
-  readonly timeZone: string
-  readonly input: Encoded
-  readonly enabled: boolean
-  readonly nextTick: number
-  /** The newest tick that fired. */
-  readonly lastTick: number | null
-}
-
-// -----------------------------------------------------------------------------
-// The service
-// -----------------------------------------------------------------------------
 
 /**
  * The persistence contract. See the module's header for the rules, and each verb for its answers.
@@ -1105,54 +469,6 @@ export class WorkflowStore extends Context.Service<
     readonly listen: Effect.Effect<Queue.Dequeue<Hint>, StoreError, Scope.Scope>
   }
 >()("flowly/WorkflowStore") {}
-
-/**
- * @category models
- * @since 0.1.0
- */
-export type Isolation = "read committed" | "repeatable read" | "serializable"
-
-/**
- * A transaction that the store opened for a step.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Transaction {
-  /** The `pg.PoolClient`, where the store borrows from a `pg.Pool`; else one of the same shape. */
-  readonly client: unknown
-  /** The client whose statements on this fiber are a part of the transaction. */
-  readonly sql: SqlClient | null
-  /** Whether an error of the step's code is a fault of the moment, in the database or on the way. */
-  readonly faultOf: (error: unknown) => "serialization" | "unavailable" | null
-}
-
-/**
- * A transaction that the application opened.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CallersTransaction {
-  /**
-   * Gives hints when, and only if, it commits: `then` is called in this process where the store
-   * learns of the commit; else the hints go to all processes as a part of the transaction.
-   */
-  readonly afterCommit: (
-    hints: ReadonlyArray<Hint>,
-    then: () => void,
-  ) => Effect.Effect<void, StoreError>
-}
-
-/**
- * Runs effects inside a transaction of the application: `callersTransaction` is that one then.
- *
- * @category models
- * @since 0.1.0
- */
-export interface JoinedTransaction {
-  readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-}
 
 /**
  * What a hint is about.

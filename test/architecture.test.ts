@@ -27,7 +27,7 @@ const layers: Record<string, { readonly holds: RegExp; readonly below: ReadonlyA
       /^(Run|Control|Attributes|RetryPolicy|DurationInput|Name|Payload|ErrorPayload|FlowlyError|StepError|Cron)\.ts$|^payload\//,
     below: [],
   },
-  contract: { holds: /^(WorkflowStore|EngineClock)\.ts$/, below: ["model"] },
+  contract: { holds: /^(WorkflowStore|EngineClock)\.ts$|^store\//, below: ["model"] },
   memory: { holds: /^MemoryStore\.ts$|^memory\//, below: ["model", "contract"] },
   postgres: { holds: /^PostgresStore\.ts$|^postgres\//, below: ["model", "contract"] },
   engine: { holds: /^(Engine|Journal)\.ts$|^engine\//, below: ["model", "contract"] },
