@@ -33,10 +33,11 @@ import {
   type SchemaNotMigrated,
   type SchemaTooNew,
 } from "./FlowlyError.ts"
-import type { ClaimedRun, StoreError } from "./WorkflowStore.ts"
+import type { StoreError } from "./WorkflowStore.ts"
 import { makeLease } from "./worker/lease.ts"
 import { jittered, type LoopHealth, superviseLoop } from "./worker/loop.ts"
 import { makeRuns } from "./worker/runs.ts"
+import { makeSlots } from "./worker/slots.ts"
 import { fireDueTicks } from "./worker/ticker.ts"
 
 /**
@@ -186,7 +187,6 @@ export const make = Effect.fnUntraced(function* (
   const random = () => dice.nextDoubleUnsafe()
   const health = new Map<string, LoopHealth>()
 
-  let reserved = 0
   let stopping = false
   /** The last claim came back full: there may be more behind it. */
   let backlog = true
@@ -258,64 +258,38 @@ export const make = Effect.fnUntraced(function* (
       ? Effect.void
       : Effect.asVoid(Effect.raceFirst(latch.await, Effect.sleep(jittered(ms, random))))
 
-  const free = () => options.maxConcurrent - runs.size() - reserved
-
-  /** Slots that a claim or an eager insert may fill: its runs are executed, or given back. */
-  const reserve = (slots: number) => {
-    const claiming = lease.claiming()
-    let open = true
-    const end = () => {
-      if (!open) return false
-      open = false
-      reserved -= slots
-      claiming.end()
-      return true
-    }
-    reserved += slots
-    return {
-      workerId: claiming.workerId,
-      execute: (claimed: ReadonlyArray<ClaimedRun>) => {
-        end()
-        if (claiming.workerId === lease.workerId()) runs.execute(claimed)
-        else if (claimed.length > 0) {
-          // claimed by a former incarnation: its lease has lapsed
-          lease.disown(claimed)
-          nudgeHeartbeat.openUnsafe()
-        }
-        freed.openUnsafe()
-      },
-      release: (outcome: "unused" | "unknown") => {
-        if (!end()) return
-        // perhaps there is a claim that nothing here accounts for: ask what the store holds for us
-        if (outcome === "unknown") nudgeHeartbeat.openUnsafe()
-        if (backlog) nudgePoll.openUnsafe()
-        freed.openUnsafe()
-      },
-    }
-  }
+  const slots = makeSlots({
+    maxConcurrent: options.maxConcurrent,
+    lease,
+    runs,
+    hasBacklog: () => backlog,
+    wantPoll: () => nudgePoll.openUnsafe(),
+    wantReconcile: () => nudgeHeartbeat.openUnsafe(),
+    onFreed: () => freed.openUnsafe(),
+  })
 
   const claim = (limit: number, suspects: boolean) =>
     Effect.acquireUseRelease(
-      Effect.sync(() => reserve(limit)),
-      (slots) =>
+      Effect.sync(() => slots.reserve(limit)),
+      (reserved) =>
         Effect.map(
           store.claimRuns({
-            workerId: slots.workerId,
+            workerId: reserved.workerId,
             workflows: knownWorkflows(),
             limit,
             suspects,
           }),
           (claimed) => {
-            slots.execute(claimed)
+            reserved.execute(claimed)
             return claimed.length
           },
         ),
-      (slots) => Effect.sync(() => slots.release("unknown")),
+      (reserved) => Effect.sync(() => reserved.release("unknown")),
     )
 
   const poll = Effect.gen(function* () {
     nudgePoll.closeUnsafe()
-    if (free() <= 0 || stopping || !lease.trusted() || engine.workflows.size() === 0) {
+    if (slots.free() <= 0 || stopping || !lease.trusted() || engine.workflows.size() === 0) {
       backlog = true
       return options.pollIntervalMs
     }
@@ -325,7 +299,7 @@ export const make = Effect.fnUntraced(function* (
       claimed = yield* claim(1, true)
       suspected = claimed > 0
     }
-    const limit = free()
+    const limit = slots.free()
     const more = limit > 0 && !stopping ? yield* claim(limit, false) : 0
     backlog = more >= limit
     return backlog || claimed + more > 0 ? 0 : options.pollIntervalMs
@@ -440,9 +414,9 @@ export const make = Effect.fnUntraced(function* (
   engine.setLocalWorker({
     executing: runs.executing,
     reserve: (workflow) => {
-      const fit = !stopping && !backlog && free() > 0 && lease.fresh()
+      const fit = !stopping && !backlog && slots.free() > 0 && lease.fresh()
       if (!fit || engine.workflows.get(workflow) === undefined) return null
-      const slot = reserve(1)
+      const slot = slots.reserve(1)
       return { ...slot, execute: (run) => slot.execute([run]) }
     },
   })
@@ -451,7 +425,7 @@ export const make = Effect.fnUntraced(function* (
 
   const emptied: Effect.Effect<void> = Effect.gen(function* () {
     // claims and eager inserts under way bring runs that are to be handed back, too
-    while (runs.size() + reserved > 0) {
+    while (runs.size() + slots.reserved() > 0) {
       freed.closeUnsafe()
       yield* freed.await
     }
