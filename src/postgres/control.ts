@@ -239,6 +239,26 @@ export const pauseRuns = (
   })
 }
 
+/** The runs of `$2`, locked, at the instant of `$1`. */
+const lockedAt = (n: Names): string => `locked as materialized (
+      select r.workflow_run_id as id, r.completed_at, r.status, r.worker_id, r.started_at,
+        ${clock("$1")} as at
+      from ${n.runs} r
+      where r.workflow_run_id = any($2::uuid[])
+      order by r.workflow_run_id
+      for no key update of r
+    )`
+
+/** Of a timer `t`: a sleep, or a wait for an event, that has not ended. */
+const isOpenWait = (n: Names): string => `not exists (
+          -- what has ended, ended when it did
+          select 1 from ${n.steps} s
+          where s.workflow_run_id = t.workflow_run_id and s.step_key = t.step_key
+            and (s.status <> 'retrying'
+              -- beside a step under way it is the step's deadline
+              or s.kind not in ('sleep', 'event'))
+        )`
+
 /** Wakes runs; with `endSleeps` their timers and backoffs are due now. */
 export const wakeRuns = (
   database: Database,
@@ -249,14 +269,7 @@ export const wakeRuns = (
 }) => Effect.Effect<ReadonlyArray<WakeAnswer>, StoreError>) => {
   const n = database.names
   const statement = (endSleeps: boolean): string => `
-    with locked as materialized (
-      select r.workflow_run_id as id, r.completed_at, r.status, r.worker_id, r.started_at,
-        ${clock("$1")} as at
-      from ${n.runs} r
-      where r.workflow_run_id = any($2::uuid[])
-      order by r.workflow_run_id
-      for no key update of r
-    ),
+    with ${lockedAt(n)},
     awake as materialized (
       select l.*, ${
         // between two attempts, or after a crash
@@ -274,14 +287,7 @@ export const wakeRuns = (
       set wake_at = a.at
       from awake a
       where t.workflow_run_id = a.id and t.wake_at > a.at
-        -- what has ended, ended when it did
-        and not exists (
-          select 1 from ${n.steps} s
-          where s.workflow_run_id = t.workflow_run_id and s.step_key = t.step_key
-            and (s.status <> 'retrying'
-              -- beside a step under way it is the step's deadline
-              or s.kind not in ('sleep', 'event'))
-        )
+        and ${isOpenWait(n)}
     ),
     backoffs as (
       update ${n.steps} s
@@ -336,26 +342,13 @@ export const rescheduleRuns = (
 }) => Effect.Effect<ReadonlyArray<RescheduleAnswer>, StoreError>) => {
   const n = database.names
   const statement = `
-    with locked as materialized (
-      select r.workflow_run_id as id, r.completed_at, r.status, r.worker_id, r.started_at,
-        ${clock("$1")} as at
-      from ${n.runs} r
-      where r.workflow_run_id = any($2::uuid[])
-      order by r.workflow_run_id
-      for no key update of r
-    ),
+    with ${lockedAt(n)},
     sleeps as materialized (
       select t.workflow_run_id as id, t.step_key, count(*) over (partition by t.workflow_run_id) as n
       from ${n.timers} t
       join locked l on l.id = t.workflow_run_id
       where l.completed_at is null and ($4::text is null or t.step_key = $4::text)
-        and not exists (
-          select 1 from ${n.steps} s
-          where s.workflow_run_id = t.workflow_run_id and s.step_key = t.step_key
-            and (s.status <> 'retrying'
-              -- beside a step under way it is the step's deadline
-              or s.kind not in ('sleep', 'event'))
-        )
+        and ${isOpenWait(n)}
     ),
     verdict as materialized (
       select l.*, s.step_key,
