@@ -1,15 +1,18 @@
 /**
- * Hand-written bodies: the shapes that people write, and those that break engines.
+ * Hand-written bodies: the shapes that people write, and those that break engines. Here those of
+ * steps, sleeps, races and pure work; with those of other files they are `bodies`.
  */
 import { setTimeout as delay } from "node:timers/promises"
 import { promisify } from "node:util"
 import { gunzip, gzip } from "node:zlib"
-import * as Result from "effect/Result"
 import type { StepInfo } from "../../src/promise/step.ts"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
-import * as Payload from "../../src/Payload.ts"
-import { reservedPrefix } from "../../src/Name.ts"
-import { atFastClock, type Body, type Program, program, watched } from "./replay.ts"
+import { calledBodies } from "./childBodies.ts"
+import { eventBodies } from "./eventBodies.ts"
+import { type Body, type Program, program, watched } from "./replay.ts"
+import { retryBodies } from "./retryBodies.ts"
+import { undoneBodies } from "./sagaBodies.ts"
+import { transactionBodies } from "./transactionBodies.ts"
 import type { World } from "./world.ts"
 
 const child = (name: string, body: Body) => (world: World) => watched(name, world, body)
@@ -36,19 +39,13 @@ const turns = async (count: number): Promise<void> => {
 
 const never = "1 day"
 
-/** As `engine.sendEvent` would, from a step: which may run again, so the id is the step's. */
-const send = (world: World, info: StepInfo, name: string, payload: unknown, id = "") => {
-  const encoded = Result.getOrThrow(Payload.encode(payload, { field: "payload" }))
-  const event = {
-    workflowRunId: info.workflowRunId,
-    name,
-    payload: encoded,
-    id: id || info.idempotencyKey,
-  }
-  return atFastClock(world.handle.store.sendEvents([event]))
-}
-
 export const bodies: ReadonlyArray<Program> = [
+  ...calledBodies,
+  ...undoneBodies,
+  ...eventBodies,
+  ...transactionBodies,
+  ...retryBodies,
+
   program(
     "steps one after another",
     async ({ ctx }) => {
@@ -173,108 +170,6 @@ export const bodies: ReadonlyArray<Program> = [
   ),
 
   program(
-    "a fallback behind a failed step",
-    async ({ ctx, world, note }) => {
-      let from = "first"
-      try {
-        await ctx.step("first", () => world.fails("first", Infinity))
-      } catch (error) {
-        note("failure", (error as Error).message.replace(/\d+/, "n"))
-        from = await ctx.step("fallback", () => "fallback")
-      }
-      return [from, await ctx.step("after", () => from.toUpperCase())]
-    },
-    { result: ["fallback", "FALLBACK"] },
-  ),
-
-  program(
-    "short retries, in memory",
-    async ({ ctx, world }) => {
-      const value = await ctx.step("flaky", {
-        run: () => {
-          world.fails("flaky", 2)
-          return "at last"
-        },
-        retry: { maxAttempts: 5, initialDelayMs: 100, backoff: "fixed" },
-      })
-      return [value, await ctx.step("after", () => 1)]
-    },
-    { result: ["at last", 1] },
-  ),
-
-  program(
-    "long retries, which park",
-    async ({ ctx, world }) => {
-      const both = await Promise.all([
-        ctx.step("flaky", {
-          run: () => {
-            world.fails("flaky", 2)
-            return "at last"
-          },
-          retry: { maxAttempts: 5, initialDelayMs: 900 },
-        }),
-        ctx.step("other", () => "other"),
-      ])
-      return [both, await ctx.step("after", () => 1)]
-    },
-    { result: [["at last", "other"], 1] },
-  ),
-
-  program(
-    "retries that do not help",
-    async ({ ctx, world }) => {
-      const failure = await ctx
-        .step("hopeless", {
-          run: () => world.fails("hopeless", Infinity),
-          retry: { maxAttempts: 3, initialDelayMs: 700, backoff: "fixed" },
-        })
-        .catch(() => "gave up")
-      return [failure, await ctx.step("after", () => 1)]
-    },
-    { result: ["gave up", 1] },
-  ),
-
-  program(
-    "a run that is retried, with cleanup in a catch",
-    async ({ ctx, world }) => {
-      const a = await ctx.step("a", () => "A")
-      try {
-        await ctx.step("shaky", () => world.fails("shaky", 2))
-      } catch (error) {
-        await ctx.step("cleanup", () => "clean")
-        await ctx.emit("cleaned", ctx.attempt)
-        throw error
-      }
-      return [a, await ctx.step("after", () => "B")]
-    },
-    { attempts: 3, result: ["A", "B"], maxAttempts: 4 },
-  ),
-
-  program(
-    "a run that is retried after a caught fallback",
-    async ({ ctx, world }) => {
-      const first = await ctx
-        .step("first", () => world.fails("first", 1))
-        .catch(() => ctx.step("fallback", () => "fallback"))
-      const [, slow] = await Promise.all([
-        ctx.step("shaky", () => world.fails("shaky", 1)),
-        ctx.step("slow", () => delay(5, "slow")),
-      ])
-      return [first, slow, await ctx.step("after", () => "B")]
-    },
-    { attempts: 2, result: ["fallback", "slow", "B"], maxAttempts: 3 },
-  ),
-
-  program(
-    "a run whose attempts are used up",
-    async ({ ctx, world }) => {
-      await ctx.step("a", () => "A")
-      await ctx.step("shaky", () => world.fails("shaky", Infinity))
-    },
-    { ends: "dead_letter", attempts: 2, maxAttempts: 2, anyEnd: true },
-  ),
-
-  program(
     "pure asynchronous work between steps",
     async ({ ctx }) => {
       const a = await ctx.step("a", () => "A")
@@ -363,110 +258,6 @@ export const bodies: ReadonlyArray<Program> = [
     {
       result: ["good", "bad", undefined, 'child "fails" '],
       children: [child("fails", ({ ctx }) => ctx.step("c", () => Promise.reject(new Error("no"))))],
-    },
-  ),
-
-  program(
-    "a child",
-    async ({ ctx }) => {
-      const a = await ctx.step("a", () => 20)
-      const doubled = await ctx.workflow(called("double"), a)
-      return [doubled, await ctx.step("b", () => doubled + 1)]
-    },
-    {
-      result: [40, 41],
-      children: [
-        child("double", async ({ ctx }, n: number) => {
-          await ctx.sleep("think", "1500 ms")
-          return ctx.step("double", () => n * 2)
-        }),
-      ],
-    },
-  ),
-
-  program(
-    "a child that fails, and is caught",
-    async ({ ctx, note }) => {
-      const message = await ctx.workflow(called("fails"), 1).catch((error: Error) => {
-        note("cause", (error.cause as Error).message)
-        return (error.cause as Error).message
-      })
-      return [message, await ctx.step("after", () => "B")]
-    },
-    {
-      result: ["the child gave up", "B"],
-      children: [
-        child("fails", async ({ ctx }) => {
-          await ctx.step("c", () => "C")
-          throw new Error("the child gave up")
-        }),
-      ],
-    },
-  ),
-
-  program(
-    "children in parallel, of the same name",
-    async ({ ctx }) => {
-      const sizes = await Promise.all([3, 1, 2].map((n) => ctx.workflow(called("size"), n)))
-      return [sizes, await ctx.workflow(called("size"), 9, { name: "another" })]
-    },
-    {
-      result: [[3, 1, 2], 9],
-      children: [
-        child("size", async ({ ctx }, n: number) => {
-          for (let i = 0; i < n; i++) await ctx.step("count", () => i)
-          return n
-        }),
-      ],
-    },
-  ),
-
-  program(
-    "a grandchild",
-    async ({ ctx }) => {
-      const value = await ctx.workflow(called("middle"), 1)
-      return [value, await ctx.step("end", () => "end")]
-    },
-    {
-      result: [20, "end"],
-      children: [
-        child("middle", async ({ ctx }, n: number) => {
-          await ctx.step("m", () => n)
-          const below = await ctx.workflow(called("leaf"), n + 1)
-          return ctx.step("m", () => below * 10)
-        }),
-        child("leaf", async ({ ctx }, n: number) => {
-          await ctx.sleep("nap", "800 ms")
-          return ctx.step("leaf", () => n)
-        }),
-      ],
-    },
-  ),
-
-  program(
-    "a failed child of a run that is retried",
-    async ({ ctx, world }) => {
-      const a = await ctx.step("a", () => "A")
-      const seen = await ctx
-        .workflow(called("shaky child"), undefined)
-        .catch(async (error: unknown) => {
-          await ctx.step("note it", () => Promise.reject(new Error("not noted"))).catch(() => 0)
-          throw error
-        })
-      return [a, seen, world.count("ends") > 0]
-    },
-    {
-      attempts: 2,
-      result: ["A", "C", true],
-      maxAttempts: 3,
-      children: [
-        child("shaky child", ({ ctx, world }) =>
-          ctx.step("c", () => {
-            world.fails("c", 1)
-            return "C"
-          }),
-        ),
-      ],
     },
   ),
 
@@ -621,54 +412,6 @@ export const bodies: ReadonlyArray<Program> = [
   ),
 
   program(
-    "a saga that fails",
-    async ({ ctx }) => {
-      for (const name of ["reserve", "charge", "ship"]) {
-        await ctx.step(name, { run: () => name, compensate: (undone) => void undone })
-      }
-      await ctx.step("no undo", () => 1)
-      await ctx.step("confirm", () => Promise.reject(new Error("no")))
-    },
-    { ends: "compensated" },
-  ),
-
-  program(
-    "a saga whose undo needs several tries",
-    async ({ ctx, world }) => {
-      await ctx.step("a", { run: () => "A", compensate: () => delay(2) })
-      await ctx.step("b", { run: () => "B", compensate: () => world.fails("undo b", 2) })
-      await ctx.sleep("cooling", "1 second")
-      await ctx.step("a", { run: () => "A2", compensate: () => delay(2) })
-      throw new Error("the body itself gave up")
-    },
-    { ends: "compensated" },
-  ),
-
-  program(
-    "a saga whose undo never helps",
-    async ({ ctx, world }) => {
-      await ctx.step("a", { run: () => "A", compensate: () => delay(2) })
-      await ctx.step("b", { run: () => "B", compensate: () => world.fails("undo b", Infinity) })
-      await ctx.step("c", { run: () => "C", compensate: () => delay(2) })
-      await ctx.step("fail", () => Promise.reject(new Error("no")))
-    },
-    { ends: "failed" },
-  ),
-
-  program(
-    "a saga with a step under way",
-    async ({ ctx }) => {
-      await ctx.step("first", { run: () => 1, compensate: () => undefined })
-      await Promise.all([
-        ctx.step("slow charge", { run: () => delay(12, "charged"), compensate: () => delay(1) }),
-        ctx.step("quick", { run: () => delay(1, "quick"), compensate: () => delay(1) }),
-        ctx.step("fails", () => delay(4).then(() => Promise.reject(new Error("no")))),
-      ])
-    },
-    { ends: "compensated" },
-  ),
-
-  program(
     "a saga behind pure asynchronous work",
     async ({ ctx }) => {
       await ctx.step("a", { run: () => 1, compensate: () => undefined })
@@ -679,46 +422,6 @@ export const bodies: ReadonlyArray<Program> = [
       throw new Error("enough")
     },
     { ends: "compensated" },
-  ),
-
-  program(
-    "a saga that is retried first",
-    async ({ ctx, world }) => {
-      await ctx.step("a", { run: () => 1, compensate: () => undefined })
-      await ctx.step("shaky", {
-        run: () => world.fails("shaky", 1),
-        compensate: () => undefined,
-      })
-      await ctx.step("b", { run: () => 1, compensate: () => undefined })
-      await ctx.step("hopeless", () => Promise.reject(new Error("no")))
-    },
-    { attempts: 2, ends: "compensated", maxAttempts: 2 },
-  ),
-
-  program(
-    "a child with a saga of its own",
-    async ({ ctx }) => {
-      await ctx.step("a", { run: () => 1, compensate: () => undefined })
-      await ctx.workflow(called("inner"), 1)
-    },
-    {
-      ends: "compensated",
-      children: [
-        child("inner", async ({ ctx }) => {
-          await ctx.step("x", { run: () => 1, compensate: () => undefined })
-          await ctx.step("y", { run: () => 1, compensate: () => undefined })
-          throw new Error("inner")
-        }),
-      ],
-    },
-  ),
-
-  program(
-    "a body that fails without a step",
-    ({ ctx }) => {
-      throw new Error(`attempt ${ctx.attempt}`)
-    },
-    { attempts: 2, ends: "dead_letter", maxAttempts: 2 },
   ),
 
   program(
@@ -748,137 +451,5 @@ export const bodies: ReadonlyArray<Program> = [
       await ctx.step("a#2", () => "literal again"),
     ],
     { result: ["literal", "first", "second", "literal again"] },
-  ),
-
-  program(
-    "events that came early, in order",
-    async ({ ctx, world }) => {
-      await ctx.step("send", (info) => {
-        for (const n of [1, 2, 3]) send(world, info, "go", n, `${info.idempotencyKey}:${n}`)
-        send(world, info, "other", "x")
-      })
-      const other = await ctx.waitForEvent<string>("other")
-      const seen: Array<unknown> = [other.payload]
-      for (let i = 0; i < 3; i++) seen.push((await ctx.waitForEvent("go")).payload)
-      const none = await ctx.waitForEvent("go", { timeout: "300 ms" })
-      return [...seen, none.timedOut]
-    },
-    { result: ["x", 1, 2, 3, true] },
-  ),
-
-  program(
-    "a wait in vain, and one that is not",
-    async ({ ctx, world, note }) => {
-      const first = await ctx.waitForEvent("go", { timeout: "900 ms" })
-      note("first", first.timedOut)
-      const [second] = await Promise.all([
-        ctx.waitForEvent("go", { timeout: never }),
-        ctx.step("send", (info) => send(world, info, "go", { a: [1] })),
-      ])
-      note("second", second.timedOut)
-      return [first, second]
-    },
-    { result: [{ timedOut: true }, { timedOut: false, payload: { a: [1] } }] },
-  ),
-
-  program(
-    "a race between an event and a sleep",
-    async ({ ctx, world, note }) => {
-      await ctx.step("send", (info) => send(world, info, "go", undefined))
-      const winner = await Promise.race([
-        ctx.waitForEvent("go", { timeout: never }).then(() => "event"),
-        ctx.sleep("patience", "800 ms").then(() => "sleep"),
-      ])
-      note("race", winner)
-      return [winner, await ctx.step(`after ${winner}`, () => winner)]
-    },
-    { anyEnd: true },
-  ),
-
-  program(
-    "waits for one name at once are served in the order in which they began",
-    async ({ ctx, world }) => {
-      const waits = [1, 2, 3].map(() => ctx.waitForEvent<number>("go"))
-      await ctx.step("send", async (info) => {
-        for (const n of [1, 2, 3]) {
-          send(world, info, "go", n, `${info.idempotencyKey}:${n}`)
-          await delay(2)
-        }
-      })
-      return (await Promise.all(waits)).map((one) => one.payload)
-    },
-    { result: [1, 2, 3] },
-  ),
-
-  program(
-    "a token that is waited for twice",
-    async ({ ctx, world, note }) => {
-      const token = await ctx.token("approval")
-      note("token", token)
-      const early = await ctx.waitForToken(token, { timeout: "700 ms" })
-      const name = `${reservedPrefix}token:approval`
-      await ctx.step("resolve", (info) => {
-        send(world, info, name, "yes", name)
-        send(world, info, name, "no", name)
-      })
-      const answer = await ctx.waitForToken<string>(token, { timeout: never })
-      const again = await ctx.waitForToken(token).catch((error: Error) => error.message)
-      return [early.timedOut, answer, again]
-    },
-    {
-      result: [
-        true,
-        { timedOut: false, payload: "yes" },
-        'token: "approval": its answer was given already',
-      ],
-    },
-  ),
-
-  program(
-    "transactions beside steps and waits",
-    async ({ ctx, note }) => {
-      const order: Array<string> = []
-      const one = async (name: string, work: Promise<unknown>) => {
-        await work
-        order.push(name)
-      }
-      await Promise.all([
-        one(
-          "t1",
-          ctx.transaction("t1", (client) => client),
-        ),
-        one(
-          "s1",
-          ctx.step("s1", () => delay(1)),
-        ),
-        one(
-          "t2",
-          ctx.transaction("t2", () => delay(2, "t2")),
-        ),
-        one(
-          "s2",
-          ctx.step("s2", () => 2),
-        ),
-        one("nap", ctx.sleep("nap", "300 ms")),
-      ])
-      note("order", order.join())
-      return [order.length, await ctx.transaction("last", (client) => client)]
-    },
-    { result: [5, "client"] },
-  ),
-
-  program(
-    "transactions that fail, are tried again, and are undone",
-    async ({ ctx, world }) => {
-      await ctx.transaction("kept", () => 1, { compensate: () => undefined })
-      await ctx.transaction("flaky", () => world.fails("flaky", 2), {
-        retry: { maxAttempts: 3, initialDelayMs: 700, backoff: "fixed" },
-        compensate: () => undefined,
-      })
-      await ctx.transaction("never", () => Promise.reject(new Error("no")), {
-        compensate: () => undefined,
-      })
-    },
-    { ends: "compensated" },
   ),
 ]

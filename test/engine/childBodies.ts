@@ -1,5 +1,6 @@
 /**
- * Bodies with children that are started now and awaited later, and with bounded fan-out.
+ * Bodies with children: awaited where they are called, or started now and awaited later; and with
+ * bounded fan-out.
  */
 import { setTimeout as delay } from "node:timers/promises"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
@@ -88,6 +89,130 @@ export const childBodies: ReadonlyArray<Program> = [
             return n
           }),
         ),
+      ],
+    },
+  ),
+]
+
+export const calledBodies: ReadonlyArray<Program> = [
+  program(
+    "a child",
+    async ({ ctx }) => {
+      const a = await ctx.step("a", () => 20)
+      const doubled = await ctx.workflow(called("double"), a)
+      return [doubled, await ctx.step("b", () => doubled + 1)]
+    },
+    {
+      result: [40, 41],
+      children: [
+        child("double", async ({ ctx }, n: number) => {
+          await ctx.sleep("think", "1500 ms")
+          return ctx.step("double", () => n * 2)
+        }),
+      ],
+    },
+  ),
+
+  program(
+    "a child that fails, and is caught",
+    async ({ ctx, note }) => {
+      const message = await ctx.workflow(called("fails"), 1).catch((error: Error) => {
+        note("cause", (error.cause as Error).message)
+        return (error.cause as Error).message
+      })
+      return [message, await ctx.step("after", () => "B")]
+    },
+    {
+      result: ["the child gave up", "B"],
+      children: [
+        child("fails", async ({ ctx }) => {
+          await ctx.step("c", () => "C")
+          throw new Error("the child gave up")
+        }),
+      ],
+    },
+  ),
+
+  program(
+    "children in parallel, of the same name",
+    async ({ ctx }) => {
+      const sizes = await Promise.all([3, 1, 2].map((n) => ctx.workflow(called("size"), n)))
+      return [sizes, await ctx.workflow(called("size"), 9, { name: "another" })]
+    },
+    {
+      result: [[3, 1, 2], 9],
+      children: [
+        child("size", async ({ ctx }, n: number) => {
+          for (let i = 0; i < n; i++) await ctx.step("count", () => i)
+          return n
+        }),
+      ],
+    },
+  ),
+
+  program(
+    "a grandchild",
+    async ({ ctx }) => {
+      const value = await ctx.workflow(called("middle"), 1)
+      return [value, await ctx.step("end", () => "end")]
+    },
+    {
+      result: [20, "end"],
+      children: [
+        child("middle", async ({ ctx }, n: number) => {
+          await ctx.step("m", () => n)
+          const below = await ctx.workflow(called("leaf"), n + 1)
+          return ctx.step("m", () => below * 10)
+        }),
+        child("leaf", async ({ ctx }, n: number) => {
+          await ctx.sleep("nap", "800 ms")
+          return ctx.step("leaf", () => n)
+        }),
+      ],
+    },
+  ),
+
+  program(
+    "a failed child of a run that is retried",
+    async ({ ctx, world }) => {
+      const a = await ctx.step("a", () => "A")
+      const seen = await ctx
+        .workflow(called("shaky child"), undefined)
+        .catch(async (error: unknown) => {
+          await ctx.step("note it", () => Promise.reject(new Error("not noted"))).catch(() => 0)
+          throw error
+        })
+      return [a, seen, world.count("ends") > 0]
+    },
+    {
+      attempts: 2,
+      result: ["A", "C", true],
+      maxAttempts: 3,
+      children: [
+        child("shaky child", ({ ctx, world }) =>
+          ctx.step("c", () => {
+            world.fails("c", 1)
+            return "C"
+          }),
+        ),
+      ],
+    },
+  ),
+
+  program(
+    "a child with a saga of its own",
+    async ({ ctx }) => {
+      await ctx.step("a", { run: () => 1, compensate: () => undefined })
+      await ctx.workflow(called("inner"), 1)
+    },
+    {
+      ends: "compensated",
+      children: [
+        child("inner", async ({ ctx }) => {
+          await ctx.step("x", { run: () => 1, compensate: () => undefined })
+          await ctx.step("y", { run: () => 1, compensate: () => undefined })
+          throw new Error("inner")
+        }),
       ],
     },
   ),

@@ -78,3 +78,67 @@ export const sagaBodies: ReadonlyArray<Program> = [
     { ends: "compensated" },
   ),
 ]
+
+export const undoneBodies: ReadonlyArray<Program> = [
+  program(
+    "a saga that fails",
+    async ({ ctx }) => {
+      for (const name of ["reserve", "charge", "ship"]) {
+        await ctx.step(name, { run: () => name, compensate: (undone) => void undone })
+      }
+      await ctx.step("no undo", () => 1)
+      await ctx.step("confirm", () => Promise.reject(new Error("no")))
+    },
+    { ends: "compensated" },
+  ),
+
+  program(
+    "a saga whose undo needs several tries",
+    async ({ ctx, world }) => {
+      await ctx.step("a", { run: () => "A", compensate: () => delay(2) })
+      await ctx.step("b", { run: () => "B", compensate: () => world.fails("undo b", 2) })
+      await ctx.sleep("cooling", "1 second")
+      await ctx.step("a", { run: () => "A2", compensate: () => delay(2) })
+      throw new Error("the body itself gave up")
+    },
+    { ends: "compensated" },
+  ),
+
+  program(
+    "a saga whose undo never helps",
+    async ({ ctx, world }) => {
+      await ctx.step("a", { run: () => "A", compensate: () => delay(2) })
+      await ctx.step("b", { run: () => "B", compensate: () => world.fails("undo b", Infinity) })
+      await ctx.step("c", { run: () => "C", compensate: () => delay(2) })
+      await ctx.step("fail", () => Promise.reject(new Error("no")))
+    },
+    { ends: "failed" },
+  ),
+
+  program(
+    "a saga with a step under way",
+    async ({ ctx }) => {
+      await ctx.step("first", { run: () => 1, compensate: () => undefined })
+      await Promise.all([
+        ctx.step("slow charge", { run: () => delay(12, "charged"), compensate: () => delay(1) }),
+        ctx.step("quick", { run: () => delay(1, "quick"), compensate: () => delay(1) }),
+        ctx.step("fails", () => delay(4).then(() => Promise.reject(new Error("no")))),
+      ])
+    },
+    { ends: "compensated" },
+  ),
+
+  program(
+    "a saga that is retried first",
+    async ({ ctx, world }) => {
+      await ctx.step("a", { run: () => 1, compensate: () => undefined })
+      await ctx.step("shaky", {
+        run: () => world.fails("shaky", 1),
+        compensate: () => undefined,
+      })
+      await ctx.step("b", { run: () => 1, compensate: () => undefined })
+      await ctx.step("hopeless", () => Promise.reject(new Error("no")))
+    },
+    { attempts: 2, ends: "compensated", maxAttempts: 2 },
+  ),
+]
