@@ -49,14 +49,10 @@ export interface Violation {
   readonly at: number
 }
 
-export interface Scene {
-  readonly options: Options
+/** What stands when all has ended, whoever played it: the simulation or real processes. */
+export interface Evidence {
   readonly program: Program
-  readonly machine: Machine
-  readonly faults: Faults
-  readonly network: Network
-  readonly ledger: Ledger
-  readonly timeline: Timeline
+  readonly ledger: Pick<Ledger, "tries" | "executions" | "sink">
   readonly acknowledged: ReadonlyArray<Acknowledged>
   /** Runs that somebody asked to cancel, or may have. */
   readonly cancelled: ReadonlySet<string>
@@ -67,17 +63,26 @@ export interface Scene {
   readonly rows: () => ReadonlyMap<string, RunRow>
   readonly records: (workflowRunId: string) => ReadonlyArray<StepRecord>
   readonly emitted: (workflowRunId: string) => ReadonlyArray<EventRow>
-  readonly timers: (workflowRunId: string) => ReadonlyArray<TimerRow>
-  readonly startOf: (workflowRunId: string) => Start | null
   readonly prediction: (row: RunRow) => Prediction
   readonly violate: (invariant: string, workflowRunId: string | null, message: string) => void
 }
 
+export interface Scene extends Evidence {
+  readonly options: Options
+  readonly machine: Machine
+  readonly faults: Faults
+  readonly network: Network
+  readonly ledger: Ledger
+  readonly timeline: Timeline
+  readonly timers: (workflowRunId: string) => ReadonlyArray<TimerRow>
+  readonly startOf: (workflowRunId: string) => Start | null
+}
+
 /** One promise, and how it is watched over during a seed. */
-export interface Invariant {
+export interface Invariant<S = Scene> {
   readonly id: string
   readonly claim: string
-  readonly watch: (scene: Scene) => Checker
+  readonly watch: (scene: S) => Checker
 }
 
 export interface Checker {

@@ -1,7 +1,7 @@
 /** Same key, same run: however often, and from however many processes, it was triggered. */
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
-export const I1: Invariant = {
+export const I1: Invariant<Evidence> = {
   id: "I1",
   claim: "every confirmed start has exactly one run, and all of its confirmations name that run",
   watch: (scene) => ({

@@ -1,9 +1,9 @@
 /** Nothing is lost: whatever went wrong, every run comes to an end once it has stopped going wrong. */
 import { summarize } from "../../../src/ErrorPayload.ts"
 import { isTerminal } from "../../../src/Run.ts"
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
-export const I2: Invariant = {
+export const I2: Invariant<Evidence> = {
   id: "I2",
   claim: "after the liveness phase every run is terminal",
   watch: (scene) => ({

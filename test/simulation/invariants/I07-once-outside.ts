@@ -3,9 +3,9 @@
  * transactional step wrote is there exactly if the step is recorded.
  */
 import { commandsOf } from "../program.ts"
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
-export const I7: Invariant = {
+export const I7: Invariant<Evidence> = {
   id: "I7",
   claim: "each emit or transaction that was recorded has its effect once, and none other has one",
   watch: (scene) => ({

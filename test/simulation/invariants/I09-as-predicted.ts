@@ -1,7 +1,7 @@
 /** What was predicted from the program's text is what came of it: status, result, records. */
 import * as Payload from "../../../src/Payload.ts"
 import { isTerminal, type RunStatus } from "../../../src/Run.ts"
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
 /** How a run may end that somebody stopped. */
 const stopped: ReadonlySet<RunStatus> = new Set([
@@ -11,7 +11,7 @@ const stopped: ReadonlySet<RunStatus> = new Set([
   "dead_letter",
 ])
 
-export const I9: Invariant = {
+export const I9: Invariant<Evidence> = {
   id: "I9",
   claim: "status, result, records and undos are those that the program's text predicts",
   watch: (scene) => ({

@@ -2,9 +2,9 @@
 import { isTerminal, type RunStatus } from "../../../src/Run.ts"
 import type { StepRecord } from "../../../src/WorkflowStore.ts"
 import { type Command, commandsOf } from "../program.ts"
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
-export const I12: Invariant = {
+export const I12: Invariant<Evidence> = {
   id: "I12",
   claim: "undos are those of completed steps, in reverse order of completion, in compensating runs",
   watch: (scene) => {

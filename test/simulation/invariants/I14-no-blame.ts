@@ -1,11 +1,11 @@
 /** What infrastructure does is never told as a failure of the run. */
 import { summarize, type StoredError } from "../../../src/ErrorPayload.ts"
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
 const infrastructure =
   /StoreUnavailable|StoreRejected|ClaimLost|LeaseLost|Interrupt|the driver broke|TriggerTimeout/
 
-export const I14: Invariant = {
+export const I14: Invariant<Evidence> = {
   id: "I14",
   claim: "no run fails, and no step of it, with an error of the infrastructure",
   watch: (scene) => {

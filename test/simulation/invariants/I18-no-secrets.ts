@@ -1,10 +1,10 @@
 /** What users hand in stays where it belongs, and leaves JavaScript's own objects alone. */
 import { canary } from "../promiseBody.ts"
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
 const before = Object.getOwnPropertyNames(Object.prototype).join()
 
-export const I18: Invariant = {
+export const I18: Invariant<Evidence> = {
   id: "I18",
   claim: "no input shows in a log or an error; Object.prototype is as it was",
   watch: (scene) => ({

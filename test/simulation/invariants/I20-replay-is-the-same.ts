@@ -1,8 +1,8 @@
 /** What a body saw and decided, it sees and decides again, whoever runs it. */
 import type { BodyExecution } from "../ledger.ts"
-import type { Invariant } from "../scene.ts"
+import type { Evidence, Invariant } from "../scene.ts"
 
-export const I20: Invariant = {
+export const I20: Invariant<Evidence> = {
   id: "I20",
   claim: "executions of one attempt see the same outcomes in the same order, and decide the same",
   watch: (scene) => {
