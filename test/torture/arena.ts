@@ -127,7 +127,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     Promise.all(fleet.alive().map(({ started }) => started)),
     new Promise((resolve) => setTimeout(resolve, 30_000)),
   ])
-  const client: Client = makeClient({ url, workload, dice: dice.fork(), observer, tell })
+  const client: Client = makeClient({ url, workload, dice: dice.fork(), tell })
   context.atEnd(() => client.stop())
 
   const deaths: Array<Death> = []
@@ -292,8 +292,11 @@ const judgeRecovery = (
   options: { readonly leaseMs: number; readonly pollIntervalMs: number; readonly holds: boolean },
   context: Context,
 ): void => {
-  const all = recoveries(found)
-  for (const { ms } of all) context.measure("from a kill to the next claim", ms)
+  const all = recoveries(found).filter(({ isSuspect }) => !isSuspect)
+  for (const { ms, sweptMs } of all) {
+    context.measure("from a kill to the sweep", sweptMs)
+    context.measure("from a kill to the next claim", ms)
+  }
   if (!options.holds || all.length === 0) return
   const bound = options.leaseMs + options.pollIntervalMs
   const late = all.filter(({ ms }) => ms > bound)

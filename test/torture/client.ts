@@ -7,7 +7,6 @@ import type { Start } from "../simulation/program.ts"
 import type { Dice } from "../support/dice.ts"
 import { canary } from "../simulation/promiseBody.ts"
 import { workflowsOf } from "./body.ts"
-import type { Observer } from "./observer.ts"
 import { commandsOf, type Workload } from "./workload.ts"
 
 /** A start that was confirmed. */
@@ -37,10 +36,9 @@ export const makeClient = (given: {
   readonly url: string
   readonly workload: Workload
   readonly dice: Dice
-  readonly observer: Observer
   readonly tell: (who: string, what: string) => void
 }): Client => {
-  const { url, workload, dice, observer, tell } = given
+  const { url, workload, dice, tell } = given
   const quiet = () => undefined
   const workflows = workflowsOf(workload, null)
   const engine = new DurableEngine({
@@ -61,10 +59,10 @@ export const makeClient = (given: {
   const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
   /** Until there is an answer; a refusal is one, too. */
-  const ask = async (what: () => Promise<unknown>, over = () => false): Promise<void> => {
+  const ask = async (what: () => Promise<unknown>): Promise<void> => {
     open++
     try {
-      while (!state.stopped && !over()) {
+      while (!state.stopped) {
         try {
           await what()
           return
@@ -89,6 +87,8 @@ export const makeClient = (given: {
     }, ms)
     timers.add(timer)
   }
+
+  const workloadNameOf = ({ workflow }: Start) => workload.workflows[workflow]?.name ?? ""
 
   const steer = (start: Start, id: string): void => {
     const { cancel, pause: pauses, terminateAfterMs, retryAfterMs } = start
@@ -121,6 +121,7 @@ export const makeClient = (given: {
           await engine.retryDeadLetter(id)
           // events that found the run ended were refused
           served.delete(id)
+          serve([{ id, workflow: workloadNameOf(start) }])
         }),
       )
     }
@@ -156,7 +157,7 @@ export const makeClient = (given: {
         for (let i = 0; i < times; i++) {
           later(dice.chance(0.3) ? 0 : dice.whole(0, 3000), () => {
             const send = () => engine.sendEvent(id, name, name, { id: `${name}:${i}` })
-            void ask(send, () => observer.isOver(id))
+            void ask(send)
           })
         }
       }

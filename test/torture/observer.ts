@@ -3,6 +3,7 @@
  * a transaction; and, when nothing moves any more, everything that may tell why.
  */
 import pg from "pg"
+import { isTerminal, type RunStatus } from "../../src/Run.ts"
 
 export interface Look {
   readonly open: number
@@ -24,7 +25,6 @@ export interface Look {
 export interface Observer {
   /** `null`: the server did not answer. */
   readonly look: () => Promise<Look | null>
-  readonly isOver: (id: string) => boolean
   readonly query: <Row extends pg.QueryResultRow>(
     text: string,
     values?: Array<unknown>,
@@ -33,8 +33,6 @@ export interface Observer {
   readonly dump: () => Promise<ReadonlyArray<string>>
   readonly close: () => Promise<void>
 }
-
-const terminal = `('completed', 'failed', 'compensated', 'cancelled', 'dead_letter')`
 
 export const makeObserver = (url: string): Observer => {
   const pool = new pg.Pool({
@@ -46,7 +44,6 @@ export const makeObserver = (url: string): Observer => {
     options: "-c default_transaction_read_only=off",
   })
   pool.on("error", () => {})
-  const over = new Set<string>()
   const known = new Set<string>()
   let since = new Date(0)
   const query: Observer["query"] = async (text, values = []) =>
@@ -56,7 +53,7 @@ export const makeObserver = (url: string): Observer => {
     const runs = await query<{
       id: string
       workflow: string
-      status: string
+      status: RunStatus
       created_at: Date
       reason: string | null
     }>(
@@ -74,9 +71,7 @@ export const makeObserver = (url: string): Observer => {
       if (!known.has(id)) fresh.push({ id, workflow })
       known.add(id)
       if (created_at > since) since = created_at
-      if (terminal.includes(`'${status}'`)) over.add(id)
-      else {
-        over.delete(id)
+      if (!isTerminal(status)) {
         open++
         if (status === "paused" && reason === "RunPaused") paused.push(id)
       }
@@ -124,7 +119,6 @@ export const makeObserver = (url: string): Observer => {
 
   return {
     look: () => look().catch(() => null),
-    isOver: (id) => over.has(id),
     query,
     dump: async () => [
       ...(await table(

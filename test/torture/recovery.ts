@@ -11,6 +11,10 @@ export interface Recovery {
   /** Who was killed. */
   readonly name: string
   readonly ms: number
+  /** Until its claim was taken from the dead. */
+  readonly sweptMs: number
+  /** It had crashed before: such runs are claimed one at a time, on purpose. */
+  readonly isSuspect: boolean
 }
 
 export const recoveries = (found: Evidence): ReadonlyArray<Recovery> => {
@@ -30,7 +34,13 @@ export const recoveries = (found: Evidence): ReadonlyArray<Recovery> => {
       if (claimed === undefined) continue
       const heldBack =
         ended.crashes > 0 && ended.due_at !== null ? ended.due_at.getTime() - ended.at.getTime() : 0
-      all.push({ run, name, ms: claimed.at.getTime() - at - heldBack })
+      all.push({
+        run,
+        name,
+        ms: claimed.at.getTime() - at - heldBack,
+        sweptMs: ended.at.getTime() - at,
+        isSuspect: ended.crashes >= 2,
+      })
     }
   }
   return all
