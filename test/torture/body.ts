@@ -1,10 +1,9 @@
 /** Runs programs as workflows of the promise API, watched by the witness. */
 import { randomBytes } from "node:crypto"
 import { type AnyWorkflow, defineWorkflow, type WorkflowContext } from "../../src/index.ts"
-import type { Block, Command } from "../simulation/program.ts"
+import type { Block, Command, Program } from "../simulation/program.ts"
 import { canary } from "../simulation/promiseBody.ts"
 import type { Told, Witness } from "./witness.ts"
-import type { Workload } from "./workload.ts"
 
 /** What is common to a body's information about its try. */
 interface Info {
@@ -16,7 +15,7 @@ interface Info {
 
 interface Scene {
   readonly witness: Witness
-  readonly workload: Workload
+  readonly program: Program
   readonly ctx: WorkflowContext
   readonly execution: string
   readonly uses: Map<string, number>
@@ -39,17 +38,17 @@ const untilAborted = (signal: AbortSignal, ms: number): Promise<void> =>
     })
   })
 
-/** The workflows of a workload. Without a witness they can be triggered, and no more. */
+/** The workflows of a program. Without a witness they can be triggered, and no more. */
 export const workflowsOf = (
-  workload: Workload,
+  program: Program,
   witness: Witness | null,
 ): ReadonlyArray<AnyWorkflow> =>
-  workload.workflows.map(({ name, block }) =>
+  program.workflows.map(({ name, block }) =>
     defineWorkflow<any, string>(name, async (ctx, given) => {
       if (witness === null) throw new Error("this process executes nothing")
       if (given?.secret !== canary) throw new Error("the input is not what was given")
       const execution = randomBytes(6).toString("base64url")
-      const scene = { witness, workload, ctx, execution, uses: new Map() }
+      const scene = { witness, program, ctx, execution, uses: new Map() }
       tell(scene, "begun", "", "")
       return runBlock(scene, block, "")
     }),
@@ -111,10 +110,12 @@ const attempt = async <T>(
   })
   try {
     const got = await body(nonce)
-    witness.end(nonce, "completed")
+    const told = witness.end(nonce, "completed")
+    // an undo that is recorded as done must be known to have been
+    if (what === "undo") await told
     return got
   } catch (error) {
-    witness.end(nonce, "failed")
+    void witness.end(nonce, "failed")
     throw error
   }
 }
@@ -138,21 +139,28 @@ const looksOf = (error: unknown): string => {
   return looks.join().replaceAll(/[0-9a-f-]{36}/g, "(id)")
 }
 
-const step = (scene: Scene, command: Extract<Command, { readonly is: "step" }>) => {
-  const { ctx, witness, workload } = scene
-  const { name, ms, undoFails, undoMs, heeds } = command
-  if (workload.transactional.has(name)) {
-    return ctx.transaction(name, (client, info) =>
+const transaction = (scene: Scene, command: Extract<Command, { readonly is: "transaction" }>) => {
+  const { ctx, witness } = scene
+  const { name, ms, fails, tries } = command
+  return ctx.transaction(
+    name,
+    (client, info) =>
       attempt(scene, "step", info, async (nonce): Promise<Answer> => {
         await client.query(
           "insert into torture.transfers (run, step, nonce, worker) values ($1, $2, $3, $4)",
           [ctx.workflowRunId, info.idempotencyKey.slice(37), nonce, witness.worker],
         )
         await pause(Math.min(ms, 300))
+        if (info.attempt <= fails) throw new StepBroke(name)
         return { name, nonce }
       }),
-    )
-  }
+    { retry: { maxAttempts: tries, initialDelayMs: 10, backoff: "fixed" } },
+  )
+}
+
+const step = (scene: Scene, command: Extract<Command, { readonly is: "step" }>) => {
+  const { ctx } = scene
+  const { name, ms, undoFails, undoMs, heeds } = command
   const compensate = (answer: Answer, info: Info) =>
     attempt(scene, "undo", info, async () => {
       await pause(undoMs)
@@ -202,8 +210,8 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
         )
       return named(await see(scene, name, ask))
     }
-    case "refused":
-      throw new Error("no program of this suite has values that the store refuses")
+    case "transaction":
+      return named(await see(scene, command.name, () => transaction(scene, command)))
     case "sleep": {
       const { name, ms } = command
       tell(scene, "sleep", useOf(scene, name), String(ms))
@@ -231,7 +239,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       return `${name}:${heard.timedOut ? "silence" : "heard"}`
     }
     case "child": {
-      const of = scene.workload.workflows[command.of]?.name ?? ""
+      const of = scene.program.workflows[command.of]?.name ?? ""
       const called = defineWorkflow<any, string>(of, () => "")
       const { name } = command
       return `[${await see(scene, name, () => ctx.workflow(called, { secret: canary }, { name }))}]`
@@ -263,5 +271,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       }
     case "throw":
       throw new Error(command.message)
+    default:
+      throw new Error(`no program of this suite has "${command.is}"`)
   }
 }

@@ -3,11 +3,10 @@
  * the events that programs wait for; and they ask again until they are answered.
  */
 import { DurableEngine, FlowlyError } from "../../src/index.ts"
-import type { Start } from "../simulation/program.ts"
+import { commandsOf, type Program, type Start } from "../simulation/program.ts"
 import type { Dice } from "../support/dice.ts"
 import { canary } from "../simulation/promiseBody.ts"
 import { workflowsOf } from "./body.ts"
-import { commandsOf, type Workload } from "./workload.ts"
 
 /** A start that was confirmed. */
 export interface Acknowledged {
@@ -34,7 +33,7 @@ export interface Client {
 
 export const makeClient = (given: {
   readonly url: string
-  readonly workload: Workload
+  readonly workload: Program
   readonly dice: Dice
   readonly tell: (who: string, what: string) => void
 }): Client => {
@@ -194,13 +193,13 @@ export const makeClient = (given: {
 
 /** Events that a block waits for, and how often at most: each site is in at most three loops. */
 const eventsOf = (
-  block: Workload["workflows"][number]["block"],
+  block: Program["workflows"][number]["block"],
 ): ReadonlyArray<readonly [string, number]> =>
   commandsOf(block).flatMap((command) =>
     command.is === "event" && command.sent ? [[command.name, mostUses(block, command.name)]] : [],
   )
 
-const mostUses = (block: Workload["workflows"][number]["block"], name: string): number => {
+const mostUses = (block: Program["workflows"][number]["block"], name: string): number => {
   let most = 0
   for (const command of block) {
     if (command.is === "event" && command.name === name) most = Math.max(most, 1)

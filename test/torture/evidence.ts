@@ -13,6 +13,7 @@ import {
   WorkflowStore,
 } from "../../src/WorkflowStore.ts"
 import type { BodyExecution, Try } from "../simulation/ledger.ts"
+import { commandsOf, printBlock, type Program } from "../simulation/program.ts"
 import { type Prediction, predict } from "../simulation/predict.ts"
 import type { Evidence as Common } from "../simulation/scene.ts"
 import { withClient } from "../support/provision.ts"
@@ -20,7 +21,6 @@ import { type Audit, readAudit } from "./audit.ts"
 import type { Client } from "./client.ts"
 import type { Death, Freeze } from "./nemesis/processes.ts"
 import type { Timeline } from "./timeline.ts"
-import type { Workload } from "./workload.ts"
 
 /** One line of the ledger. */
 export interface LedgerRow {
@@ -57,7 +57,8 @@ export interface AskedSleep {
 }
 
 export interface Evidence extends Common {
-  readonly workload: Workload
+  /** Names of transactional steps. */
+  readonly transactional: ReadonlySet<string>
   readonly audit: Audit
   readonly lines: ReadonlyArray<LedgerRow>
   readonly asked: ReadonlyArray<AskedSleep>
@@ -66,11 +67,6 @@ export interface Evidence extends Common {
     readonly key: string
     readonly run: string
     readonly step: string
-  }>
-  readonly transfers: ReadonlyArray<{
-    readonly run: string
-    readonly step: string
-    readonly nonce: string
   }>
   readonly freezes: ReadonlyArray<Freeze>
   readonly deaths: ReadonlyArray<Death>
@@ -118,7 +114,7 @@ const readEngine = async (url: string, emits: boolean) => {
 
 export const gather = async (given: {
   readonly url: string
-  readonly workload: Workload
+  readonly workload: Program
   readonly client: Client
   readonly timeline: Timeline
   readonly logs: ReadonlyArray<string>
@@ -206,8 +202,20 @@ export const gather = async (given: {
   const predictions = new Map<string, Prediction>()
   return {
     program: { ...workload, starts: workload.starts.slice(0, client.begun()) },
-    workload,
-    ledger: { tries, executions: [...executions.values()] },
+    transactional: new Set(
+      workload.workflows
+        .flatMap(({ block }) => commandsOf(block))
+        .flatMap((command) => (command.is === "transaction" ? [command.name] : [])),
+    ),
+    ledger: {
+      tries,
+      executions: [...executions.values()],
+      sink: witnessed.transfers.map(({ run, step, nonce }) => ({
+        workflowRunId: run,
+        stepKey: step,
+        nonce,
+      })),
+    },
     acknowledged: client.acknowledged,
     cancelled: client.cancelled,
     taken: (id) => taken.get(id) ?? 0,
@@ -230,7 +238,6 @@ export const gather = async (given: {
     asked,
     wakes: new Map(witnessed.timers.map(({ run, step, at }) => [`${run} ${step}`, at])),
     sink: witnessed.sink,
-    transfers: witnessed.transfers,
     freezes: given.freezes,
     deaths: given.deaths,
     roleOf: new Map(
@@ -294,4 +301,11 @@ export const storyOf = (
         [...workers].some((name) => what.split(/[ ,]/).includes(name))),
   )
   return [...own, ...deeds]
+}
+
+/** What the run's workflow does, as text. */
+export const programOf = (found: Evidence, workflowRunId: string): ReadonlyArray<string> => {
+  const name = found.rows().get(workflowRunId)?.workflow
+  const workflow = found.program.workflows.find((one) => one.name === name)
+  return workflow === undefined ? [] : [`${name}:`, ...printBlock(workflow.block, "  ").split("\n")]
 }

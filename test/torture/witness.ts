@@ -73,7 +73,8 @@ export interface Witness {
   readonly worker: string
   /** Resolves with the try's nonce, when it stands. */
   readonly begin: (beginning: Beginning) => Promise<string>
-  readonly end: (nonce: string, how: string) => void
+  /** Resolves when it stands. */
+  readonly end: (nonce: string, how: string) => Promise<void>
   readonly tell: (told: Told) => void
   readonly close: () => Promise<void>
 }
@@ -135,14 +136,15 @@ export const openWitness = (url: string, worker: string): Witness => {
       if (someHeard.length > 0) await write(told, [JSON.stringify(someHeard)])
     }
   }
-  const soon = () => {
+  const soon = (): Promise<void> => {
     flushing ??= new Promise((resolve) => setTimeout(resolve, flushMs))
       .then(flush)
       .catch(() => undefined)
       .finally(() => {
         flushing = null
-        if (ended.length + heard.length > 0 && !closed) soon()
+        if (ended.length + heard.length > 0 && !closed) void soon()
       })
+    return flushing
   }
   return {
     worker,
@@ -155,11 +157,11 @@ export const openWitness = (url: string, worker: string): Witness => {
     },
     end: (nonce, how) => {
       ended.push({ nonce, how, ended_at: new Date() })
-      soon()
+      return soon()
     },
     tell: (one) => {
       heard.push({ ...one, worker, at: new Date() })
-      soon()
+      void soon()
     },
     close: async () => {
       await flushing

@@ -6,9 +6,9 @@ import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import pg from "pg"
 import { DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
+import type { Program } from "../simulation/program.ts"
 import { workflowsOf } from "./body.ts"
 import { openWitness } from "./witness.ts"
-import { unpackWorkload } from "./workload.ts"
 
 /** How a worker process is set up. */
 export interface WorkerConfig {
@@ -42,7 +42,7 @@ const tell = (message: FromWorker) => {
 }
 
 const witness = openWitness(config.witnessUrl, config.name)
-const workload = unpackWorkload(readFileSync(config.workload, "utf8"))
+const workload = JSON.parse(readFileSync(config.workload, "utf8")) as Program
 const pool =
   config.driver === "pool"
     ? new pg.Pool({ connectionString: config.url, max: 8, application_name: "flowly-pool" })

@@ -6,10 +6,10 @@ const nameOf = (stepKey: string): string => stepKey.replace(/#\d+$/, "")
 export const I6: Invariant = {
   id: "I6",
   claim: "each try of a step runs once, and once more for each time its run was taken away",
-  check: ({ lines, workload, taken, violate }) => {
+  check: ({ lines, transactional, taken, violate }) => {
     // the code of a transactional step runs again where its transaction did not come about
     const once = lines.filter(
-      ({ what, step }) => what === "undo" || !workload.transactional.has(nameOf(step)),
+      ({ what, step }) => what === "undo" || !transactional.has(nameOf(step)),
     )
     const tries = grouped(
       once,

@@ -16,7 +16,7 @@ import { I3 } from "./I03-one-claim.ts"
 import { I4 } from "./I04-remembered-once.ts"
 import { I5 } from "./I05-never-again.ts"
 import { I6 } from "./I06-bounded-tries.ts"
-import { I7Sinks } from "./I07-sinks.ts"
+import { I7Sink } from "./I07-sink.ts"
 import { I8 } from "./I08-published-transitions.ts"
 import { I10 } from "./I10-sleeps-last.ts"
 import { I16 } from "./I16-healthy-server.ts"
@@ -36,7 +36,7 @@ export const invariants: ReadonlyArray<Invariant> = [
   I5,
   I6,
   shared(I7),
-  I7Sinks,
+  I7Sink,
   I8,
   shared(I9),
   I10,
