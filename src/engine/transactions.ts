@@ -117,6 +117,18 @@ export const inTransaction = (options: {
       })
       .pipe(
         Effect.onInterrupt(() => Effect.sync(drop)),
+        // a place that was taken is given back, or its record stands: later ones wait for it
+        Effect.catchDefect((defect) =>
+          place === null
+            ? Effect.die(defect)
+            : Effect.fail(
+                new StoreUnavailable({
+                  operation: "transact",
+                  outcome: "unknown",
+                  reason: String(defect),
+                }),
+              ),
+        ),
         Effect.matchEffect({
           onSuccess: (answer) =>
             answer._tag === "lost" ? lost : Effect.sync(() => stands(answer)),

@@ -101,7 +101,9 @@ export const transact = (
             if (answer !== undefined && answer._tag !== "committed") {
               return Effect.succeed({ _tag: "lost" as const, workflowRunId: claim.workflowRunId })
             }
-            return Effect.failCause(Cause.map(cause, (error) => told(error, answer !== undefined)))
+            return Effect.failCause(
+              Cause.map(asFailure(cause), (error) => told(error, answer !== undefined)),
+            )
           },
         }),
       )
@@ -118,6 +120,15 @@ export const transact = (
 }
 
 const rolledBack = Symbol("rolledBack")
+
+/** Where the rollback fails too, `withTransaction` makes defects of what the connection told. */
+const asFailure = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
+  if (!cause.reasons.every(Cause.isDieReason)) return cause
+  const lost = cause.reasons.find(
+    ({ defect }) => defect instanceof SqlError || defect instanceof StoreUnavailable,
+  )
+  return lost === undefined ? cause : Cause.fail(lost.defect)
+}
 
 const beginOf = (isolation: string | null): string | undefined =>
   isolation === null ? undefined : `BEGIN ISOLATION LEVEL ${isolation.toUpperCase()}`

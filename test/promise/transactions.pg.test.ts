@@ -145,6 +145,27 @@ describe.each(["pool", "url"] as const)("a transaction on a %s", (driver) => {
     expect(await lines()).toEqual(["attempt 1"])
   })
 
+  it("that loses its connection behind its last statement runs again, at no try's cost", async () => {
+    let runs = 0
+    const flow = defineWorkflow("loses", async (ctx) => {
+      const attempt = await ctx.transaction("move", async (client, info) => {
+        await insert(client, `attempt ${info.attempt}`)
+        if (++runs < 3) {
+          const { rows } = await client.query("select pg_backend_pid() as pid")
+          await admin.query("select pg_terminate_backend($1)", [rows[0].pid])
+        }
+        return info.attempt
+      })
+      // what comes behind it is delivered, too
+      return ctx.step("after", () => attempt)
+    })
+    const engine = await started(driver, [flow])
+    const handle = await engine.trigger(flow)
+    expect(await handle.result()).toBe(1)
+    expect(runs).toBe(3)
+    expect(await lines()).toEqual(["attempt 1"])
+  })
+
   it("that conflicts with another runs again: no update is lost", { timeout: 60_000 }, async () => {
     await admin.query("insert into accounts values ('a', 0)")
     const flow = defineWorkflow("increment", (ctx) =>
