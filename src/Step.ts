@@ -75,7 +75,8 @@ export interface Info extends Attempt {
   readonly lastHeartbeat: unknown
   /**
    * Tells that the step is alive, and how far it has come: the next try reads the details, also after
-   * a crash. Cheap to call often: one write is under way at a time, and the latest details count.
+   * a crash. Cheap to call often: one write is under way at a time, and the latest details count. A
+   * worker that stops hands the latest over; of one that crashes, the latest that was stored is read.
    */
   readonly heartbeat: (details?: unknown) => Effect.Effect<void>
 }

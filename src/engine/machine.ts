@@ -171,6 +171,7 @@ export const startExecution = (options: {
         wakeAt: null,
         timer: null,
         again: null,
+        noteToLeave: null,
         running: null,
         startedAtMs: 0,
         afterDeliveries: deliveries,
@@ -298,10 +299,12 @@ export const startExecution = (options: {
     finish: (transition, end, with_) => {
       if (execution.mode === "stopped") return
       execution.mode = "stopped"
+      const notes = transition._tag === "HandBack" ? notesToLeave() : []
       if (parkedSince === null) shutDown()
       else shutDownLater()
       env.append({
         ...with_,
+        ...(notes.length > 0 ? { records: notes } : {}),
         ...published.take(),
         transition,
         onLost: () => options.onEnd({ _tag: "lost" }),
@@ -395,6 +398,12 @@ export const startExecution = (options: {
     if (execution.mode === "ending") execution.onProgress?.()
     else pump()
   }
+
+  const notesToLeave = () =>
+    [...open].flatMap((issued) => {
+      const note = issued.noteToLeave?.() ?? null
+      return note === null ? [] : [note]
+    })
 
   /** Ends everything that belongs to this execution in memory. */
   const shutDown = () => {

@@ -4,7 +4,8 @@
  *
  * All of these are `retrying` records of one key, ordered by (attempts, revision): a delayed copy of
  * an older one changes nothing. A heartbeat is written while its try runs, at most one at a time; of
- * those that come meanwhile the latest counts. What was not yet written when the process dies is lost.
+ * those that come meanwhile the latest counts. One that waits is written with the next note of its step,
+ * or beside the record that hands the run back; only a process that dies loses what was not yet written.
  */
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
@@ -42,7 +43,7 @@ export interface StepNotes {
   marked: boolean
   /** A heartbeat is on its way to the store. */
   sending: boolean
-  /** A newer one waits for the answer. */
+  /** A newer one than any note holds. */
   unsent: boolean
   /** When no try may run any more, by the store's clock. */
   deadlineAt: number | null
@@ -75,23 +76,26 @@ const noteOf = (
   operation: StepOperation,
   notes: StepNotes,
   next: { readonly retryDelayMs: number; readonly elapsedMs: number } | null,
-): RecordWrite => ({
-  stepKey: issued.key,
-  name: operation.name,
-  kind: operation.kind,
-  position: null,
-  issuedAfter: issued.issuedAfter,
-  status: "retrying",
-  attempts: notes.ended,
-  result: null,
-  error: notes.error,
-  hasCompensate: undoesUnknown(operation) && (next === null || notes.unknown),
-  retryDelayMs: next?.retryDelayMs ?? null,
-  elapsedMs: next?.elapsedMs ?? 0,
-  eventId: null,
-  revision: ++notes.revision,
-  heartbeat: notes.heartbeat,
-})
+): RecordWrite => {
+  notes.unsent = false
+  return {
+    stepKey: issued.key,
+    name: operation.name,
+    kind: operation.kind,
+    position: null,
+    issuedAfter: issued.issuedAfter,
+    status: "retrying",
+    attempts: notes.ended,
+    result: null,
+    error: notes.error,
+    hasCompensate: undoesUnknown(operation) && (next === null || notes.unknown),
+    retryDelayMs: next?.retryDelayMs ?? null,
+    elapsedMs: next?.elapsedMs ?? 0,
+    eventId: null,
+    revision: ++notes.revision,
+    heartbeat: notes.heartbeat,
+  }
+}
 
 /**
  * Writes the next note, with what is to be fixed beside it.
@@ -127,16 +131,40 @@ export const beat = (step: Step, details: Encoded): void => {
   else send(step)
 }
 
+/**
+ * A try begins: what an earlier one told last may still wait.
+ */
+export const sendUnsent = (step: Step): void => {
+  if (step.notes.unsent && !step.notes.sending) send(step)
+}
+
 const send = (step: Step): void => {
   const { execution, notes } = step
   // a run that ends waits for its journal: it must not be kept waiting by a body that beats on
   if (execution.mode !== "forward" || !notes.trying) return
   notes.sending = true
-  notes.unsent = false
   writeNote(step, null, {
     onCommitted: () => {
       notes.sending = false
-      if (notes.unsent) send(step)
+      sendUnsent(step)
     },
   })
+}
+
+/**
+ * What the next process would miss when the run is handed back now: of a try under way its newest
+ * heartbeat, of one that waits for its time that time, too. `null`: nothing.
+ */
+export const noteToLeave = ({ execution, issued, operation, notes }: Step): RecordWrite | null => {
+  if (!notes.unsent || execution.records.has(issued.key)) return null
+  // an outcome is on its way to the store
+  if (issued.phase !== "active" && issued.phase !== "waiting") return null
+  const next =
+    issued.phase === "active" || issued.wakeAt === null
+      ? null
+      : {
+          retryDelayMs: Math.max(0, issued.wakeAt - execution.storeNow()),
+          elapsedMs: execution.env.monotonicMs() - issued.startedAtMs,
+        }
+  return noteOf(issued, operation, notes, next)
 }

@@ -15,7 +15,7 @@ import { delayAfter } from "../RetryPolicy.ts"
 import { verdictOf } from "../StepError.ts"
 import { type AttemptEnd, startAttempt, type TimeLimit } from "./attempt.ts"
 import { type Execution, type Issued, undoesUnknown } from "./Execution.ts"
-import { beat, makeNotes, type Step, writeNote } from "./notes.ts"
+import { beat, makeNotes, noteToLeave, sendUnsent, type Step, writeNote } from "./notes.ts"
 import type { AttemptFailure, StepOperation } from "./Operation.ts"
 import { inTransaction } from "./transactions.ts"
 
@@ -28,6 +28,7 @@ export const startStep = (execution: Execution, issued: Issued, operation: StepO
   const step: Step = { execution, issued, operation, notes }
   issued.attempts = notes.ended
   issued.again = () => beginTry(step)
+  issued.noteToLeave = () => noteToLeave(step)
   const fixed = execution.timers.get(issued.key)
   if (typeof operation.deadlineMs === "number" && fixed !== undefined) notes.deadlineAt = fixed
   const retryAt = earlier?.retryAt ?? null
@@ -78,6 +79,7 @@ const tryNow = (step: Step): void => {
   issued.startedAtMs = env.monotonicMs()
   notes.aliveAtMs = issued.startedAtMs
   notes.trying = true
+  sendUnsent(step)
   execution.executing++
   env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
   let over = false

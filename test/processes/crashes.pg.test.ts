@@ -111,6 +111,23 @@ describe.concurrent(
       })
     }
 
+    it("in a step that told of its progress: the next try is told what was stored last", async () => {
+      await using place = await Place.create()
+      const { run } = await killed(place, {
+        trigger: () => place.engine.trigger(place.workflows.pages),
+        killWhen: (id) =>
+          until("page 50 stored", async () => {
+            const [step] = await place.query<{ heartbeat: unknown }>(
+              "select heartbeat from durable_workflow.workflow_steps where workflow_run_id = $1",
+              [id],
+            )
+            return JSON.stringify(step?.heartbeat ?? null).includes("50")
+          }),
+      })
+      await place.reaches(run, "completed")
+      expect(await place.engine.getStatus(run)).toMatchObject({ result: { page: 50 } })
+    })
+
     it("while the run sleeps, parked: it wakes when it was due, not later, not earlier", async () => {
       await using place = await Place.create()
       const { run } = await killed(place, {

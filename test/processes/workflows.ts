@@ -97,6 +97,17 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     }),
   )
 
+  /** Its first try tells of 50 pages and goes on for ever; the next answers what it was told. */
+  const pages = defineWorkflow("pages", (ctx) =>
+    ctx.step("pages", ({ lastHeartbeat, heartbeat, signal }) => {
+      if (lastHeartbeat !== undefined) return lastHeartbeat
+      for (let page = 1; page <= 50; page++) heartbeat({ page })
+      return new Promise<never>((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason as Error))
+      })
+    }),
+  )
+
   const grandchild = defineWorkflow("grandchild", (ctx) =>
     ctx.step("grandchild work", body("grandchild work")),
   )
@@ -163,6 +174,7 @@ export const makeWorkflows = ({ witness, pass }: World) => {
     counting,
     slow,
     flaky,
+    pages,
     grandchild,
     child,
     parent,
