@@ -193,7 +193,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
   }
   while (!over()) {
     // what a look does not show yet is under way, too
-    const unseen = client.begun() - client.acknowledged.length
+    const unseen = client.begun() - client.confirmed()
     for (let i = open + unseen; i < options.inFlight; i++) client.start()
     await new Promise((resolve) => setTimeout(resolve, lookMs))
     await look("safety")

@@ -20,6 +20,8 @@ export interface Client {
   readonly cancelled: ReadonlySet<string>
   /** Starts whose triggering has begun. */
   readonly begun: () => number
+  /** Starts that were confirmed at least once. */
+  readonly confirmed: () => number
   /** Begins another start. */
   readonly start: () => void
   /** Every start was confirmed, every request answered. */
@@ -48,6 +50,7 @@ export const makeClient = (given: {
   })
   const acknowledged: Array<Acknowledged> = []
   const cancelled = new Set<string>()
+  const confirmed = new Set<string>()
   const served = new Set<string>()
   const lifted = new Set<string>()
   const timers = new Set<NodeJS.Timeout>()
@@ -140,6 +143,7 @@ export const makeClient = (given: {
           deadline: 8000,
         })
         acknowledged.push({ start, workflowRunId })
+        confirmed.add(start.key)
         if (steered) return
         steered = true
         steer(start, workflowRunId)
@@ -167,6 +171,7 @@ export const makeClient = (given: {
     acknowledged,
     cancelled,
     begun: () => next,
+    confirmed: () => confirmed.size,
     start: () => {
       const start = workload.starts[next]
       if (start === undefined) return

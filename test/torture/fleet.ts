@@ -46,10 +46,16 @@ export class Fleet {
   readonly #options: FleetOptions
   readonly #spares: Array<Promise<WorkerProcess>> = []
   #named = 0
+  #filling = Promise.resolve()
+  /** Also those that stand still: they would hear of nothing. */
+  readonly #killAll = () => {
+    for (const one of this.everyone) one.kill()
+  }
   #ending = false
 
   constructor(options: FleetOptions) {
     this.#options = options
+    process.once("exit", this.#killAll)
   }
 
   /** Those that are at work, frozen ones too. */
@@ -62,7 +68,12 @@ export class Fleet {
   }
 
   /** As many as there should be. */
-  async fill(): Promise<void> {
+  fill(): Promise<void> {
+    this.#filling = this.#filling.then(() => this.#fill())
+    return this.#filling
+  }
+
+  async #fill(): Promise<void> {
     const { size, spares } = this.#options
     while (!this.#ending && this.alive().length < size) {
       const next = this.#spares.shift() ?? this.#load()
@@ -102,6 +113,7 @@ export class Fleet {
   /** Kills what is left, drops the roles. */
   async end(): Promise<void> {
     this.#ending = true
+    process.off("exit", this.#killAll)
     await Promise.allSettled(this.#spares)
     for (const one of this.everyone) one.kill()
     await Promise.all(this.everyone.map(({ exited }) => exited))

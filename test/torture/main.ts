@@ -3,6 +3,9 @@ import { InvalidOption, parseOptions, usage } from "./options.ts"
 import { playAll } from "./play.ts"
 import { scenarios } from "./scenarios/index.ts"
 
+// what is left is ended with us
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130))
+
 const main = async (): Promise<number> => {
   const options = parseOptions(process.argv.slice(2), process.env, scenarios)
   if (options === null) {

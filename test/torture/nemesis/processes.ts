@@ -24,7 +24,7 @@ export interface Freeze {
   to: number
 }
 
-/** SIGKILL of one that works; another takes its place at once. */
+/** SIGKILL of one that works, while another does; a third takes its place as soon as it can. */
 export const killing = (given: Given, deaths: Array<Death>): Harm => ({
   name: "kills",
   times: given.times,
@@ -32,12 +32,12 @@ export const killing = (given: Given, deaths: Array<Death>): Harm => ({
   act: async () => {
     const { fleet, dice, tell } = given
     const working = fleet.working()
-    if (working.length === 0) return false
+    if (working.length < 2) return false
     const victim = dice.pick(working)
     tell("nemesis", `kills ${victim.name}`)
     victim.kill()
     deaths.push({ name: victim.name, at: Date.now() })
-    await fleet.fill()
+    void fleet.fill()
     return true
   },
 })

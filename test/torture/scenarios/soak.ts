@@ -1,0 +1,133 @@
+/**
+ * S21: everything goes wrong now and then, for as long as it is asked to; memory, handles, sessions and
+ * dead rows must end where they began.
+ */
+import { type Field, play } from "../arena.ts"
+import { disturbing } from "../nemesis/network.ts"
+import { freezing, killing } from "../nemesis/processes.ts"
+import { locking, terminating } from "../nemesis/sessions.ts"
+import type { Scenario } from "../scenario.ts"
+
+interface Sample {
+  readonly at: number
+  readonly sessions: number
+  readonly deadTuples: number
+  /** Of processes that have lived since the sample before. */
+  readonly rssMb: ReadonlyMap<string, number>
+  readonly handles: ReadonlyMap<string, number>
+}
+
+const everyMs = 10_000
+/** Modules are loaded, caches are warm. */
+const warmMs = 60_000
+
+const sampleOf = async ({ fleet, observer }: Field): Promise<Sample | null> => {
+  const [row] = await observer
+    .query<{ sessions: number; dead: number }>(
+      `select (select count(*)::int from pg_stat_activity
+          where datname = current_database() and application_name like 'flowly%') as sessions,
+        (select coalesce(sum(n_dead_tup), 0)::int from pg_stat_user_tables
+          where schemaname = 'durable_workflow') as dead`,
+    )
+    .catch(() => [])
+  if (row === undefined) return null
+  const rssMb = new Map<string, number>()
+  const handles = new Map<string, number>()
+  for (const one of fleet.working()) {
+    const late = new Promise<null>((resolve) => setTimeout(() => resolve(null), 2000))
+    const vitals = await Promise.race([one.vitals(), late])
+    if (vitals === null) continue
+    rssMb.set(one.name, vitals.rssMb)
+    handles.set(one.name, vitals.handles)
+  }
+  return { at: Date.now(), sessions: row.sessions, deadTuples: row.dead, rssMb, handles }
+}
+
+export const S21: Scenario = {
+  id: "S21",
+  title: "a soak: everything at a low rate, for --minutes (default 60)",
+  tiers: ["T2"],
+  run: async (context) => {
+    const minutes = context.minutes ?? 60
+    const samples: Array<Sample> = []
+    let next = 0
+    await play(context, {
+      workers: 4,
+      spares: 1,
+      inFlight: 20,
+      forMs: minutes * 60_000,
+      onLook: async (field, phase) => {
+        if (phase === "liveness" || Date.now() < next) return
+        next = Date.now() + everyMs
+        const sample = await sampleOf(field)
+        if (sample !== null) samples.push(sample)
+      },
+      harms: (field) => {
+        const { fleet, leaseMs, deaths, freezes, observer, url } = field
+        const { tell } = field.timeline
+        const given = { fleet, leaseMs, tell, times: Infinity, observer, url }
+        // two processes are never killed: what they use at the end can be held against the beginning
+        const lasting = new Set<string>()
+        const mortal = {
+          ...given,
+          fleet: Object.assign(Object.create(fleet), {
+            working: () => {
+              const working = fleet.working()
+              for (const { name } of working) if (lasting.size < 2) lasting.add(name)
+              return working.filter(({ name }) => !lasting.has(name))
+            },
+          }) as typeof fleet,
+        }
+        return [
+          killing({ ...mortal, dice: context.dice.fork(), everyMs: 30_000 }, deaths),
+          freezing({ ...given, dice: context.dice.fork(), everyMs: 20_000 }, freezes),
+          terminating({ ...given, dice: context.dice.fork(), everyMs: 5000 }),
+          disturbing({ ...given, dice: context.dice.fork(), everyMs: 10_000 }),
+          locking({ ...given, dice: context.dice.fork(), everyMs: 15_000 }),
+        ]
+      },
+    })
+    judge(context, samples, minutes)
+  },
+}
+
+const mean = (values: ReadonlyArray<number>): number =>
+  values.length === 0 ? 0 : values.reduce((sum, one) => sum + one, 0) / values.length
+
+const judge = (
+  context: Parameters<Scenario["run"]>[0],
+  samples: ReadonlyArray<Sample>,
+  minutes: number,
+): void => {
+  const [origin] = samples
+  if (origin === undefined) return
+  const warm = samples.filter(({ at }) => at - origin.at >= warmMs)
+  const size = Math.max(1, Math.floor(warm.length / 4))
+  const [first, last] = [warm.slice(0, size), warm.slice(-size)]
+  const names = [...(last.at(-1)?.rssMb.keys() ?? [])].filter((name) =>
+    first.every(({ rssMb }) => rssMb.has(name)),
+  )
+  const of = (part: ReadonlyArray<Sample>, read: (one: Sample) => ReadonlyArray<number>) =>
+    Math.round(mean(part.flatMap(read)))
+  const own = (pick: (one: Sample) => ReadonlyMap<string, number>) => (one: Sample) =>
+    names.flatMap((name) => pick(one).get(name) ?? [])
+  const rows: ReadonlyArray<readonly [string, (one: Sample) => ReadonlyArray<number>]> = [
+    ["RSS of a process (MB)", own(({ rssMb }) => rssMb)],
+    ["handles of a process", own(({ handles }) => handles)],
+    ["sessions", ({ sessions }) => [sessions]],
+    ["dead tuples", ({ deadTuples }) => [deadTuples]],
+  ]
+  for (const [what, read] of rows) {
+    const [before, after] = [of(first, read), of(last, read)]
+    context.say(`${what}: ${before} in the first quarter, ${after} in the last`)
+    context.count(`${what}, first quarter`, before)
+    context.count(`${what}, last quarter`, after)
+    // in a few minutes there is nothing to be seen but noise
+    if (minutes < 10 || after <= before * 1.25 + (what === "dead tuples" ? 2000 : 5)) continue
+    context.violate({
+      invariant: "I15",
+      message: `${what} grew from ${before} to ${after} in ${minutes} minutes`,
+      workflowRunId: null,
+    })
+  }
+}
