@@ -15,21 +15,11 @@ export const S4: Scenario = {
       inFlight: context.sized({ T0: 20, T1: 40, T2: 40 }),
       holdsRecovery: true,
       harms: (field) => {
-        const { fleet, leaseMs, deaths, url } = field
+        const { fleet, leaseMs, deaths } = field
         const { tell } = field.timeline
         const times = context.sized({ T0: 4, T1: 60, T2: 1000 })
         const kill = { fleet, dice: context.dice.fork(), leaseMs, tell }
-        return [
-          killing({ ...kill, times, everyMs: 1100 }, deaths),
-          locking({
-            url,
-            dice: context.dice.fork(),
-            leaseMs,
-            times: times / 4,
-            everyMs: 2500,
-            tell,
-          }),
-        ]
+        return [killing({ ...kill, times, everyMs: 1100 }, deaths)]
       },
     }),
 }
