@@ -169,8 +169,12 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
       if (strandedOnce.has(`${id} ${why}`)) violate("I13", id, why)
       strandedOnce.add(`${id} ${why}`)
     }
+    // who stands still, or did just now, cannot end what it had begun
+    const still = new Set(
+      freezes.filter(({ to }) => to > Date.now() - longestIdleMs / 2).map(({ name }) => name),
+    )
     const frozen = new Set(
-      fleet.everyone.filter((one) => one.state() === "frozen").map(({ role }) => role),
+      fleet.everyone.filter(({ name }) => still.has(name)).map(({ role }) => role),
     )
     for (const { role, ms, query } of seen.idling) {
       if (ms < longestIdleMs || frozen.has(role) || idled.has(role)) continue

@@ -54,11 +54,12 @@ for (const mutant of mutants) {
     { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28 },
   )
   const seconds = ((performance.now() - began) / 1000).toFixed(0)
-  const first = /^ +(\d+) s +VIOLATION (\w+): (.*)$/m.exec(stdout)
-  const total = / (\d+) violations/.exec(stdout)?.[1]
+  const told = [...stdout.matchAll(/^ +(\d+) s +VIOLATION (\w+): (.*)$/gm)]
+  const first = told[0]
+  const kinds = [...new Set(told.map((one) => one[2]))].join()
   const verdict =
-    first !== null
-      ? `found by ${mutant.scenario} after ${first[1]} s: ${first[2]} ${first[3]?.slice(0, 110)} (${total} violations)`
+    first !== undefined
+      ? `found by ${mutant.scenario} after ${first[1]} s: ${first[2]} ${first[3]?.slice(0, 110)} (of ${kinds})`
       : stdout.includes(" 0 violations")
         ? `SURVIVED ${mutant.scenario}, ${seconds} s`
         : `broke: ${stderr.trim().split("\n").slice(0, 5).join(" | ").slice(0, 300)}`
