@@ -24,6 +24,7 @@
  */
 import { publishPart } from "./attributes.ts"
 import { payload } from "./batch.ts"
+import { recordColumns, recordMore, writesOf } from "./commitRows.ts"
 import type { Names } from "./names.ts"
 import { newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
 import { cutPart, foldedPart, retryPart } from "./commitTransitions.ts"
@@ -43,34 +44,29 @@ export interface Shape {
   readonly attributes: boolean
 }
 
-/** Parameters: $1 now, $2 writes, then those of the shape, in this order. */
-export interface Positions {
-  readonly records: string
-  readonly timers: string
-  readonly children: string
-  readonly emitted: string
-  readonly undos: string
-  readonly attributes: string
-}
-
-export const positionsOf = (shape: Shape): Positions => {
-  let next = 3
-  const take = (used: boolean) => (used ? `$${next++}` : "")
+/** Parameters: $1 now, the columns of the writes, then those of the shape, in this order. */
+export const positionsOf = (shape: Shape) => {
+  let next = 2
+  const take = (size: number) => (next += size) - size
+  const one = (used: boolean) => (used ? `$${take(1)}` : "")
   return {
-    records: take(shape.records),
-    timers: take(shape.extras),
-    children: take(shape.extras),
-    emitted: take(shape.extras),
-    undos: take(shape.extras),
-    attributes: take(shape.attributes),
+    writes: take(writesOf(shape).size),
+    records: shape.records ? take(recordColumns.size) : 0,
+    timers: one(shape.extras),
+    children: one(shape.extras),
+    emitted: one(shape.extras),
+    undos: one(shape.extras),
+    attributes: one(shape.attributes),
   }
 }
+
+type Positions = ReturnType<typeof positionsOf>
 
 export const commitStatement = (n: Names, shape: Shape): string => {
   const p = positionsOf(shape)
   const parts = [
     clockPart,
-    writesPart,
+    writesPart(p, shape),
     fencedPart(n, shape),
     ...(shape.transitions ? [parentsPart(n), heldPart(n)] : []),
     ...(shape.extras ? [timersPart(n, p)] : []),
@@ -90,12 +86,10 @@ clock as materialized (
   select ${clock("$1")} as at
 )`
 
-const writesPart = `
+const writesPart = (p: Positions, shape: Shape): string => `
 writes as materialized (
-  select * from json_to_recordset($2::json) as x(
-    ord int, run uuid, token bigint, kind text, status text, due float8, delay float8,
-    wakes bigint, waits jsonb, codec text, result jsonb, error jsonb, failed_position int
-  )
+  select x.*${shape.transitions ? "" : ", null::text as kind"}
+  from ${writesOf(shape).rows("x", p.writes)}
 )`
 
 const fencedPart = (n: Names, shape: Shape): string => `
@@ -155,11 +149,11 @@ fixed as (
 
 const recordsPart = (n: Names, p: Positions, shape: Shape): string => `
 records as materialized (
-  select h.run, h.token, h.kind as transition, x.*,
+  select h.run, h.token, h.kind as transition, x.*, ${recordMore("x")},
     -- the end of a sleep, or of a wait for an event in vain, counts only when it has come, by this
     -- clock: what the contract calls endsByTimer
     case when (x.kind = 'sleep' and x.status <> 'retrying')
-      or (x.kind = 'event' and x.event is null and x.status = 'completed') then coalesce(
+      or (x.kind = 'event' and x.more->>'event' is null and x.status = 'completed') then coalesce(
       (select t.wake_at from ${n.timers} t where t.workflow_run_id = h.run and t.step_key = x.key),
       ${
         shape.extras
@@ -168,13 +162,7 @@ records as materialized (
       }
       'infinity'
     ) end as wake_at
-  from json_to_recordset(${p.records}::json) as x(
-    ord int, key text, name text, kind text, position int, issued_after int, status text,
-    attempts int,
-    codec text, result jsonb, error jsonb, has_compensate boolean, retry float8, elapsed float8,
-    event bigint, revision int, beat_codec text, beat jsonb, undo_status text, undo_attempts int, undo_error jsonb,
-    undo_retry float8
-  )
+  from ${recordColumns.rows("x", p.records)}
   join held h on h.ord = x.ord
 )`
 

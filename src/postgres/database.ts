@@ -8,8 +8,9 @@
  * - The driver reads the clock of the calling fiber (for its connect timeout). Under TestClock that
  *   clock stands still or jumps, so statements run on the real one.
  * - Statement spans are off: thousands per second, and they would hold SQL text.
- * - Parameters are strings, `null`, or arrays of strings, cast in SQL. Batches are one JSON text:
- *   the drivers disagree about arrays with nulls, empty arrays and numbers beyond 32 bits.
+ * - Parameters are strings, `null`, or arrays of strings, cast in SQL. Batches are the text of arrays
+ *   (`columns.ts`) or of JSON (`batch.ts`): the drivers disagree about arrays with nulls, empty arrays
+ *   and numbers beyond 32 bits.
  *
  * @since 0.1.0
  */

@@ -18,7 +18,7 @@ import {
   type WriteAnswer,
 } from "../WorkflowStore.ts"
 import { batch } from "./batch.ts"
-import type { Write } from "./commit.ts"
+import type { Write } from "./commitRows.ts"
 import type { Database } from "./database.ts"
 import { bool, clock, int, intOrNull, ms, msUp, signalColumns, text, toSignals } from "./rows.ts"
 

@@ -6,11 +6,12 @@ import { assert } from "@effect/vitest"
 import * as Result from "effect/Result"
 import { afterAll, beforeAll, describe, it } from "vitest"
 import { claimStatements } from "../../src/postgres/claimRuns.ts"
+import { recordColumns, writesOf } from "../../src/postgres/commitRows.ts"
 import { commitStatement } from "../../src/postgres/commitStatement.ts"
 import { listStatement } from "../../src/postgres/reads.ts"
 import { makeNames } from "../../src/postgres/names.ts"
 import type { RunSelection } from "../../src/WorkflowStore.ts"
-import { id, newRun, workerId } from "./conformanceFixture.ts"
+import { id, newRun, workerId, write } from "./conformanceFixture.ts"
 import { createDatabase, makeRig, onStore, type Rig } from "./postgresFixture.ts"
 
 let database: Awaited<ReturnType<typeof createDatabase>>
@@ -141,11 +142,11 @@ for (const state of ["never analyzed", "analyzed"]) {
         retry: false,
         attributes: false,
       }
-      const writes = Array.from({ length: 40 }, (_, n) => ({ ord: n, run: id(n), token: 1 }))
+      const writes = Array.from({ length: 40 }, (_, n) => write({ workflowRunId: id(n), token: 1 }))
       const plan = await explain(commitStatement(names(), shape), [
         now(),
-        JSON.stringify(writes),
-        "[]",
+        ...writesOf(shape).parameters(writes),
+        ...recordColumns.parameters([]),
       ])
       assertBounded(plan, 2000)
     })

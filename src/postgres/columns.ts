@@ -1,0 +1,63 @@
+/**
+ * A batch as one array per column, for `unnest`.
+ *
+ * The server reads arrays three times as fast as the same rows as JSON (Postgres 18, 200 rows, round
+ * trip: 1.3 against 3.9 ms for the columns of a record, 0.4 against 2.0 ms for those of a write), and
+ * the rows are the largest part of what a batch costs it. So the statements of the hot path take
+ * columns; what is rare in a row travels in one JSON column (`more`), and rare batches as JSON
+ * (`batch.ts`).
+ *
+ * Each array is bound as its text: drivers disagree about arrays with nulls, empty ones and numbers
+ * beyond 32 bits, and about text they agree.
+ *
+ * @since 0.1.0
+ */
+
+/** What a column may hold. JSON is given as its text. */
+export type Value = string | number | boolean | null | undefined
+
+/** One column: its type in SQL, and its value in a row. */
+export interface Column<in A> {
+  readonly type: "int" | "bigint" | "float8" | "text" | "uuid" | "boolean" | "jsonb"
+  readonly get: (row: A, index: number) => Value
+}
+
+/** The columns of a batch. */
+export interface Columns<in A> {
+  readonly size: number
+  /** SQL: the rows as `alias`, from `size` parameters beginning with number `first`. */
+  readonly rows: (alias: string, first: number) => string
+  /** The parameters. */
+  readonly parameters: (rows: ReadonlyArray<A>) => ReadonlyArray<string>
+}
+
+/** A batch of these columns, in this order. */
+export const columns = <A>(given: Readonly<Record<string, Column<A>>>): Columns<A> => {
+  const names = Object.keys(given)
+  const all = Object.values(given)
+  return {
+    size: all.length,
+    rows: (alias, first) =>
+      `unnest(${all.map(({ type }, i) => `$${first + i}::${type}[]`).join(", ")})
+    as ${alias}(${names.join(", ")})`,
+    parameters: (rows) => all.map(({ get }) => arrayText(rows, get)),
+  }
+}
+
+const arrayText = <A>(rows: ReadonlyArray<A>, get: Column<A>["get"]): string => {
+  let text = "{"
+  for (let i = 0; i < rows.length; i++) {
+    if (i > 0) text += ","
+    text += element(get(rows[i]!, i))
+  }
+  return text + "}"
+}
+
+const special = /["\\]/
+const specials = /["\\]/g
+
+const element = (value: Value): string => {
+  if (value === null || value === undefined) return "NULL"
+  if (typeof value !== "string") return String(value)
+  return special.test(value) ? `"${value.replace(specials, "\\$&")}"` : `"${value}"`
+}
