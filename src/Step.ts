@@ -24,6 +24,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Compensation } from "./Compensation.ts"
 import { defaultRetry } from "./Compensation.ts"
@@ -51,6 +52,7 @@ import {
   TransactionUnsupported,
 } from "./FlowlyError.ts"
 import { checkName } from "./Name.ts"
+import { decode, encode, type Encoded } from "./Payload.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import { markNonRetryable, markRetryAfter, verdictOf } from "./StepError.ts"
 import {
@@ -200,9 +202,7 @@ const stepOf = <A, E, R, RC, T extends Limit, D extends Limit, H extends Limit>(
         provide(
           Effect.suspend(() => {
             const run =
-              typeof options.run === "function"
-                ? Effect.flatMap(infoOf(attempt, name), options.run)
-                : options.run
+              typeof options.run === "function" ? options.run(infoOf(attempt, name)) : options.run
             const { transaction: opened } = attempt
             return opened === undefined ? run : onClient(opened, run)
           }),
@@ -263,29 +263,32 @@ type LimitErrors<T, D, H> =
 const millisOf = (limit: Limit): number | null =>
   limit === undefined ? null : Duration.toMillis(limit)
 
-const infoOf = (attempt: StepAttempt, name: string): Effect.Effect<Info> =>
-  Effect.map(readHeartbeat(attempt), (lastHeartbeat) => ({
-    ...attempt,
-    lastHeartbeat,
-    heartbeat: (details) =>
-      Effect.orDie(
-        Effect.map(
-          anyValue.encode(details, `heartbeat details of step "${name}"`),
-          attempt.heartbeat,
-        ),
+const infoOf = (attempt: StepAttempt, name: string): Info => ({
+  ...attempt,
+  lastHeartbeat: readHeartbeat(attempt),
+  heartbeat: (details) =>
+    Effect.orDie(
+      Effect.map(
+        anyValue.encode(details, `heartbeat details of step "${name}"`),
+        attempt.heartbeat,
       ),
-  }))
+    ),
+})
 
 /**
- * What the try before told; nothing, where this code cannot read it.
+ * What the try before told; `undefined` where it told nothing that this code can read.
  *
  * @category encoding
  * @since 0.1.0
  */
-export const readHeartbeat = ({ lastHeartbeat }: StepAttempt): Effect.Effect<unknown> =>
-  lastHeartbeat === null
-    ? Effect.undefined
-    : Effect.catch(anyValue.decode(lastHeartbeat), () => Effect.undefined)
+export const readHeartbeat = ({ lastHeartbeat }: StepAttempt): unknown => {
+  if (lastHeartbeat === null) return undefined
+  try {
+    return decode(lastHeartbeat)
+  } catch {
+    return undefined
+  }
+}
 
 /**
  * Whether and when a step is tried again that failed with this: what the error itself says goes
@@ -312,11 +315,25 @@ export const triesAfter = (
  * @since 0.1.0
  */
 export const encodeResult = <A>(codec: ValueCodec<A>, value: A, name: string) =>
-  Effect.mapError(codec.encode(value, `result of step "${name}"`), (error): AttemptFailure => ({
-    error: encodeError(error),
-    retryable: false,
-    unknown: true,
-  }))
+  Effect.mapError(codec.encode(value, `result of step "${name}"`), unstorable)
+
+/**
+ * The same with the default codec, at once.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encodedResult = (
+  value: unknown,
+  name: string,
+): Result.Result<Encoded, AttemptFailure> =>
+  Result.mapError(encode(value, { field: `result of step "${name}"` }), unstorable)
+
+const unstorable = (error: unknown): AttemptFailure => ({
+  error: encodeError(error),
+  retryable: false,
+  unknown: true,
+})
 
 /**
  * The failure of an operation as a body sees it.

@@ -13,7 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import { type BodyValues, makeBodyValues } from "./engine/bodyValues.ts"
-import type { Execution } from "./engine/Execution.ts"
+import type { Delivered, Execution } from "./engine/Execution.ts"
 import type { Operation } from "./engine/Operation.ts"
 import { makePatches, type Patches } from "./engine/patches.ts"
 import { type Attributes, check as checkAttributes, checkStatus, statusName } from "./Attributes.ts"
@@ -121,6 +121,21 @@ export const perform = (
     ),
   )
 
+/**
+ * What `perform` does, for a body that is no effect: calls back with the delivery, without a fiber. A
+ * body that is over hears nothing more.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const performUnsafe = (
+  execution: Execution,
+  operation: Operation,
+  resume: (delivered: Delivered) => void,
+): void => {
+  if (execution.issue(operation, resume) === null) execution.wentOn()
+}
+
 const whileItRuns = <A, E>(execution: Execution, ask: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.suspend(() => {
     if (execution.mode !== "stopped" && execution.mode !== "ending") return ask
@@ -183,13 +198,27 @@ export const pauseUnreadable = (
 ): Effect.Effect<never, never, WorkflowRun> =>
   Effect.flatMap(WorkflowRun, ({ execution }) =>
     Effect.suspend(() => {
-      const error = encodeError(new UnreadableValue({ field, reason }))
-      if (execution.mode !== "stopped") {
-        execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
-      }
+      pauseUnreadableUnsafe(execution, field, reason)
       return Effect.interrupt
     }),
   )
+
+/**
+ * What `pauseUnreadable` does, for a body that is no effect.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const pauseUnreadableUnsafe = (
+  execution: Execution,
+  field: string,
+  reason: string,
+): void => {
+  const error = encodeError(new UnreadableValue({ field, reason }))
+  if (execution.mode !== "stopped") {
+    execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
+  }
+}
 
 /**
  * Remembers that `error`, as the body sees it, came from the record at `position`.
@@ -201,9 +230,17 @@ export const noteFailure = (
   error: unknown,
   position: number,
 ): Effect.Effect<void, never, WorkflowRun> =>
-  Effect.map(WorkflowRun, ({ execution }) => {
-    if (!execution.failures.has(error)) execution.failures.set(error, position)
-  })
+  Effect.map(WorkflowRun, ({ execution }) => noteFailureUnsafe(execution, error, position))
+
+/**
+ * What `noteFailure` does, for a body that is no effect.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const noteFailureUnsafe = (execution: Execution, error: unknown, position: number): void => {
+  if (!execution.failures.has(error)) execution.failures.set(error, position)
+}
 
 const sleepInBody =
   "a body must not sleep on the clock, which forgets: use Sleep.make(name, duration), which is durable"

@@ -5,6 +5,7 @@
  * business of the authoring modules (`Step`, `Sleep`, `Child` …), which build these specs.
  */
 import type * as Effect from "effect/Effect"
+import type * as Result from "effect/Result"
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
@@ -64,12 +65,22 @@ export type Undo = (
 ) => Effect.Effect<void, { readonly error: StoredError; readonly raw: unknown }>
 
 /**
+ * A try of a plain function. Calls `end` once, when the function has ended, whatever its signal says.
+ */
+export type Call = (
+  attempt: StepAttempt,
+  end: (result: Result.Result<Encoded, AttemptFailure>) => void,
+) => void
+
+/**
  * A step: its body is run and its outcome remembered.
  */
 export interface StepOperation {
   readonly kind: "step" | "side_effect" | "token"
   readonly name: string
   readonly run: (attempt: StepAttempt) => Effect.Effect<Encoded, AttemptFailure>
+  /** What `run` does, where it needs no fiber: called in its place. It does not throw. */
+  readonly call?: Call | undefined
   readonly retry: RetryPolicy
   /** Its body runs in a transaction, which records its outcome too. */
   readonly transaction?: { readonly isolation: Isolation | null } | undefined

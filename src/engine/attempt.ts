@@ -9,6 +9,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
 
 /**
  * How a try ended.
@@ -56,6 +57,10 @@ export const startAttempt = <A, E>(options: {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Calls `hold` before what must not be cut off: limits and aborts wait from then on. */
   readonly body: (signal: AbortSignal, hold: Hold) => Effect.Effect<A, E>
+  /** In the place of `body`: a plain function, which no fiber carries. Calls `end` once. */
+  readonly call?:
+    | ((signal: AbortSignal, end: (result: Result.Result<A, E>) => void) => void)
+    | undefined
   readonly limits: ReadonlyArray<TimeLimit>
   /** `aborted`: it had been told to stop before it ended. */
   readonly onEnd: (end: AttemptEnd<A, E>, aborted: boolean) => void
@@ -86,6 +91,45 @@ export const startAttempt = <A, E>(options: {
     for (const timer of timers) timer.interruptUnsafe()
     options.onEnd(result, controller.signal.aborted)
   }
+  /** The running try, with its limits. */
+  const limited = (abort: (reason: unknown) => void): RunningAttempt => {
+    for (const limit of options.limits) {
+      if (ended) break
+      const over = Effect.sync(() =>
+        unlessHeld(() => {
+          if (ended) return
+          const reason = limit.error()
+          end({ _tag: "TimedOut", error: reason })
+          abort(reason)
+        }),
+      )
+      timers.push(fork(Effect.andThen(passed(limit), over)))
+    }
+    return {
+      abort: (reason) => {
+        unlessHeld(() => {
+          if (!ended) abort(reason)
+        })
+      },
+    }
+  }
+  const { call } = options
+  if (call !== undefined) {
+    const abort = (reason: unknown) => controller.abort(reason)
+    call(controller.signal, (result) => {
+      try {
+        end(
+          Result.isSuccess(result)
+            ? { _tag: "Success", value: result.success }
+            : { _tag: "Failure", failure: result.failure },
+        )
+      } catch (defect) {
+        // the function's caller has nothing to do with it
+        fork(Effect.die(defect))
+      }
+    })
+    return limited(abort)
+  }
   // uninterruptible around, so that a function which ended in spite of an abort still tells how
   const fiber = fork(
     Effect.uninterruptible(
@@ -98,29 +142,10 @@ export const startAttempt = <A, E>(options: {
       ),
     ),
   )
-  const abort = (reason: unknown) => {
+  return limited((reason) => {
     controller.abort(reason)
     fiber.interruptUnsafe()
-  }
-  for (const limit of options.limits) {
-    if (ended) break
-    const over = Effect.sync(() =>
-      unlessHeld(() => {
-        if (ended) return
-        const reason = limit.error()
-        end({ _tag: "TimedOut", error: reason })
-        abort(reason)
-      }),
-    )
-    timers.push(fork(Effect.andThen(passed(limit), over)))
-  }
-  return {
-    abort: (reason) => {
-      unlessHeld(() => {
-        if (!ended) abort(reason)
-      })
-    },
-  }
+  })
 }
 
 const passed = ({ afterMs, elapsedMs }: TimeLimit): Effect.Effect<void> =>

@@ -16,7 +16,7 @@ import { verdictOf } from "../StepError.ts"
 import { type AttemptEnd, startAttempt, type TimeLimit } from "./attempt.ts"
 import { type Execution, type Issued, undoesUnknown } from "./Execution.ts"
 import { beat, makeNotes, noteToLeave, sendUnsent, type Step, writeNote } from "./notes.ts"
-import type { AttemptFailure, StepOperation } from "./Operation.ts"
+import type { AttemptFailure, StepAttempt, StepOperation } from "./Operation.ts"
 import { inTransaction } from "./transactions.ts"
 
 /**
@@ -83,24 +83,27 @@ const tryNow = (step: Step): void => {
   execution.executing++
   env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
   let over = false
-  issued.running = startAttempt({
+  const attemptOf = (signal: AbortSignal): StepAttempt => ({
+    workflowRunId: run.workflowRunId,
+    attempt: issued.attempts,
+    idempotencyKey: `${run.workflowRunId}:${issued.key}`,
+    signal,
+    lastHeartbeat: notes.heartbeat,
+    heartbeat: (details: Encoded) => {
+      // a body that was given up may live on
+      if (!over) beat(step, details)
+    },
+  })
+  const { call } = operation
+  const running = startAttempt({
     fork: env.fork,
     body: (signal, hold) => {
-      const attempt = {
-        workflowRunId: run.workflowRunId,
-        attempt: issued.attempts,
-        idempotencyKey: `${run.workflowRunId}:${issued.key}`,
-        signal,
-        lastHeartbeat: notes.heartbeat,
-        heartbeat: (details: Encoded) => {
-          // a body that was given up may live on
-          if (!over) beat(step, details)
-        },
-      }
+      const attempt = attemptOf(signal)
       return operation.transaction === undefined
         ? operation.run(attempt)
         : inTransaction({ execution, issued, operation, attempt, hold })
     },
+    call: call && ((signal, ended) => call(attemptOf(signal), ended)),
     limits: limitsOf(step),
     onEnd: (end: End, aborted) => {
       over = true
@@ -115,6 +118,7 @@ const tryNow = (step: Step): void => {
       execution.progress()
     },
   })
+  if (!over) issued.running = running
 }
 
 const limitsOf = ({ execution, issued, operation, notes }: Step): ReadonlyArray<TimeLimit> => {

@@ -5,7 +5,7 @@
  * lost never settle, so no `catch` or `finally` of it runs; a promise that nobody awaits never
  * becomes an unhandled rejection.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Cause from "effect/Cause"
@@ -18,13 +18,27 @@ import {
   statusName,
 } from "../Attributes.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
-import type { ChildOperation, StepOperation } from "../engine/Operation.ts"
+import type { Delivered } from "../engine/Execution.ts"
+import type {
+  ChildOperation,
+  Operation,
+  SleepOperation,
+  StepOperation,
+} from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
-import { InvalidInput } from "../FlowlyError.ts"
 import { checkName } from "../Name.ts"
-import type { Encoded } from "../Payload.ts"
+import { decode, type Encoded } from "../Payload.ts"
 import * as Token from "../Token.ts"
-import { noteFailure, patched, pauseUnreadable, perform, WorkflowRun } from "../WorkflowRun.ts"
+import {
+  noteFailure,
+  noteFailureUnsafe,
+  patched,
+  pauseUnreadable,
+  pauseUnreadableUnsafe,
+  perform,
+  performUnsafe,
+  WorkflowRun,
+} from "../WorkflowRun.ts"
 import { waitForEvent, waitForToken, type WaitFor, type WaitOptions } from "./events.ts"
 import { ErrorClasses } from "./errorClasses.ts"
 import { errorOf, invalid, orThrow, toFlowlyError } from "./FlowlyError.ts"
@@ -157,6 +171,11 @@ const step = <T>(
     ),
   )
 
+const readAny = <T>(result: Encoded | null): T => decode(result ?? undefinedValue) as T
+
+const reasonOf = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error)
+
 const awaitChild = (operation: ChildOperation) =>
   Effect.flatMap(ask(operation), (result) => read(result, `result of child "${operation.name}"`))
 
@@ -184,6 +203,67 @@ export const makeContext = (
     return result
   }
 
+  /**
+   * The same for an operation that is known at once, and whose result needs no effect to be read: no
+   * fiber, which costs as much as all else that a step costs this process.
+   */
+  const direct = <A>(
+    make: () => Operation,
+    read: (result: Encoded | null) => A,
+    field: () => string,
+  ): Promise<A> => {
+    const result = new Promise<A>((resolve, reject) => {
+      const rejected = (error: unknown) => reject(toFlowlyError(error))
+      const delivered = ({ outcome, position }: Delivered) => {
+        if (outcome._tag === "Success") {
+          try {
+            resolve(read(outcome.result))
+          } catch (error) {
+            pauseUnreadableUnsafe(run.execution, field(), reasonOf(error))
+          }
+          return
+        }
+        try {
+          const error = errorOf(outcome.error, Context.get(services, ErrorClasses))
+          noteFailureUnsafe(run.execution, error, position)
+          rejected(error)
+        } catch (error) {
+          rejected(error)
+        }
+      }
+      try {
+        performUnsafe(run.execution, make(), delivered)
+      } catch (error) {
+        rejected(error)
+      }
+    })
+    result.catch(() => undefined)
+    return result
+  }
+
+  const plainStep = <T>(
+    kind: StepOperation["kind"],
+    name: string,
+    options: StepOptions<T>,
+  ): Promise<T> =>
+    options?.schema === undefined
+      ? direct(
+          () => stepOperation(kind, name, options),
+          readAny<T>,
+          () => `result of step "${name}"`,
+        )
+      : promise(() => step(kind, name, options))
+
+  const sleep = (name: string, until: () => SleepOperation["until"]): Promise<void> =>
+    direct(
+      () => {
+        orThrow(checkName(name, "sleep name"))
+        return { kind: "sleep", name, until: until() }
+      },
+      () => undefined,
+      () => `sleep "${name}"`,
+    )
+
   const child: WorkflowContext["child"] = (definition, ...[input, options]) =>
     promise(() =>
       Effect.flatMap(childOperation(run.workflow, definition, input, options), awaitChild),
@@ -197,7 +277,7 @@ export const makeContext = (
     uuid: run.values.uuid,
     patched: (id) => promise(() => patched(id)),
     step: <T>(name: string, options: StepOptions<T> | StepOptions<T>["run"]) =>
-      promise(() => step("step", name, typeof options === "function" ? { run: options } : options)),
+      plainStep("step", name, typeof options === "function" ? { run: options } : options),
     transaction: <T, C>(
       name: string,
       body: (client: C, info: TryInfo) => Promise<T> | T,
@@ -212,24 +292,17 @@ export const makeContext = (
           transactionOf(body, options),
         )
       }),
-    sideEffect: (name, fn) => promise(() => step("side_effect", name, { run: fn })),
+    sideEffect: (name, fn) => plainStep("side_effect", name, { run: fn }),
     sleep: (name, duration) =>
-      promise(() => {
-        orThrow(checkName(name, "sleep name"))
-        const delayMs = orThrow(toMillis(duration, `duration of sleep "${name}"`))
-        return Effect.asVoid(ask({ kind: "sleep", name, until: { delayMs } }))
-      }),
+      sleep(name, () => ({ delayMs: orThrow(toMillis(duration, `duration of sleep "${name}"`)) })),
     sleepUntil: (name, date) =>
-      promise(() => {
-        orThrow(checkName(name, "sleep name"))
+      sleep(name, () => {
         const wakeAt = new Date(date).getTime()
         if (Number.isNaN(wakeAt) || wakeAt > Date.UTC(9999, 0)) {
-          return Effect.fail(
-            new InvalidInput({ field: `date of sleep "${name}"`, reason: "is not a valid date" }),
-          )
+          throw invalid(`date of sleep "${name}"`, "is not a valid date")
         }
         // what is long past is past: Postgres knows fewer years than Date
-        return Effect.asVoid(ask({ kind: "sleep", name, until: { wakeAt: Math.max(wakeAt, 0) } }))
+        return { wakeAt: Math.max(wakeAt, 0) }
       }),
     pointOfNoReturn: (name) => promise(() => pointOfNoReturn(name)),
     setStatus: (text) => run.execution.publish({ [statusName]: orThrow(checkStatus(text)) }),

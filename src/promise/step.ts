@@ -2,16 +2,17 @@
  * The steps of `ctx`: their options, checked, as operations.
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import { defaultRetry } from "../Compensation.ts"
 import { maxMillis } from "../DurationInput.ts"
-import type { AttemptFailure, StepAttempt, StepOperation } from "../engine/Operation.ts"
+import type { AttemptFailure, Call, StepAttempt, StepOperation } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
 import { encodeError } from "../ErrorPayload.ts"
 import { SerializationError } from "../FlowlyError.ts"
 import { checkName } from "../Name.ts"
 import { encode, type Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
-import { encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
+import { encodedResult, encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
 import { markNonRetryable } from "../StepError.ts"
 import { FlowlyError, orThrow } from "./FlowlyError.ts"
 import type { TransactionBody } from "./transaction.ts"
@@ -190,27 +191,60 @@ export const stepOperation = <T>(
     ),
     ...(transaction === undefined ? {} : { transaction: { isolation: transaction.isolation } }),
     run: ({ transaction: opened, ...attempt }) =>
-      Effect.flatMap(infoOf(attempt, name), (info) =>
-        Effect.tryPromise({
-          try: async () =>
-            transaction === undefined || opened === undefined
-              ? run(info)
-              : transaction.run(opened.client, info),
-          catch: (error): AttemptFailure => ({
-            error: encodeError(error),
-            ...triesAfter(error, (failure) => isRetryable(retryIf, failure)),
-            fault: opened?.faultOf(error) ?? null,
-          }),
+      Effect.tryPromise({
+        try: async () => {
+          const info = infoOf(attempt, name)
+          return transaction === undefined || opened === undefined
+            ? run(info)
+            : transaction.run(opened.client, info)
+        },
+        catch: (error) => ({
+          ...failureOf(error, retryIf),
+          fault: opened?.faultOf(error) ?? null,
         }),
-      ).pipe(
+      }).pipe(
         Effect.tap((value) =>
           schema === undefined ? Effect.void : checkResult(schema, value, name),
         ),
         Effect.flatMap((value) => encodeResult(anyValue, value, name)),
       ),
+    call:
+      schema === undefined && transaction === undefined ? callOf(name, run, retryIf) : undefined,
     undo: undoOf(name, options),
   }
 }
+
+/** A try of a step that has no schema and no transaction. */
+const callOf =
+  <T>(name: string, run: StepOptions<T>["run"], retryIf: RetryOptions["retryIf"]): Call =>
+  (attempt, end) => {
+    const failed = (error: unknown) => Result.fail(failureOf(error, retryIf))
+    const returned = (value: T) => {
+      try {
+        return encodedResult(value, name)
+      } catch (error) {
+        return failed(error)
+      }
+    }
+    let value: Promise<T> | T
+    try {
+      value = run(infoOf(attempt, name))
+    } catch (error) {
+      return end(failed(error))
+    }
+    if (typeof value !== "object" || value === null || !("then" in value)) {
+      return end(returned(value as T))
+    }
+    Promise.resolve(value).then(
+      (resolved) => end(returned(resolved)),
+      (error: unknown) => end(failed(error)),
+    )
+  }
+
+const failureOf = (error: unknown, retryIf: RetryOptions["retryIf"]): AttemptFailure => ({
+  error: encodeError(error),
+  ...triesAfter(error, (failure) => isRetryable(retryIf, failure)),
+})
 
 const undoOf = <T>(name: string, options: Omit<StepOptions<T>, "run">): StepOperation["undo"] => {
   const { compensate, compensateOnUnknown = false, schema } = options
@@ -250,13 +284,15 @@ const undoOf = <T>(name: string, options: Omit<StepOptions<T>, "run">): StepOper
   }
 }
 
-const infoOf = (attempt: StepAttempt, name: string): Effect.Effect<TryInfo> =>
-  Effect.map(readHeartbeat(attempt), (lastHeartbeat) => ({
-    ...attempt,
-    lastHeartbeat,
-    heartbeat: (details) =>
-      attempt.heartbeat(orThrow(encode(details, { field: `heartbeat of step "${name}"` }))),
-  }))
+const infoOf = (attempt: StepAttempt, name: string): TryInfo => ({
+  workflowRunId: attempt.workflowRunId,
+  attempt: attempt.attempt,
+  idempotencyKey: attempt.idempotencyKey,
+  signal: attempt.signal,
+  lastHeartbeat: readHeartbeat(attempt),
+  heartbeat: (details) =>
+    attempt.heartbeat(orThrow(encode(details, { field: `heartbeat of step "${name}"` }))),
+})
 
 const isRetryable = (
   retryIf: ((error: unknown) => boolean) | undefined,
