@@ -209,7 +209,7 @@ export const makeContext = (
    */
   const direct = <A>(
     make: () => Operation,
-    read: (result: Encoded | null) => A,
+    decodeResult: (result: Encoded | null) => A,
     field: () => string,
   ): Promise<A> => {
     const result = new Promise<A>((resolve, reject) => {
@@ -217,7 +217,7 @@ export const makeContext = (
       const delivered = ({ outcome, position }: Delivered) => {
         if (outcome._tag === "Success") {
           try {
-            resolve(read(outcome.result))
+            resolve(decodeResult(outcome.result))
           } catch (error) {
             pauseUnreadableUnsafe(run.execution, field(), reasonOf(error))
           }

@@ -218,26 +218,25 @@ export const stepOperation = <T>(
 const callOf =
   <T>(name: string, run: StepOptions<T>["run"], retryIf: RetryOptions["retryIf"]): Call =>
   (attempt, end) => {
-    const failed = (error: unknown) => Result.fail(failureOf(error, retryIf))
     const returned = (value: T) => {
       try {
         return encodedResult(value, name)
       } catch (error) {
-        return failed(error)
+        return Result.fail(failureOf(error, retryIf))
       }
     }
     let value: Promise<T> | T
     try {
       value = run(infoOf(attempt, name))
     } catch (error) {
-      return end(failed(error))
+      return end(Result.fail(failureOf(error, retryIf)))
     }
     if (typeof value !== "object" || value === null || !("then" in value)) {
       return end(returned(value as T))
     }
     Promise.resolve(value).then(
       (resolved) => end(returned(resolved)),
-      (error: unknown) => end(failed(error)),
+      (error: unknown) => end(Result.fail(failureOf(error, retryIf))),
     )
   }
 
