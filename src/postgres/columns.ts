@@ -38,7 +38,7 @@ export const columns = <A>(given: Readonly<Record<string, Column<A>>>): Columns<
   return {
     size: all.length,
     rows: (alias, first) =>
-      `unnest(${all.map(({ type }, i) => `$${first + i}::${type}[]`).join(", ")})
+      `rows from (${all.map(({ type }, i) => `pg_catalog.unnest($${first + i}::${type}[])`).join(", ")})
     as ${alias}(${names.join(", ")})`,
     parameters: (rows) => all.map(({ get }) => arrayText(rows, get)),
   }

@@ -18,7 +18,7 @@ import { batch, boundedMs, RawJson } from "./batch.ts"
 import { type Owned, recordColumns, undoRetryOf, type Write, writesOf } from "./commitRows.ts"
 import { commitStatement, type Shape } from "./commitStatement.ts"
 import type { Database, Row } from "./database.ts"
-import { newRunBatch } from "./newRuns.ts"
+import { newRuns } from "./newRuns.ts"
 import { bool, int, text, toSignals } from "./rows.ts"
 import { answerStanding, readStanding } from "./standing.ts"
 
@@ -125,7 +125,7 @@ const parametersOf = (shape: Shape, writes: ReadonlyArray<Write>): ReadonlyArray
           at: "wakeAt" in item ? boundedMs(item.wakeAt) : null,
         }),
       ),
-      newRunBatch(
+      ...newRuns.parameters(
         each(writes, (w) => w.children).map(({ ord, item }) => ({ owner: ord, run: item })),
       ),
       batch(

@@ -129,8 +129,8 @@ const moreOf = (record: Record["item"]): string | null => {
 
 /** SQL: the columns behind `more` of a record `x`. */
 export const recordMore = (x: string): string => {
-  const text = (name: string) => `(${x}.more->>'${name}')`
-  const object = (name: string) => `nullif(${x}.more->'${name}', 'null'::jsonb)`
+  const text = (name: string) => `(${x}.more->>'${name}'::text)`
+  const object = (name: string) => `nullif(${x}.more->'${name}'::text, 'null'::jsonb)`
   return `${object("error")} as error, ${text("retry")}::float8 as retry,
     ${text("event")}::bigint as event, coalesce(${text("revision")}::int, 0) as revision,
     ${text("beat_codec")} as beat_codec, ${text("beat")}::jsonb as beat,

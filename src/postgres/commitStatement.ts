@@ -26,7 +26,7 @@ import { publishPart } from "./attributes.ts"
 import { payload } from "./batch.ts"
 import { recordColumns, recordMore, writesOf } from "./commitRows.ts"
 import type { Names } from "./names.ts"
-import { newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
+import { newRunColumns, newRuns, newRunValues } from "./newRuns.ts"
 import { cutPart, foldedPart, retryPart } from "./commitTransitions.ts"
 import { at, clock, interval, ms, msUp } from "./rows.ts"
 
@@ -53,7 +53,7 @@ export const positionsOf = (shape: Shape) => {
     writes: take(writesOf(shape).size),
     records: shape.records ? take(recordColumns.size) : 0,
     timers: one(shape.extras),
-    children: one(shape.extras),
+    children: shape.extras ? take(newRuns.size) : 0,
     emitted: one(shape.extras),
     undos: one(shape.extras),
     attributes: one(shape.attributes),
@@ -153,7 +153,7 @@ records as materialized (
     -- the end of a sleep, or of a wait for an event in vain, counts only when it has come, by this
     -- clock: what the contract calls endsByTimer
     case when (x.kind = 'sleep' and x.status <> 'retrying')
-      or (x.kind = 'event' and x.more->>'event' is null and x.status = 'completed') then coalesce(
+      or (x.kind = 'event' and x.more->>'event'::text is null and x.status = 'completed') then coalesce(
       (select t.wake_at from ${n.timers} t where t.workflow_run_id = h.run and t.step_key = x.key),
       ${
         shape.extras
@@ -228,7 +228,7 @@ const extrasPart = (n: Names, p: Positions, shape: Shape): string => `
 born as (
   insert into ${n.runs} (${newRunColumns})
   select ${newRunValues("x", "c.at", "null::uuid")}
-  from json_to_recordset(${p.children}::json) as x(${newRunRecord})
+  from ${newRuns.rows("x", p.children)}
   join held h on h.ord = x.owner
   cross join clock c
   -- made in this order: of equals, the one that was inserted first is claimed first

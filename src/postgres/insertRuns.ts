@@ -16,7 +16,7 @@ import { StoreUnavailable } from "../FlowlyError.ts"
 import type { InsertAnswer, NewRun, StoreError } from "../WorkflowStore.ts"
 import { insertAttributes } from "./attributes.ts"
 import type { Database, Row } from "./database.ts"
-import { newRunBatch, newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
+import { newRunColumns, newRuns, newRunValues } from "./newRuns.ts"
 import {
   bool,
   clock,
@@ -83,10 +83,10 @@ const insertMissing = (database: Database) => {
     -- an eager start takes nothing unless its worker's lease is live, here and now
     lease as materialized (
       select w.worker_id from ${n.workers} w, clock
-      where w.worker_id = $3::uuid and w.lease_expires_at > clock.at
+      where w.worker_id = $2::uuid and w.lease_expires_at > clock.at
     ),
     x as materialized (
-      select * from json_to_recordset($2::json) as x(${newRunRecord})
+      select * from ${newRuns.rows("x", 3)}
     ),
     inserted as (
       insert into ${n.runs} (${newRunColumns})
@@ -115,8 +115,8 @@ const insertMissing = (database: Database) => {
       const text = open.some(({ run }) => run.attributes != null) ? described : plain
       const rows = yield* database.write("insertRuns", text, [
         yield* database.now,
-        newRunBatch(open.map(({ run }, owner) => ({ run, owner }))),
         claimFor,
+        ...newRuns.parameters(open.map(({ run }, owner) => ({ run, owner }))),
       ])
       return rows.map((row) => [int(row["owner"]), inserted(row), false] as const)
     })
@@ -135,11 +135,11 @@ const findWinners = (database: Database) => {
   const n = database.names
   const text = `
     with x as materialized (
-      select * from json_to_recordset($1::json) as x(${newRunRecord})
+      select * from ${newRuns.rows("x", 2)}
     )
     select x.owner, found.rank, ${runColumns(n, "r")},
       (found.rank = 2 and r.completed_at is not null
-        and r.idempotency_expires_at <= ${steady("$2")}) as expired
+        and r.idempotency_expires_at <= ${steady("$1")}) as expired
     from x
     cross join lateral (
       select * from (
@@ -164,8 +164,8 @@ const findWinners = (database: Database) => {
   return (losers: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
     Effect.gen(function* () {
       const rows = yield* database.read("insertRuns", text, [
-        newRunBatch(losers.map(({ run }, owner) => ({ run, owner }))),
         yield* database.now,
+        ...newRuns.parameters(losers.map(({ run }, owner) => ({ run, owner }))),
       ])
       return rows.map(
         (row) => [int(row["owner"]), winner(row, claimFor), bool(row["expired"])] as const,

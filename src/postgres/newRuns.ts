@@ -4,40 +4,40 @@
  * @since 0.1.0
  */
 import type { NewRun } from "../WorkflowStore.ts"
-import { batch, boundedMs, type Field, payload, RawJson } from "./batch.ts"
+import { boundedMs, payload } from "./batch.ts"
+import { columns } from "./columns.ts"
 import { at, interval } from "./rows.ts"
 
-const fields = (run: NewRun): Readonly<Record<string, Field>> => ({
-  id: run.workflowRunId,
-  workflow: run.workflow,
-  version: run.version,
-  input: new RawJson(run.input.json),
-  codec: run.input.codec,
-  priority: run.priority,
-  scheduled: boundedMs(run.scheduledFor),
-  timeout: boundedMs(run.timeoutMs),
-  max_attempts: run.maxAttempts,
-  idempotency_key: run.idempotencyKey,
-  retention: boundedMs(run.idempotencyRetentionMs ?? null),
-  concurrency_key: run.concurrencyKey,
-  parent_run_id: run.parent?.workflowRunId,
-  parent_step_key: run.parent?.stepKey,
-  parent_attempt: run.parent?.attempt,
-  attributes: run.attributes == null ? null : new RawJson(JSON.stringify(run.attributes)),
-  outlives_parent: run.onParentClose === "abandon",
+/** A run, and the ordinal of what it belongs to. */
+interface OwnedRun {
+  readonly run: NewRun
+  readonly owner: number
+}
+
+/** Runs as the rows from which `newRunValues` makes theirs. */
+export const newRuns = columns<OwnedRun>({
+  owner: { type: "int", get: ({ owner }) => owner },
+  id: { type: "uuid", get: ({ run }) => run.workflowRunId },
+  workflow: { type: "text", get: ({ run }) => run.workflow },
+  version: { type: "text", get: ({ run }) => run.version },
+  input: { type: "jsonb", get: ({ run }) => run.input.json },
+  codec: { type: "text", get: ({ run }) => run.input.codec },
+  priority: { type: "int", get: ({ run }) => run.priority },
+  scheduled: { type: "float8", get: ({ run }) => boundedMs(run.scheduledFor) },
+  timeout: { type: "float8", get: ({ run }) => boundedMs(run.timeoutMs) },
+  max_attempts: { type: "int", get: ({ run }) => run.maxAttempts },
+  idempotency_key: { type: "text", get: ({ run }) => run.idempotencyKey },
+  retention: { type: "float8", get: ({ run }) => boundedMs(run.idempotencyRetentionMs ?? null) },
+  concurrency_key: { type: "text", get: ({ run }) => run.concurrencyKey },
+  parent_run_id: { type: "uuid", get: ({ run }) => run.parent?.workflowRunId },
+  parent_step_key: { type: "text", get: ({ run }) => run.parent?.stepKey },
+  parent_attempt: { type: "int", get: ({ run }) => run.parent?.attempt },
+  outlives_parent: { type: "boolean", get: ({ run }) => run.onParentClose === "abandon" },
+  attributes: {
+    type: "jsonb",
+    get: ({ run }) => (run.attributes == null ? null : JSON.stringify(run.attributes)),
+  },
 })
-
-/** Runs as the rows of `newRunRecord`. `owner` is the ordinal of what the run belongs to. */
-export const newRunBatch = (
-  runs: ReadonlyArray<{ readonly run: NewRun; readonly owner: number }>,
-): string => batch(runs, ({ run, owner }) => ({ owner, ...fields(run) }))
-
-/** SQL: the columns of a batch of new runs, for `json_to_recordset(…) as x(…)`. */
-export const newRunRecord = `owner int, id uuid, workflow text, version text, input jsonb,
-  codec text, priority int, scheduled float8, timeout float8, max_attempts int,
-  idempotency_key text, retention float8, concurrency_key text,
-  parent_run_id uuid, parent_step_key text, parent_attempt int, outlives_parent boolean,
-  attributes jsonb`
 
 /** SQL: the columns that `newRunValues` fills. */
 export const newRunColumns = `workflow_run_id, workflow, version, status, priority, ready, due_at,

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import type { NewRun, ScheduleRow, StoreError } from "../WorkflowStore.ts"
 import type { Database, Row } from "./database.ts"
-import { newRunBatch, newRunColumns, newRunRecord, newRunValues } from "./newRuns.ts"
+import { newRunColumns, newRuns, newRunValues } from "./newRuns.ts"
 import { at, bool, clock, encoded, int, intOrNull, ms, steady, text, textOrNull } from "./rows.ts"
 
 const columns = (s: string): string =>
@@ -138,7 +138,7 @@ export const fireTick = (
       for no key update of s skip locked
     ),
     x as materialized (
-      select * from json_to_recordset($6::json) as x(${newRunRecord})
+      select * from ${newRuns.rows("x", 6)}
     ),
     fired as (
       insert into ${n.ticks} (schedule_key, tick, workflow_run_id, fired_at)
@@ -170,7 +170,7 @@ export const fireTick = (
       String(options.expectedNextTick),
       String(options.tick),
       String(options.nextTick),
-      newRunBatch([{ run: options.run, owner: 0 }]),
+      ...newRuns.parameters([{ run: options.run, owner: 0 }]),
     ])
     return bool(rows[0]?.["fired"])
   })
