@@ -115,6 +115,14 @@ export type WorkerStartError =
   | PoolTooSmall
   | StoreError
 
+/**
+ * An idle worker asks the store for about two statements a second. Suspects are rare, and late
+ * already: they are asked for in one turn of so many; and the ticker, which knows when the next tick
+ * is, looks at the latest after so many poll intervals what other processes have changed.
+ */
+const idleSuspects = 10
+const idleTicks = 10
+
 const whole = (field: string, value: number | undefined, or: number, least: number) => {
   const given = value ?? or
   return Number.isFinite(given) && Number.isInteger(given) && given >= least
@@ -196,6 +204,11 @@ export const make = Effect.fnUntraced(function* (
   let sweeps = 0
   /** A sender in a transaction has told of its commit. */
   let wakesLeft = false
+
+  /** Who left wakes in a transaction tells it, where we listen: only lapsed leases must be looked for. */
+  const idleSweepMs = options.useNotify
+    ? Math.max(options.pollIntervalMs, Math.min(options.pollIntervalMs * 2.5, options.leaseMs / 12))
+    : options.pollIntervalMs
 
   const nudgeHeartbeat = yield* Latch.make()
   const nudgePoll = yield* Latch.make()
@@ -295,7 +308,7 @@ export const make = Effect.fnUntraced(function* (
     }
     let claimed = 0
     // suspects are rare: they need not be asked for each time, but behind a backlog too
-    if (!runs.suspect() && (suspected || turns++ % (backlog ? 30 : 3) === 0)) {
+    if (!runs.suspect() && (suspected || turns++ % (backlog ? 30 : idleSuspects) === 0)) {
       claimed = yield* claim(1, true)
       suspected = claimed > 0
     }
@@ -343,14 +356,17 @@ export const make = Effect.fnUntraced(function* (
       journal.hints.send("signal")
     }
     wakesLeft = false
-    return swept >= 200 ? 0 : options.pollIntervalMs
+    return swept >= 200 ? 0 : swept > 0 ? options.pollIntervalMs : idleSweepMs
   })
 
   const tick = Effect.gen(function* () {
     nudgeTick.closeUnsafe()
-    const fired = yield* fireDueTicks(store)
+    const { fired, nextInMs } = yield* fireDueTicks(store)
     if (fired > 0) journal.hints.send("work")
-    return options.pollIntervalMs
+    // another process may add a schedule, or bring a tick forward
+    const atMost = idleTicks * options.pollIntervalMs
+    if (fired > 0 || nextInMs === null) return fired > 0 ? options.pollIntervalMs : atMost
+    return Math.min(Math.max(nextInMs, options.pollIntervalMs), atMost)
   })
 
   const trust = Effect.sync(() => {
@@ -453,6 +469,8 @@ export const make = Effect.fnUntraced(function* (
         heartbeat: options.leaseMs,
         "trust deadline": options.leaseMs,
         sources: 200_000,
+        ticker: Math.max(options.pollIntervalMs * (idleTicks + 2), 3000),
+        sweeper: Math.max(idleSweepMs + options.pollIntervalMs * 2, 3000),
       }
       return {
         workerId: lease.workerId(),

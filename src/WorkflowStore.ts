@@ -56,7 +56,7 @@ import type {
   RunSignals,
   WorkflowRef,
 } from "./store/runs.ts"
-import type { ScheduleRow } from "./store/schedules.ts"
+import type { DueSchedules, ScheduleRow } from "./store/schedules.ts"
 import type { Situation } from "./store/situation.ts"
 import type {
   CallersTransaction,
@@ -433,13 +433,10 @@ export class WorkflowStore extends Context.Service<
     ) => Effect.Effect<ScheduleRow, StoreError>
     readonly removeSchedule: (key: string) => Effect.Effect<boolean, StoreError>
     readonly listSchedules: Effect.Effect<ReadonlyArray<ScheduleRow>, StoreError>
-    /** Enabled schedules whose next tick is due, with the store's now. */
+    /** Enabled schedules whose next tick is due. */
     readonly dueSchedules: (options: {
       readonly limit: number
-    }) => Effect.Effect<
-      { readonly now: number; readonly schedules: ReadonlyArray<ScheduleRow> },
-      StoreError
-    >
+    }) => Effect.Effect<DueSchedules, StoreError>
     /**
      * Fires one tick: its unique row, its run and the advanced `nextTick`, in one commit. Answers
      * false when that tick had fired (`nextTick` still advances past it), or the schedule's

@@ -2,7 +2,7 @@
  * Schedules and their ticks. A tick fires once: its row, its run and the advanced schedule are one
  * step, and the row outlives the schedule.
  */
-import type { NewRun, ScheduleRow } from "../WorkflowStore.ts"
+import type { DueSchedules, NewRun, ScheduleRow } from "../WorkflowStore.ts"
 import { insertIfFree } from "./inserts.ts"
 import { byText, compositeKey, freezeEncoded, type State } from "./state.ts"
 
@@ -40,10 +40,11 @@ export const dueSchedules = (
   state: State,
   now: number,
   options: { readonly limit: number },
-): { readonly now: number; readonly schedules: ReadonlyArray<ScheduleRow> } => {
-  const due = [...state.schedules.values()].filter((row) => row.enabled && row.nextTick <= now)
-  due.sort((a, b) => a.nextTick - b.nextTick || byText(a.key, b.key))
-  return { now, schedules: due.slice(0, options.limit) }
+): DueSchedules => {
+  const enabled = [...state.schedules.values()].filter((row) => row.enabled)
+  enabled.sort((a, b) => a.nextTick - b.nextTick || byText(a.key, b.key))
+  const due = enabled.filter((row) => row.nextTick <= now)
+  return { now, nextTick: enabled[0]?.nextTick ?? null, schedules: due.slice(0, options.limit) }
 }
 
 export const fireTick = (

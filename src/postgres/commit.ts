@@ -67,6 +67,7 @@ export const commit = (
 /** One row changes once in a statement: the last word on a key is the one that is written. */
 const fold = (write: RunWrite): Write => {
   if (write.records.length === 0) return write
+  if (write.records.length === 1 && write.compensations.length === 0) return write
   const records = new Map<string, Write["records"][number]>()
   for (const record of write.records) {
     const earlier = records.get(record.stepKey)
@@ -172,21 +173,33 @@ const each = <A>(
 const jsonOf = (value: object | null): RawJson | null =>
   value === null ? null : new RawJson(JSON.stringify(value))
 
+/** By write and step key. */
+type Lists<A> = Map<number, Map<string, A>>
+
+const none: ReadonlyArray<never> = []
+
+const add = <A>(lists: Lists<A>, ord: number, key: string, value: A): void => {
+  const list = lists.get(ord)
+  if (list === undefined) lists.set(ord, new Map([[key, value]]))
+  else list.set(key, value)
+}
+
 /** The answers that the statement itself gives; `undefined` where the second one is needed. */
 const answersOf = (
   writes: ReadonlyArray<Write>,
   rows: ReadonlyArray<Row>,
 ): Array<WriteAnswer | undefined> => {
-  const timers = writes.map(() => new Map<string, number>())
-  const early = writes.map(() => new Map<string, number | null>())
-  const children = writes.map(() => new Map<string, string>())
+  // most writes have none of them
+  const timers: Lists<number> = new Map()
+  const early: Lists<number | null> = new Map()
+  const children: Lists<string> = new Map()
   for (const row of rows) {
     if (row["tag"] === "run") continue
     const ord = int(row["ord"])
     const key = text(row["key"])
-    if (row["tag"] === "timer") timers[ord]!.set(key, int(row["value"]))
-    else if (row["tag"] === "child") children[ord]!.set(key, text(row["value"]))
-    else early[ord]!.set(key, row["value"] == null ? null : int(row["value"]))
+    if (row["tag"] === "timer") add(timers, ord, key, int(row["value"]))
+    else if (row["tag"] === "child") add(children, ord, key, text(row["value"]))
+    else add(early, ord, key, row["value"] == null ? null : int(row["value"]))
   }
   const answers = writes.map((): WriteAnswer | undefined => undefined)
   for (const row of rows) {
@@ -197,17 +210,17 @@ const answersOf = (
     const isWhole =
       // Somewhere in the batch a record stood already, from an earlier sending: look which.
       (bool(row["whole"]) || write.records.length === 0) &&
-      write.timers.every(({ stepKey }) => timers[ord]!.has(stepKey)) &&
-      write.children.every(({ parent }) => children[ord]!.has(parent?.stepKey ?? ""))
+      write.timers.every(({ stepKey }) => timers.get(ord)?.has(stepKey)) &&
+      write.children.every(({ parent }) => children.get(ord)?.has(parent?.stepKey ?? ""))
     if (!isWhole) continue
     answers[ord] = {
       _tag: "committed",
       workflowRunId: write.workflowRunId,
       ...toSignals(row),
       now,
-      timers: rowsOf(timers[ord]!),
-      refusedSleeps: rowsOf(early[ord]!, now),
-      children: Array.from(children[ord]!, ([stepKey, workflowRunId]) => ({
+      timers: rowsOf(timers.get(ord)),
+      refusedSleeps: rowsOf(early.get(ord), now),
+      children: Array.from(children.get(ord) ?? none, ([stepKey, workflowRunId]) => ({
         stepKey,
         workflowRunId,
       })),
@@ -218,7 +231,7 @@ const answersOf = (
 
 /** A sleep without a timer is a bug of the caller: it is refused until now, for ever. */
 const rowsOf = (
-  timers: ReadonlyMap<string, number | null>,
+  timers: ReadonlyMap<string, number | null> | undefined,
   otherwise = 0,
 ): ReadonlyArray<TimerRow> =>
-  Array.from(timers, ([stepKey, wakeAt]) => ({ stepKey, wakeAt: wakeAt ?? otherwise }))
+  Array.from(timers ?? none, ([stepKey, wakeAt]) => ({ stepKey, wakeAt: wakeAt ?? otherwise }))

@@ -5,10 +5,22 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { NewRun, ScheduleRow, StoreError } from "../WorkflowStore.ts"
+import type { DueSchedules, NewRun, ScheduleRow, StoreError } from "../WorkflowStore.ts"
 import type { Database, Row } from "./database.ts"
 import { newRunColumns, newRuns, newRunValues } from "./newRuns.ts"
-import { at, bool, clock, encoded, int, intOrNull, ms, steady, text, textOrNull } from "./rows.ts"
+import {
+  at,
+  bool,
+  clock,
+  encoded,
+  int,
+  intOrNull,
+  ms,
+  msUp,
+  steady,
+  text,
+  textOrNull,
+} from "./rows.ts"
 
 const columns = (s: string): string =>
   `${s}.schedule_key, ${s}.workflow, ${s}.version, ${s}.cron, ${s}.time_zone, ${s}.input_codec,
@@ -88,15 +100,11 @@ export const listSchedules = (
 
 export const dueSchedules = (
   database: Database,
-): ((options: {
-  readonly limit: number
-}) => Effect.Effect<
-  { readonly now: number; readonly schedules: ReadonlyArray<ScheduleRow> },
-  StoreError
->) => {
+): ((options: { readonly limit: number }) => Effect.Effect<DueSchedules, StoreError>) => {
   // One row even when nothing is due, for the store's now.
   const statement = `
-    select ${ms("c.at")} as now, s.*
+    select ${ms("c.at")} as now,
+      (select ${msUp("min(e.next_tick)")} from ${database.names.schedules} e where e.enabled) as soonest, s.*
     from (select ${steady("$1")} as at) c
     left join lateral (
       select ${columns("s")}
@@ -110,6 +118,7 @@ export const dueSchedules = (
     const rows = yield* database.read("dueSchedules", statement, [now, String(limit)])
     return {
       now: int(rows[0]?.["now"]),
+      nextTick: intOrNull(rows[0]?.["soonest"]),
       schedules: rows.flatMap((row) => (row["schedule_key"] == null ? [] : [toSchedule(row)])),
     }
   })

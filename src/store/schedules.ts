@@ -24,3 +24,17 @@ export interface ScheduleRow {
   /** The newest tick that fired. */
   readonly lastTick: number | null
 }
+
+/**
+ * What is due of the schedules.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DueSchedules {
+  /** The store's. */
+  readonly now: number
+  /** When the next tick of all enabled schedules is, or was; `null`: there are none. */
+  readonly nextTick: number | null
+  readonly schedules: ReadonlyArray<ScheduleRow>
+}

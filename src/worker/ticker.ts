@@ -12,12 +12,13 @@ import * as Cron from "../Cron.ts"
 import type { NewRun, ScheduleRow, StoreError, WorkflowStore } from "../WorkflowStore.ts"
 
 /**
- * Fires what is due; answers how many runs were started.
+ * Fires what is due; answers how many runs were started, and in how many milliseconds the next tick
+ * is due (`null`: there is no schedule).
  */
 export const fireDueTicks = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
-): Effect.fn.Return<number, StoreError> {
-  const { now, schedules } = yield* store.dueSchedules({ limit: 100 })
+): Effect.fn.Return<{ readonly fired: number; readonly nextInMs: number | null }, StoreError> {
+  const { now, nextTick: soonest, schedules } = yield* store.dueSchedules({ limit: 100 })
   let fired = 0
   for (const schedule of schedules) {
     const rule = Cron.parse(schedule.cron, schedule.timeZone)
@@ -45,7 +46,7 @@ export const fireDueTicks = Effect.fnUntraced(function* (
       )
     if (done) fired++
   }
-  return fired
+  return { fired, nextInMs: soonest === null ? null : soonest - now }
 })
 
 const runOf = (schedule: ScheduleRow, tick: number): NewRun => ({

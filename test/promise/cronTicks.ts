@@ -38,7 +38,7 @@ const fourTickers = Effect.gen(function* () {
   const store = yield* WorkflowStore
   const tick = fireDueTicks(store)
   const fired = yield* Effect.all([tick, tick, tick, tick], { concurrency: "unbounded" })
-  return fired.reduce((sum, one) => sum + one, 0)
+  return fired.reduce((sum, one) => sum + one.fired, 0)
 })
 
 export const cronTicks = <E>(name: string, store: Layer.Layer<WorkflowStore, E>): void => {

@@ -97,6 +97,18 @@ export const scheduleTests = (test: Test) => {
       assert.strictEqual((yield* s.store.dueSchedules({ limit: 1 })).now, start + 3)
     })
 
+    test("tell when the next tick of those that are enabled is", function* (s) {
+      const soonest = Effect.map(s.store.dueSchedules({ limit: 1 }), (due) => due.nextTick)
+      assert.isNull(yield* soonest)
+      yield* s.store.upsertSchedule(schedule("off", { nextTick: start + 1, enabled: false }))
+      assert.isNull(yield* soonest)
+      yield* s.store.upsertSchedule(schedule("late", { nextTick: start + 9 }))
+      yield* s.store.upsertSchedule(schedule("soon", { nextTick: start + 3 }))
+      assert.strictEqual(yield* soonest, start + 3)
+      yield* s.advance(5)
+      assert.strictEqual(yield* soonest, start + 3)
+    })
+
     test("are removed once", function* (s) {
       yield* s.store.upsertSchedule(schedule("daily"))
       assert.isTrue(yield* s.store.removeSchedule("daily"))

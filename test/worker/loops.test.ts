@@ -76,7 +76,7 @@ const loops: ReadonlyArray<readonly [loop: string, verb: Verb, healthWithinMs: n
   ["signals", "readSignals", 3 * pollMs],
   ["sweeper", "sweep", 3 * pollMs],
   ["sweeper", "deadLetterPoison", 11 * pollMs],
-  ["ticker", "dueSchedules", 3 * pollMs],
+  ["ticker", "dueSchedules", 12 * pollMs],
 ]
 
 describe("each loop of a worker", () => {
