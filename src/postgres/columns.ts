@@ -7,6 +7,9 @@
  * columns; what is rare in a row travels in one JSON column (`more`), and rare batches as JSON
  * (`batch.ts`).
  *
+ * Each array stands in a subselect, which hides its length from the planner: a plan made for the one
+ * row of this very call looks cheaper than the general one, and so Postgres would plan anew each time.
+ *
  * Each array is bound as its text: drivers disagree about arrays with nulls, empty ones and numbers
  * beyond 32 bits, and about text they agree.
  *
@@ -38,7 +41,7 @@ export const columns = <A>(given: Readonly<Record<string, Column<A>>>): Columns<
   return {
     size: all.length,
     rows: (alias, first) =>
-      `rows from (${all.map(({ type }, i) => `pg_catalog.unnest($${first + i}::${type}[])`).join(", ")})
+      `rows from (${all.map(({ type }, i) => `pg_catalog.unnest((select $${first + i}::${type}[]))`).join(", ")})
     as ${alias}(${names.join(", ")})`,
     parameters: (rows) => all.map(({ get }) => arrayText(rows, get)),
   }
