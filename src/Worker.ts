@@ -26,6 +26,7 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Engine } from "./Engine.ts"
+import { bounded } from "./engine/bounded.ts"
 import type { ExecutionLimits } from "./engine/Execution.ts"
 import {
   InvalidInput,
@@ -173,7 +174,7 @@ export const make = Effect.fnUntraced(function* (
   const options = yield* Effect.fromResult(checkOptions(given))
   const engine = yield* Engine
   const { store, journal } = engine
-  yield* store.verify({ worker: true, listen: options.useNotify })
+  yield* bounded("verify")(store.verify({ worker: true, listen: options.useNotify }))
 
   const clock = yield* Clock.Clock
   const context = yield* Effect.context<never>()

@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Engine } from "../Engine.ts"
+import { bounded } from "../engine/bounded.ts"
 import { FlowlyError, toPromise } from "./FlowlyError.ts"
 
 /**
@@ -68,7 +69,9 @@ export const makeRuntime = (options: {
     if (isStopped()) throw engineStopped()
     running.ready ??= toPromise(
       running.runtime.runPromiseExit(
-        Effect.flatMap(Engine, (engine) => engine.store.verify({ worker: false, listen: false })),
+        Effect.flatMap(Engine, ({ store }) =>
+          bounded("verify")(store.verify({ worker: false, listen: false })),
+        ),
       ),
     ).catch((error) => {
       running.ready = null

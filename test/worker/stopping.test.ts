@@ -241,3 +241,18 @@ describe("stop", () => {
     }),
   )
 })
+
+describe("start", () => {
+  it.effect("fails in time where the store does not answer the first question", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      rig.script("verify", () => "hang")
+      const starting = yield* Effect.forkChild(Effect.flip(rig.startWorker()))
+      yield* pass(61_000, 1000)
+      assert.deepInclude(starting.pollUnsafe(), { _tag: "Success" })
+      const error = yield* Fiber.join(starting)
+      assert.deepInclude(error, { _tag: "StoreUnavailable", operation: "verify" })
+      assert.strictEqual(rig.open("verify"), 0)
+    }),
+  )
+})
