@@ -132,7 +132,8 @@ export const makeOutcomes = Effect.fnUntraced(function* (
         for (const waiters of waiting.values()) {
           for (const { nextLook } of waiters) next = Math.min(next, nextLook)
         }
-        const pauseMs = Math.max(0, next - (yield* monotonicMs))
+        // what rounding leaves of a millisecond would be slept in no time, again and again
+        const pauseMs = Math.ceil(Math.max(0, next - (yield* monotonicMs)))
         yield* Effect.raceFirst(nudge.await, Effect.sleep(pauseMs))
       }),
     ),
