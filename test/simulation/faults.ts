@@ -82,6 +82,8 @@ export interface Options {
   readonly transactions: boolean
   readonly tokens: boolean
   readonly spawns: boolean
+  readonly operators: boolean
+  readonly cron: boolean
   /** Of a call: its probability. */
   readonly calls: Readonly<Partial<Record<CallFault, number>>>
   /** Of processes: the mean pause between two, in milliseconds. */
@@ -132,18 +134,24 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     if (wanted && among.includes(kind)) processes[kind] = mean
   }
   const leaseMs = dice.pick([3000, 6000, 15_000])
+  // ticks are minutes apart
+  const cron = dice.chance(0.12)
   return {
     seed,
     schedule: seed ^ 0x5eed,
     workers: dice.whole(2, large ? 5 : 3),
     maxConcurrent: dice.pick([1, 2, 5, 20]),
     leaseMs,
-    pollMs: dice.pick([500, 1000, 3000]),
+    pollMs: cron ? 3000 : dice.pick([500, 1000, 3000]),
     shortWaitMs: dice.pick([0, 100, 1000]),
     latencyMs: dice.pick([1, 5, 50]),
     runs: large ? dice.whole(10, 40) : dice.whole(3, 12),
     commands: large ? 20 : 10,
-    safetyMs: large ? dice.whole(30_000, 120_000) : dice.whole(15_000, 40_000),
+    safetyMs: cron
+      ? dice.whole(180_000, large ? 900_000 : 420_000)
+      : large
+        ? dice.whole(30_000, 120_000)
+        : dice.whole(15_000, 40_000),
     races: dice.chance(0.6),
     cancels: dice.chance(0.5),
     refusals: dice.chance(0.5),
@@ -153,6 +161,8 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     transactions: dice.chance(0.4),
     tokens: dice.chance(0.3),
     spawns: dice.chance(0.4),
+    operators: dice.chance(0.5),
+    cron,
     calls,
     processes,
     maxFaults: null,

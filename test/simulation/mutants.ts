@@ -13,6 +13,11 @@ export interface Mutant {
     readonly find: string
     readonly replace: string
   }>
+  /** Tests that must fail, where only Postgres can show it: their project, and the files. */
+  readonly tests?: {
+    readonly project: "unit" | "integration"
+    readonly files: ReadonlyArray<string>
+  }
 }
 
 const mutant = (
@@ -22,6 +27,16 @@ const mutant = (
   find: string,
   replace: string,
 ): Mutant => ({ name, breaks, edits: [{ file, find, replace }] })
+
+const overlap = {
+  project: "integration",
+  files: ["test/store/postgres-overlap.pg.test.ts"],
+} as const
+
+const conformance = {
+  project: "integration",
+  files: ["test/store/postgres-conformance.pg.test.ts"],
+} as const
 
 export const mutants: ReadonlyArray<Mutant> = [
   mutant(
@@ -249,4 +264,359 @@ export const mutants: ReadonlyArray<Mutant> = [
     "issued.attempts = notes.ended",
     "issued.attempts = 0",
   ),
+  // --- of time limits, notes and tries -----------------------------------------
+  mutant(
+    "older-note-wins",
+    "a delayed copy of an older note of a step undoes a newer one",
+    "memory/commit.ts",
+    "attempts === standing.attempts ? revision > standing.revision : attempts > standing.attempts",
+    "attempts + revision + standing.revision >= 0",
+  ),
+  mutant(
+    "heartbeat-forgotten",
+    "what a try told of its progress is forgotten when its run moves",
+    "engine/notes.ts",
+    "heartbeat: earlier?.heartbeat ?? null,",
+    "heartbeat: null,",
+  ),
+  {
+    name: "deadline-begins-anew",
+    breaks: "each worker gives a step its whole deadline again",
+    edits: [
+      {
+        file: "engine/tries.ts",
+        find: "notes.deadlineAt = timer?.wakeAt ?? answer.now + toFix",
+        replace: "notes.deadlineAt = timer === undefined ? answer.now : answer.now + toFix",
+      },
+      {
+        file: "engine/tries.ts",
+        find: 'if (typeof operation.deadlineMs === "number" && fixed !== undefined) notes.deadlineAt = fixed',
+        replace: "if (fixed === null) return",
+      },
+    ],
+  },
+  mutant(
+    "retry-without-end",
+    "the last try of a step is not the last",
+    "engine/tries.ts",
+    "const isLast = issued.attempts >= operation.retry.maxAttempts",
+    "const isLast = issued.attempts > operation.retry.maxAttempts",
+  ),
+  // --- of undoing ----------------------------------------------------------------
+  mutant(
+    "no-return-ignored",
+    "what completed before a point of no return is undone all the same",
+    "engine/undoing.ts",
+    "(record.position ?? 0) > noReturn)",
+    "(record.position ?? 0) > Math.min(noReturn, 0))",
+  ),
+  mutant(
+    "unknown-not-undone",
+    "a step that was given up is not undone, though it asked for that",
+    "engine/tries.ts",
+    'step.execution.record(step.issued, { _tag: "Failure", error }, { unknown })',
+    'step.execution.record(step.issued, { _tag: "Failure", error }, { unknown: unknown && false })',
+  ),
+  mutant(
+    "undone-again",
+    "a run that undoes, and moves, begins from the last step again",
+    "engine/undoing.ts",
+    '({ compensation }) => compensation === null || compensation.status === "retrying",',
+    '({ compensation }) => compensation === null || compensation.status !== "skipped",',
+  ),
+  mutant(
+    "undo-tries-forgotten",
+    "an undo that parks forgets how often it was tried",
+    "engine/undoing.ts",
+    "const { attempts, retryAt } = record.compensation ?? { attempts: 0, retryAt: null }",
+    "const { attempts, retryAt } = { attempts: 0, retryAt: record.compensation?.retryAt ?? null }",
+  ),
+  // --- of transactions -------------------------------------------------------------
+  mutant(
+    "transaction-again",
+    "a transaction whose commit was not answered is done again, unseen",
+    "engine/transactions.ts",
+    "return lookUp(place)",
+    "drop()\n              return again",
+  ),
+  mutant(
+    "transaction-out-of-turn",
+    "what a transaction recorded is delivered before what has a lower number",
+    "engine/machine.ts",
+    "return lowest !== undefined && lowest < position",
+    "return lowest !== undefined && lowest < position - 1e9",
+  ),
+  // --- of replay ---------------------------------------------------------------------
+  mutant(
+    "leftover-without-issued",
+    "a record that the body asked for, and did not wait for, is divergence at its end",
+    "engine/machine.ts",
+    "      const issued = issuedByKey.get(record.key)\n" +
+      "      if (issued === undefined) {\n" +
+      '        if (record.kind === "patch") continue',
+    "      const issued = issuedByKey.get(record.key)\n" +
+      "      if (issued === undefined || record.position > 0) {\n" +
+      '        if (record.kind === "patch") continue',
+  ),
+  mutant(
+    "positions-begin-anew",
+    "a replay gives numbers that were given before",
+    "engine/machine.ts",
+    "nextPosition = Math.max(nextPosition, (record.position ?? 0) + 1)",
+    "nextPosition = Math.max(nextPosition, 1)",
+  ),
+  mutant(
+    "event-taken-twice",
+    "an event whose taking is on its way to the store is taken again",
+    "engine/machine.ts",
+    "sources.events.filter((event) => !execution.takenEvents.has(event.eventId))",
+    "sources.events.filter((event) => event.eventId !== null)",
+  ),
+  mutant(
+    "sources-not-read-again",
+    "what wakes a run that executes is not looked at",
+    "engine/machine.ts",
+    "if (signals.wakeCounter !== execution.sourcesCounter) env.refreshSources()",
+    "",
+  ),
+  mutant(
+    "older-sources-win",
+    "a reading of the sources that comes late undoes a newer one",
+    "engine/machine.ts",
+    'if (execution.mode === "stopped" || sources.wakeCounter < execution.sourcesCounter) return',
+    'if (execution.mode === "stopped") return',
+  ),
+  mutant(
+    "older-signals-win",
+    "an answer that comes late takes back what a newer one told",
+    "engine/machine.ts",
+    "if (signals.wakeCounter < execution.signals.wakeCounter) return",
+    "",
+  ),
+  mutant(
+    "failed-child-kept",
+    "a run that is tried again hears of the child of its last attempt",
+    "engine/steps.ts",
+    "if (known !== undefined && !failedEarlier) {",
+    "if (known !== undefined) {",
+  ),
+  mutant(
+    "failure-kept",
+    "the next attempt of a run remembers the failure of the last",
+    "memory/lifecycle.ts",
+    'if (record.status === "retrying" || (record.status === "failed" && isAfter)) {',
+    'if (record.status === "retrying") {',
+  ),
+  // --- of the journal ------------------------------------------------------------------
+  mutant(
+    "two-updates-of-one-run",
+    "one batch has two writes of a run",
+    "Journal.ts",
+    "batch.push({ claim: item.claim, fragments: item.fragments.splice(0, taken) })",
+    "for (const one of item.fragments.splice(0, taken)) batch.push({ claim: item.claim, fragments: [one] })",
+  ),
+  mutant(
+    "defect-not-forgiven",
+    "a driver that dies once pauses whoever was in the batch",
+    "Journal.ts",
+    "const defectsForgiven = 2",
+    "const defectsForgiven = 0",
+  ),
+  mutant(
+    "older-claim-writes",
+    "what an older claim of a run still has to say goes out with the newer one's token",
+    "Journal.ts",
+    "} else if (newer.claim.token > item.claim.token) {\n        tellLost(item.fragments)",
+    "} else if (newer.claim.token > item.claim.token) {\n        newer.fragments.unshift(...item.fragments)",
+  ),
+  // --- of leases and claims ----------------------------------------------------------
+  mutant(
+    "sweep-on-events",
+    "a worker's runs are swept soon after its lease ends, or never",
+    "memory/workers.ts",
+    "if (worker.leaseExpiresAt > now) continue",
+    "if (worker.leaseExpiresAt > now || worker.leaseExpiresAt < now - 2000) continue",
+  ),
+  mutant(
+    "sweep-keeps-token",
+    "a run that is swept keeps its token",
+    "memory/workers.ts",
+    "  run.token++\n  const backoffMs",
+    "  const backoffMs",
+  ),
+  mutant(
+    "former-incarnation-executes",
+    "runs that were claimed under a lapsed lease are executed under the next",
+    "Worker.ts",
+    "if (claiming.workerId === lease.workerId()) runs.execute(claimed)",
+    "if (claiming.workerId !== null) runs.execute(claimed)",
+  ),
+  mutant(
+    "poison-at-once",
+    "one crash makes a run poison",
+    "memory/workers.ts",
+    "if (run.crashCount < options.maxCrashes || run.crashCount === 0) continue",
+    "if (run.crashCount < 1) continue",
+  ),
+  mutant(
+    "crashes-kept",
+    "a run that parked well is still blamed for crashes before",
+    "memory/commit.ts",
+    "): void => {\n  resetCrashes(run)\n  run.waits",
+    "): void => {\n  run.waits",
+  ),
+  mutant(
+    "no-refund",
+    "a worker that was only frozen leaves its runs under suspicion",
+    "worker/lease.ts",
+    'yield* bounded("refundCrashes")(store.refundCrashes(former))',
+    "",
+  ),
+  mutant(
+    "stop-drops",
+    "a graceful stop drops its runs, and leaves them to the sweep",
+    "Worker.ts",
+    "      runs.handBackAll()\n",
+    "      runs.dropAll()\n",
+  ),
+  // --- of requests --------------------------------------------------------------------
+  mutant(
+    "event-sent-twice",
+    "an event that is sent again under its id is another event",
+    "memory/requests.ts",
+    'if (wasSent(run, event.id)) return "duplicate"',
+    "",
+  ),
+  mutant(
+    "cancel-waits",
+    "a run that waits hears of its cancel only when something else wakes it",
+    "memory/requests.ts",
+    "  wake(state, run, now)\n  // Also from a backoff",
+    '  if (run.workerId === null && run.status !== "paused") return "requested"\n  // Also from a backoff',
+  ),
+  mutant(
+    "begins-early",
+    "a run that is scheduled for later begins at once",
+    "memory/inserts.ts",
+    "row.dueAt = Math.max(run.scheduledFor ?? now, now)",
+    "row.dueAt = now",
+  ),
+  mutant(
+    "answers-out-of-order",
+    "the answers of a start of many are not aligned with its items",
+    "engine/startMany.ts",
+    "const answer = answers[i] as (typeof answers)[number]",
+    "const answer = answers[answers.length - 1 - i] as (typeof answers)[number]",
+  ),
+  mutant(
+    "fork-forgets",
+    "a fork does again what its origin had done last before the point",
+    "memory/control.ts",
+    "if (position === null || position >= before) continue",
+    "if (position === null || position >= before - 1) continue",
+  ),
+  mutant(
+    "fork-undone",
+    "a fork takes what its origin has undone for undone",
+    "memory/control.ts",
+    "record: Object.freeze({ ...entry.record, compensation: null }),",
+    "record: Object.freeze({ ...entry.record }),",
+  ),
+  mutant(
+    "waits-for-hints",
+    "who waits for an outcome looks once, and then trusts hints",
+    "engine/outcomes.ts",
+    "for (const waiter of waiters) waiter.nextLook = now + pauseAfter(now - waiter.since)",
+    "for (const waiter of waiters) waiter.nextLook = now + 1e9 + pauseAfter(now - waiter.since)",
+  ),
+  mutant(
+    "outcome-of-another",
+    "who waits hears an outcome before the run has ended",
+    "engine/outcomes.ts",
+    "} else if (isTerminal(row.status)) {\n          reply(id, Effect.succeed(outcomeOf(row, row.status)))",
+    "} else if (isTerminal(row.status) || row.compensating) {\n" +
+      "          reply(id, Effect.succeed(outcomeOf(row, row.status as TerminalStatus)))",
+  ),
+  // --- of schedules ------------------------------------------------------------------
+  {
+    name: "tick-without-row",
+    breaks: "a tick that two workers fire starts two runs",
+    edits: [
+      {
+        file: "memory/schedules.ts",
+        find: "if (!schedule?.enabled || schedule.nextTick !== options.expectedNextTick) return false",
+        replace: "if (!schedule?.enabled) return false",
+      },
+      {
+        file: "memory/schedules.ts",
+        find: "const isFirst = !state.ticks.has(fired)",
+        replace: "const isFirst = !state.ticks.has(`${fired}${options.run.workflowRunId}`)",
+      },
+    ],
+  },
+  mutant(
+    "tick-early",
+    "a tick fires before its time",
+    "memory/schedules.ts",
+    "row.enabled && row.nextTick <= now)",
+    "row.enabled && row.nextTick <= now + 5000)",
+  ),
+  mutant(
+    "tick-passed-over",
+    "the tick that has fired is followed by the next but one",
+    "worker/ticker.ts",
+    "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick))).getTime()",
+    "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick) + 60_000)).getTime()",
+  ),
+  // --- what only Postgres can show -----------------------------------------------------
+  {
+    ...mutant(
+      "fence-without-lock",
+      "the fence looks at the token, and locks nothing",
+      "postgres/commitStatement.ts",
+      'for no key update${shape.wait ? "" : " skip locked"}',
+      '${shape.wait ? "" : ""}',
+    ),
+    tests: overlap,
+  },
+  {
+    ...mutant(
+      "fence-for-key-share",
+      "the fence's lock does not exclude another claim's write",
+      "postgres/commitStatement.ts",
+      'for no key update${shape.wait ? "" : " skip locked"}',
+      'for key share${shape.wait ? "" : " skip locked"}',
+    ),
+    tests: overlap,
+  },
+  {
+    ...mutant(
+      "claim-without-look",
+      "a claim believes what it read before it had the lock",
+      "postgres/claimRuns.ts",
+      '    where r.worker_id is null\n      and (r.ready or r.due_at <= ${steady("$1")})\n    order by c.priority',
+      "    where true\n    order by c.priority",
+    ),
+    tests: overlap,
+  },
+  {
+    ...mutant(
+      "history-in-the-claim",
+      "history is read by the statement that claims: what was committed beside it is missing",
+      "postgres/claimRuns.ts",
+      "(l.started_at is not null or l.wake_counter > 0) as has_history",
+      "(exists (select 1 from ${n.records} h where h.workflow_run_id = r.workflow_run_id)) as has_history",
+    ),
+    tests: overlap,
+  },
+  {
+    ...mutant(
+      "tick-without-unique-row",
+      "a tick that fired before its schedule was made anew fires again",
+      "postgres/schedules.ts",
+      "on conflict (schedule_key, tick) do nothing\n      returning schedule_key",
+      "on conflict (schedule_key, tick) do update set fired_at = excluded.fired_at\n      returning schedule_key",
+    ),
+    tests: conformance,
+  },
 ]

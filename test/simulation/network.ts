@@ -63,6 +63,9 @@ const reads: ReadonlySet<string> = new Set([
 /** Between verbs that nobody sends a second time by himself. */
 const neverTwice: ReadonlySet<string> = new Set(["resumeRun", "retryRun", "transact", "begin"])
 
+const neverLate: ReadonlySet<string> = new Set(["upsertSchedule", "removeSchedule"])
+const lasting: ReadonlySet<CallFault> = new Set(["lateApply", "twice", "slow"])
+
 interface Listener {
   readonly process: Process
   readonly queue: Queue.Queue<Hint>
@@ -274,6 +277,8 @@ export class Network {
       if (kind === "busy" && verb !== "commit") return null
       if (kind === "twice" && neverTwice.has(verb)) return null
       if (kind === "lateApply" && verb === "transact") return null
+      // one that comes behind the removal of its schedule would be for ever
+      if (neverLate.has(verb) && lasting.has(kind)) return null
       return this.#faults.take(kind) ? kind : null
     }
     return null

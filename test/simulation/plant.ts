@@ -1,20 +1,26 @@
 /**
- * Plants the bugs of mutants.ts, one at a time, in a copy of the repository, and plays seeds until one
- * fails. `node test/simulation/plant.ts [name …]`; `FLOWLY_SEEDS` bounds each (default 200).
+ * Plants the bugs of mutants.ts, one at a time, in a copy of the repository, and looks for what finds
+ * them: seeds of the simulation, from the first one, until one fails; or, of what only Postgres can
+ * show, the tests that a bug names. Ends with the table of all, and the median.
+ *
+ * `node test/simulation/plant.ts [name …]`; `FLOWLY_SEEDS` bounds the seeds of each (default 200);
+ * `FLOWLY_PART=2/5` takes the second of five parts.
  */
 import { spawnSync } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import * as path from "node:path"
+import { stripVTControlCharacters } from "node:util"
 import { type Mutant, mutants } from "./mutants.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
 const names = process.argv.slice(2)
 const seeds = process.env["FLOWLY_SEEDS"] ?? "200"
+const [part = 1, parts = 1] = (process.env["FLOWLY_PART"] ?? "1/1").split("/").map(Number)
 
 const scratch = mkdtempSync(path.join(tmpdir(), "flowly-mutants-"))
-for (const part of ["test/simulation", "test/support", "package.json", "tsconfig.json"]) {
-  cpSync(path.join(root, part), path.join(scratch, part), { recursive: true })
+for (const one of ["test", "package.json", "tsconfig.json", "vitest.config.ts"]) {
+  cpSync(path.join(root, one), path.join(scratch, one), { recursive: true })
 }
 symlinkSync(path.join(root, "node_modules"), path.join(scratch, "node_modules"))
 
@@ -35,27 +41,67 @@ const plant = (mutant: Mutant): string | null => {
   return null
 }
 
-for (const mutant of mutants) {
-  if (names.length > 0 && !names.includes(mutant.name)) continue
-  const obstacle = plant(mutant)
-  if (obstacle !== null) {
-    console.log(`${mutant.name}: cannot be planted: ${obstacle}`)
-    continue
-  }
+interface Finding {
+  /** By which seed; `null`: by none, or by a test. */
+  readonly seed: number | null
+  readonly by: string
+  readonly found: boolean
+}
+
+const play = (): Finding => {
   const { stdout, stderr } = spawnSync(process.execPath, ["test/simulation/main.ts"], {
     cwd: scratch,
     encoding: "utf8",
     maxBuffer: 2 ** 28,
+    timeout: 240_000,
     env: { ...process.env, FLOWLY_SEEDS: seeds, FLOWLY_SIZE: "small", FLOWLY_SHRINK: "0" },
   })
   const played = [...stdout.matchAll(/^(\d+) seeds in (\d+) s.*, (\d+) failed$/gm)].at(-1)
   const first = /^(I\d+) at \d+: (.*)$/m.exec(stdout)
-  const verdict =
-    played === undefined || !stdout.includes("slowest recovery")
-      ? `broke: ${stderr.trim().split("\n").slice(0, 6).join(" | ").slice(0, 300)}`
-      : played[3] === "0"
-        ? `SURVIVED ${played[1]} seeds`
-        : `found by seed ${played[1]} in ${played[2]} s: ${first?.[1]} ${first?.[2]?.slice(0, 100)}`
-  console.log(`${mutant.name}: ${verdict}`)
+  if (played === undefined || !stdout.includes("slowest recovery")) {
+    const why = stderr.trim().split("\n").slice(0, 6).join(" | ").slice(0, 300)
+    return { seed: null, by: `broke: ${why}`, found: false }
+  }
+  if (played[3] === "0") return { seed: null, by: `not by ${played[1]} seeds`, found: false }
+  const by = `${first?.[1]} ${first?.[2]?.replace(/^\S*\d+ /, "").slice(0, 80)}`
+  return { seed: Number(played[1]), by, found: true }
+}
+
+const test = ({ project, files }: NonNullable<Mutant["tests"]>): Finding => {
+  const vitest = path.join(scratch, "node_modules/vitest/vitest.mjs")
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    [vitest, "run", "--project", project, "--bail", "1", ...files],
+    { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28, timeout: 240_000, env: process.env },
+  )
+  const failed = /FAIL\S*\s+(.*)$/m.exec(stripVTControlCharacters(stdout))
+  return status === 0 || failed === null
+    ? { seed: null, by: `not by ${files.join()}`, found: false }
+    : { seed: null, by: failed[1]?.split(" > ").slice(-1).join() ?? "", found: true }
+}
+
+const findings = new Map<string, Finding>()
+for (const [index, mutant] of mutants.entries()) {
+  if (names.length > 0 && !names.includes(mutant.name)) continue
+  if (index % parts !== part - 1) continue
+  const obstacle = plant(mutant)
+  const finding: Finding =
+    obstacle !== null
+      ? { seed: null, by: `cannot be planted: ${obstacle}`, found: false }
+      : mutant.tests === undefined
+        ? play()
+        : test(mutant.tests)
+  findings.set(mutant.name, finding)
+  const { seed, by, found } = finding
+  const verdict = seed === null ? (found ? "found" : "SURVIVED") : `found by seed ${seed}`
+  console.log(`${mutant.name}: ${verdict}: ${by}`)
 }
 rmSync(scratch, { recursive: true })
+
+console.log("\n| bug | seed | found by |\n| --- | --- | --- |")
+for (const [name, { seed, by }] of findings) console.log(`| ${name} | ${seed ?? ""} | ${by} |`)
+const needed = [...findings.values()].flatMap(({ seed }) => seed ?? []).toSorted((a, b) => a - b)
+const found = [...findings.values()].filter((one) => one.found).length
+console.log(
+  `\n${found} of ${findings.size} found; seeds to catch: median ${needed[needed.length >> 1]}`,
+)

@@ -137,11 +137,39 @@ export interface Start {
   readonly retryAfterMs: number | null
   /** How often it is triggered, by whom it may be. */
   readonly triggers: number
+  /** Scheduled for so long after. */
+  readonly delayMs?: number | null
+  /** Somebody waits for its outcome. */
+  readonly watched?: boolean
+  /** Forked so long after, from this place in the order of completion; `null`: from its end. */
+  readonly fork?: { readonly afterMs: number; readonly position: number | null } | null
+  /** Triggered together with all of this number. */
+  readonly batch?: number | null
+}
+
+/** What an operator asks of all runs of a workflow at once. */
+export interface Bulk {
+  readonly atMs: number
+  readonly verb: "cancel" | "pause" | "resume" | "retry"
+  readonly workflow: number
+}
+
+/** A workflow that is started every so many minutes. */
+export interface ProgramSchedule {
+  readonly key: string
+  readonly workflow: number
+  readonly everyMin: number
+  readonly atMs: number
+  readonly untilMs: number
+  /** When it is said again, once more. */
+  readonly againMs: number | null
 }
 
 export interface Program {
   readonly workflows: ReadonlyArray<ProgramWorkflow>
   readonly starts: ReadonlyArray<Start>
+  readonly bulk?: ReadonlyArray<Bulk>
+  readonly schedules?: ReadonlyArray<ProgramSchedule>
 }
 
 /** What the program may do, and how much of it. */
@@ -163,6 +191,9 @@ export interface ProgramOptions {
   readonly tokens?: boolean
   /** Children that are started and waited for later; points of no return. */
   readonly spawns?: boolean
+  /** Starts of many, starts for later, forks, verbs by filter, outcomes that somebody waits for. */
+  readonly operators?: boolean
+  readonly cron?: boolean
 }
 
 interface Place {
@@ -350,11 +381,26 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     const alone = predict({ workflows, starts: [] }, i, 1, null)
     if (alone.statuses.has("completed")) reliable.push(i)
   }
+  const forkable = (workflow: number): boolean =>
+    !commandsOf(workflows[workflow]?.block ?? []).some(({ is }) => is === "shaky" || is === "token")
+  const operated = (workflow: number, alone: boolean): Partial<Start> => ({
+    delayMs: dice.chance(0.2) ? dice.whole(1, 10_000) : null,
+    watched: dice.chance(0.5),
+    batch: dice.chance(0.3) ? workflow : null,
+    fork:
+      alone && dice.chance(0.3) && forkable(workflow)
+        ? {
+            afterMs: dice.whole(0, 15_000),
+            position: dice.chance(0.7) ? dice.whole(1, 8) : null,
+          }
+        : null,
+  })
   const starts = Array.from({ length: options.runs }, (_, i): Start => {
+    const workflow = dice.whole(0, count - 1)
     const cancels = options.cancels && dice.chance(0.15)
-    return {
+    const start: Start = {
       key: `k${i}`,
-      workflow: dice.whole(0, count - 1),
+      workflow,
       atMs: dice.chance(0.5) ? dice.whole(0, 200) : dice.whole(0, options.withinMs),
       maxAttempts: dice.chance(0.3) ? dice.whole(1, 3) : null,
       timeoutMs: options.cancels && dice.chance(0.05) ? dice.whole(1, 20_000) : null,
@@ -367,8 +413,41 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
       retryAfterMs: options.controls && dice.chance(0.1) ? dice.whole(0, 20_000) : null,
       triggers: dice.chance(0.2) ? 2 : 1,
     }
+    if (options.operators !== true) return start
+    const alone = !cancels && start.timeoutMs === null && start.terminateAfterMs === null
+    return { ...start, ...operated(workflow, alone) }
   })
-  return { workflows, starts }
+  // children stay out of it: their parents could not be predicted
+  const last = count - 1
+  const bulk: Array<Bulk> = []
+  if (options.operators === true) {
+    const at = () => dice.whole(0, options.withinMs)
+    if (options.cancels && dice.chance(0.3)) {
+      bulk.push({ atMs: at(), verb: "cancel", workflow: last })
+    }
+    if (dice.chance(0.4)) bulk.push({ atMs: at(), verb: "retry", workflow: last })
+    if (dice.chance(0.4)) {
+      const [workflow, atMs] = [dice.whole(0, last), at()]
+      bulk.push({ atMs, verb: "pause", workflow })
+      bulk.push({ atMs: atMs + dice.whole(0, 8000), verb: "resume", workflow })
+    }
+  }
+  const schedules =
+    options.cron === true
+      ? Array.from({ length: dice.whole(1, 3) }, (_, i): ProgramSchedule => {
+          const atMs = dice.whole(0, 60_000)
+          const untilMs = dice.whole(atMs + 60_000, options.withinMs)
+          return {
+            key: `c${i}`,
+            workflow: last,
+            everyMin: dice.pick([1, 1, 2]),
+            atMs,
+            untilMs,
+            againMs: dice.chance(0.5) ? dice.whole(atMs, untilMs) : null,
+          }
+        })
+      : []
+  return { workflows, starts, bulk, schedules }
 }
 
 /** A block as text, a command a line. */
@@ -391,7 +470,7 @@ export const printBlock = (block: Block, indent = "    "): string =>
     })
     .join("\n")
 
-export const printProgram = ({ workflows, starts }: Program): string =>
+export const printProgram = ({ workflows, starts, bulk = [], schedules = [] }: Program): string =>
   [
     ...workflows.map(({ name, block }) => `  ${name}:\n${printBlock(block)}`),
     ...starts.map(
@@ -406,6 +485,17 @@ export const printProgram = ({ workflows, starts }: Program): string =>
           ? ""
           : `, paused after ${start.pause.afterMs} ms for ${start.pause.forMs} ms`) +
         (start.terminateAfterMs === null ? "" : `, terminated after ${start.terminateAfterMs} ms`) +
-        (start.retryAfterMs === null ? "" : `, retried after ${start.retryAfterMs} ms`),
+        (start.retryAfterMs === null ? "" : `, retried after ${start.retryAfterMs} ms`) +
+        (start.delayMs == null ? "" : `, for ${start.delayMs} ms later`) +
+        (start.batch == null ? "" : `, with all of batch ${start.batch}`) +
+        (start.fork == null
+          ? ""
+          : `, forked from ${start.fork.position ?? "its end"} after ${start.fork.afterMs} ms`),
+    ),
+    ...bulk.map(({ atMs, verb, workflow }) => `  all of w${workflow}: ${verb} at ${atMs} ms`),
+    ...schedules.map(
+      ({ key, workflow, everyMin, atMs, untilMs, againMs }) =>
+        `  ${key}: w${workflow} every ${everyMin} minutes, ${atMs} to ${untilMs} ms` +
+        (againMs === null ? "" : `, again at ${againMs} ms`),
     ),
   ].join("\n")

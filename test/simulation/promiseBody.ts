@@ -253,6 +253,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       const { name, ms } = command
       const heard = await see(scene, name, () => ctx.waitForEvent(name, { timeout: ms }))
       note(scene, site, heard.timedOut)
+      if (!heard.timedOut) note(scene, `heard ${site}`, heard.payload)
       return `${name}:${heard.timedOut ? "silence" : "heard"}`
     }
     case "child": {

@@ -40,6 +40,22 @@ export interface Acknowledged {
   readonly workflowRunId: string
 }
 
+/** How a run ended, as one who waited was told. */
+export interface Heard {
+  readonly workflowRunId: string
+  readonly status: string
+  readonly result: unknown
+}
+
+/** What those who asked for a schedule know of it. */
+export interface AskedSchedule {
+  readonly everyMs: number
+  /** From when it was surely there, by the store's clock. */
+  sinceMs: number | null
+  /** Until when. */
+  untilMs: number | null
+}
+
 /** What somebody found wrong. */
 export interface Violation {
   readonly invariant: string
@@ -56,6 +72,8 @@ export interface Evidence {
   readonly acknowledged: ReadonlyArray<Acknowledged>
   /** Runs that somebody asked to cancel, or may have. */
   readonly cancelled: ReadonlySet<string>
+  /** The keys of records that a fork was born with. */
+  readonly inherited?: (workflowRunId: string) => ReadonlySet<string>
   /** How often a claim of the run ended before its holder had parked or settled it. */
   readonly taken: (workflowRunId: string) => number
   /** What the engines have logged. */
@@ -76,6 +94,9 @@ export interface Scene extends Evidence {
   readonly timeline: Timeline
   readonly timers: (workflowRunId: string) => ReadonlyArray<TimerRow>
   readonly startOf: (workflowRunId: string) => Start | null
+  readonly heard: ReadonlyArray<Heard>
+  readonly schedules: ReadonlyMap<string, AskedSchedule>
+  readonly inherited: (workflowRunId: string) => ReadonlySet<string>
 }
 
 /** One promise, and how it is watched over during a seed. */

@@ -55,11 +55,17 @@ const fails = async (
 
 /** What is smaller by one step; the largest steps first. */
 function* smaller({ options, program }: Case): Generator<Case> {
-  const { starts, workflows } = program
+  const { starts, workflows, bulk = [], schedules: rules = [] } = program
+  for (let at = 0; at < bulk.length; at++) {
+    yield { options, program: { ...program, bulk: bulk.toSpliced(at, 1) } }
+  }
+  for (let at = 0; at < rules.length; at++) {
+    yield { options, program: { ...program, schedules: rules.toSpliced(at, 1) } }
+  }
   for (let size = Math.ceil(starts.length / 2); size >= 1; size = size === 1 ? 0 : size >> 1) {
     for (let at = 0; at < starts.length; at += size) {
       const fewer = starts.toSpliced(at, size)
-      if (fewer.length > 0) yield { options, program: { workflows, starts: fewer } }
+      if (fewer.length > 0) yield { options, program: { ...program, starts: fewer } }
     }
   }
   for (const kinds of ["calls", "processes"] as const) {
@@ -77,7 +83,7 @@ function* smaller({ options, program }: Case): Generator<Case> {
   for (const [index, workflow] of workflows.entries()) {
     for (const block of shorter(workflow.block)) {
       const fewer = workflows.with(index, { ...workflow, block })
-      yield { options, program: { workflows: fewer, starts } }
+      yield { options, program: { ...program, workflows: fewer } }
     }
   }
 }

@@ -65,6 +65,8 @@ const programOf = (dice: ReturnType<typeof diceOf>, options: Options): Program =
     transactions: options.transactions,
     tokens: options.tokens,
     spawns: options.spawns,
+    operators: options.operators,
+    cron: options.cron,
   })
 
 /** Pauses that were asked for, and faults that end in one, for a person to look at. */
@@ -104,6 +106,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   const checkers: Array<Checker> = []
   const predictions = new Map<string, Prediction>()
   const taken = new Map<string, number>()
+  const inherited = new Map<string, ReadonlySet<string>>()
 
   const network: Network = new Network({
     handle,
@@ -115,7 +118,13 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     onApplied: (applied) => {
       const change = observer.observe(applied, network, Math.floor(epoch + machine.now))
       for (const { before, after } of change.rows) {
-        if (before === null) client.onNewRun(after)
+        // events that found the run ended were refused
+        const isNew = before === null || (isTerminal(before.status) && !isTerminal(after.status))
+        if (isNew) client.onNewRun(after)
+        if (before === null && applied.verb === "forkRuns") {
+          const records = network.direct(handle.store.getSteps(after.workflowRunId))
+          inherited.set(after.workflowRunId, new Set(records.map(({ stepKey }) => stepKey)))
+        }
         if (wasTaken(applied.verb, before, after)) {
           taken.set(after.workflowRunId, (taken.get(after.workflowRunId) ?? 0) + 1)
         }
@@ -146,7 +155,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     workers,
     timeline,
     ledger,
-    row: (id) => rows().get(id) ?? null,
+    rows: () => handle.inspect().runs,
   })
   const nemesis = makeNemesis({
     machine,
@@ -170,6 +179,9 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     timeline,
     acknowledged: client.acknowledged,
     cancelled: client.cancelled,
+    heard: client.heard,
+    schedules: client.schedules,
+    inherited: (id) => inherited.get(id) ?? none,
     taken: (id) => taken.get(id) ?? 0,
     logs,
     rows,
@@ -224,6 +236,11 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
       timeline.add(machine.nature, `resumes ${timeline.name(row.workflowRunId)}`)
       network.atOnce("resumeRun", handle.store.resumeRun(row.workflowRunId))
     }
+    // a process that was frozen may have said it again, behind its removal
+    for (const { key } of handle.inspect().schedules) {
+      if (client.schedules.get(key)?.untilMs == null) continue
+      network.atOnce("removeSchedule", handle.store.removeSchedule(key))
+    }
     machine.after(machine.nature, 1000, look)
   }
   look()
@@ -243,6 +260,9 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   // --- the verdict -----------------------------------------------------------
 
   if (violations.length === 0) for (const checker of checkers) checker.atEnd?.()
+  if (violations.length === 0 && !client.done()) {
+    scene.violate("I2", null, "somebody outside was never answered")
+  }
   if (violations.length === 0) {
     const engines = await stopAll(machine, workers)
     for (const checker of checkers) checker.afterStop?.(engines)
@@ -264,6 +284,8 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     timeline,
   }
 }
+
+const none: ReadonlySet<string> = new Set()
 
 /** Stops every engine, and lets what it left run out. */
 const stopAll = async (

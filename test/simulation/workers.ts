@@ -5,22 +5,48 @@
 import { inspect } from "node:util"
 import * as Layer from "effect/Layer"
 import { DurableEngine } from "../../src/promise/DurableEngine.ts"
+import { FlowlyError } from "../../src/promise/FlowlyError.ts"
 import { MemoryWorkflowStore } from "../../src/promise/MemoryWorkflowStore.ts"
 import type { DurableEngineOptions } from "../../src/promise/options.ts"
+import type { TriggerItem } from "../../src/promise/trigger.ts"
 import { layUnder } from "../../src/promise/underlay.ts"
 import type { AnyWorkflow } from "../../src/promise/workflow.ts"
 import { layerStore } from "../../src/EngineClock.ts"
 import { WorkflowStore } from "../../src/WorkflowStore.ts"
 import type { Options } from "./faults.ts"
+import { canary } from "./promiseBody.ts"
 import type { Machine, Process } from "./machine.ts"
 import type { Network } from "./network.ts"
 import type { Timeline } from "./timeline.ts"
+
+/** A run to start. */
+export type Item = TriggerItem<any>
+
+export interface Outcome {
+  readonly status: string
+  readonly value: unknown
+}
 
 /** A process and the engine in it. */
 export interface Node {
   readonly process: Process
   readonly engine: DurableEngine
-  readonly workflows: ReadonlyArray<AnyWorkflow>
+  /** Answers the id of the run. */
+  readonly trigger: (
+    workflow: number,
+    item: Item & { readonly deadline: number },
+  ) => Promise<string>
+  readonly triggerMany: (
+    workflow: number,
+    items: ReadonlyArray<Item>,
+    deadlineMs: number,
+  ) => Promise<ReadonlyArray<string>>
+  readonly schedule: (
+    workflow: number,
+    options: { readonly cron: string; readonly key: string },
+  ) => Promise<unknown>
+  /** How the run ended. */
+  readonly result: (workflow: number, workflowRunId: string) => Promise<Outcome>
   started: boolean
   stopping: boolean
 }
@@ -105,7 +131,13 @@ export class Workers {
     })
     const engine = new DurableEngine(given)
     engine.setStore(new MemoryWorkflowStore())
-    const node: Node = { process, engine, workflows: known, started: false, stopping: false }
+    const node: Node = {
+      process,
+      engine,
+      ...callsOf(engine, known),
+      started: false,
+      stopping: false,
+    }
     if (works) {
       timeline.add(process, "boots")
       machine.task(process, () => {
@@ -121,6 +153,39 @@ export class Workers {
       })
     }
     return node
+  }
+}
+
+/** What the promise API offers to those who start runs and wait for them. */
+const callsOf = (
+  engine: DurableEngine,
+  known: ReadonlyArray<AnyWorkflow>,
+): Pick<Node, "trigger" | "triggerMany" | "schedule" | "result"> => {
+  const at = (index: number) => {
+    const workflow = known[index]
+    if (workflow === undefined) throw new Error("no such workflow")
+    return workflow
+  }
+  return {
+    trigger: async (index, item) => (await engine.trigger(at(index), item)).workflowRunId,
+    triggerMany: async (index, items, deadline) => {
+      const settled = await engine.triggerMany(at(index), items, { deadline })
+      return settled.map((one) => {
+        if (one.status === "rejected") throw one.reason
+        return one.value.workflowRunId
+      })
+    },
+    schedule: (index, options) =>
+      engine.schedule(at(index), { ...options, input: { secret: canary } }),
+    result: async (index, workflowRunId) => {
+      try {
+        const value = await engine.handle(at(index), workflowRunId).result()
+        return { status: "completed", value }
+      } catch (error) {
+        if (!(error instanceof FlowlyError) || error.code !== "RunFailed") throw error
+        return { status: String(error.details["status"]), value: null }
+      }
+    },
   }
 }
 

@@ -66,7 +66,9 @@ export const I4: Invariant = {
               position,
               result: record.result?.json ?? null,
             })
-            checkWitness(workflowRunId, record)
+            if (!scene.inherited(workflowRunId).has(record.stepKey)) {
+              checkWitness(workflowRunId, record)
+            }
             const place = `${attempt} ${position}`
             const taken = positions.get(workflowRunId) ?? new Set()
             positions.set(workflowRunId, taken)

@@ -33,6 +33,7 @@ export const I7: Invariant<Evidence> = {
       for (const { workflowRunId } of scene.rows().values()) {
         for (const { stepKey, name, status } of scene.records(workflowRunId)) {
           if (!transactions.has(name) || status !== "completed") continue
+          if (scene.inherited?.(workflowRunId).has(stepKey) === true) continue
           if (written.has(`${workflowRunId} ${stepKey}`)) continue
           scene.violate(
             "I7",
@@ -41,11 +42,19 @@ export const I7: Invariant<Evidence> = {
           )
         }
       }
+      for (const { workflowRunId, notes } of scene.ledger.executions) {
+        const heard = [...notes].flatMap(([site, what]) =>
+          site.startsWith("heard ") ? [what] : [],
+        )
+        if (new Set(heard).size === heard.length) continue
+        scene.violate("I7", workflowRunId, `an event was taken twice: ${heard.join()}`)
+      }
       for (const { workflowRunId } of scene.rows().values()) {
         const emitted = scene.emitted(workflowRunId).map(({ name }) => name)
         const recorded = scene
           .records(workflowRunId)
           .filter(({ kind, status }) => kind === "emit" && status === "completed")
+          .filter(({ stepKey }) => scene.inherited?.(workflowRunId).has(stepKey) !== true)
           .map(({ name }) => name)
         if (emitted.toSorted().join() === recorded.toSorted().join()) continue
         const message = `emitted [${emitted.join()}], but recorded [${recorded.join()}]`

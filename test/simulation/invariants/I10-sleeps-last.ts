@@ -1,4 +1,4 @@
-/** No sleep ends early, by the store's clock; nor does a wait that times out. */
+/** No sleep ends early, by the store's clock; nor does a run begin that was scheduled for later. */
 import { hasGoodNetwork } from "../faults.ts"
 import { epoch } from "../machine.ts"
 import type { Invariant } from "../scene.ts"
@@ -10,6 +10,13 @@ export const I10: Invariant = {
   id: "I10",
   claim: "a sleep is recorded as over no sooner than its duration after it was first asked for",
   watch: (scene) => ({
+    onChange: ({ now, rows }) => {
+      for (const { before, after } of rows) {
+        const begins = before?.workerId == null && after.workerId !== null
+        if (!begins || after.scheduledFor === null || now >= after.scheduledFor) continue
+        scene.violate("I10", after.workflowRunId, "begins before it was scheduled for")
+      }
+    },
     onSleep: ({ workflowRunId, stepKey, process }) => {
       // a crash must not begin a sleep anew: it is fixed in the store as soon as it is reached
       // a batch with a value that the store refuses is halved, again and again
@@ -30,6 +37,7 @@ export const I10: Invariant = {
     },
     atEnd: () => {
       for (const { workflowRunId, stepKey, at, ms } of scene.ledger.sleeps.values()) {
+        if (scene.inherited(workflowRunId).has(stepKey)) continue
         const record = scene.records(workflowRunId).find((one) => one.stepKey === stepKey)
         if (record?.status !== "completed" || record.completedAt === null) continue
         const timer = scene.timers(workflowRunId).find((one) => one.stepKey === stepKey)

@@ -1,18 +1,18 @@
 /** Compensation undoes what was completed, in reverse, and only where the run has given up. */
 import { isTerminal, type RunStatus } from "../../../src/Run.ts"
 import type { StepRecord } from "../../../src/WorkflowStore.ts"
-import { type Command, commandsOf } from "../program.ts"
+import { commandsOf } from "../program.ts"
 import type { Evidence, Invariant } from "../scene.ts"
 
 export const I12: Invariant<Evidence> = {
   id: "I12",
   claim: "undos are those of completed steps, in reverse order of completion, in compensating runs",
   watch: (scene) => {
+    // one that took too long may end well, and nobody is told
     const undoable = new Set(
       scene.program.workflows
         .flatMap(({ block }) => commandsOf(block))
-        .filter(hasUndo)
-        .map(({ name }) => name),
+        .flatMap((one) => (one.is === "step" && one.undoFails !== null ? [one.name] : [])),
     )
     return {
       onTry: ({ what, workflowRunId, stepKey }) => {
@@ -93,11 +93,6 @@ const gaveUp: ReadonlySet<RunStatus> = new Set(["compensated", "failed", "dead_l
 const patienceMs = 4000
 
 const nameOf = (stepKey: string): string => stepKey.replace(/#\d+$/, "")
-
-/** Commands with an undo for what they have completed. */
-const hasUndo = (command: Command): command is Extract<Command, { readonly name: string }> =>
-  (command.is === "step" && command.undoFails !== null) ||
-  (command.is === "limited" && command.undo !== "none")
 
 /** What completed before this place is not undone. */
 const noReturnOf = (records: ReadonlyArray<StepRecord>): number =>

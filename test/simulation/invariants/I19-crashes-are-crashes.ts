@@ -1,6 +1,9 @@
 /** A run is called poison only after its workers really died under it, one after the other. */
 import type { Invariant } from "../scene.ts"
 
+/** The default of workers. */
+const mostCrashes = 5
+
 export const I19: Invariant = {
   id: "I19",
   claim: "a run's crash count is no more than the claims in a row that lapsed without progress",
@@ -14,8 +17,15 @@ export const I19: Invariant = {
             applied.verb === "sweep" && before?.workerId != null && after.workerId === null
           const count = (lapsed.get(workflowRunId) ?? 0) + (swept ? 1 : 0)
           // a park, a hand-back or a record begins the count anew
-          lapsed.set(workflowRunId, after.crashCount === 0 && !swept ? 0 : count)
-          if (after.crashCount <= count) continue
+          const letGo =
+            applied.verb === "commit" && before?.workerId != null && after.workerId === null
+          lapsed.set(workflowRunId, (after.crashCount === 0 && !swept) || letGo ? 0 : count)
+          if (after.error?.tag === "PoisonRun" && before?.error?.tag !== "PoisonRun") {
+            if (count < mostCrashes) {
+              scene.violate("I19", workflowRunId, `is called poison after ${count} crashes`)
+            }
+          }
+          if (after.crashCount <= (letGo ? 0 : count)) continue
           scene.violate(
             "I19",
             workflowRunId,

@@ -13,6 +13,7 @@ import { I7 } from "./I07-once-outside.ts"
 import { I8 } from "./I08-published-transitions.ts"
 import { I9 } from "./I09-as-predicted.ts"
 import { I10 } from "./I10-sleeps-last.ts"
+import { I11 } from "./I11-ticks-once.ts"
 import { I12 } from "./I12-undone-in-reverse.ts"
 import { I13 } from "./I13-nobody-stranded.ts"
 import { I14 } from "./I14-no-blame.ts"
@@ -21,6 +22,7 @@ import { I18 } from "./I18-no-secrets.ts"
 import { I19 } from "./I19-crashes-are-crashes.ts"
 import { I20 } from "./I20-replay-is-the-same.ts"
 import { I21 } from "./I21-limits-hold.ts"
+import { I22 } from "./I22-heard-as-it-ended.ts"
 
 export const invariants: ReadonlyArray<Invariant> = [
   I1,
@@ -33,6 +35,7 @@ export const invariants: ReadonlyArray<Invariant> = [
   I8,
   I9,
   I10,
+  I11,
   I12,
   I13,
   I14,
@@ -41,4 +44,5 @@ export const invariants: ReadonlyArray<Invariant> = [
   I19,
   I20,
   I21,
+  I22,
 ]
