@@ -36,6 +36,8 @@ export const callFaults = [
  * - `kill`: a worker dies; another starts a while later.
  * - `killAll`: all workers die at once.
  * - `freeze`: a worker stands still for half a lease to four, and goes on.
+ * - `freezeAtCommit`: a worker stands still just when a commit of it was applied: it learns of that when
+ *   it thaws, and another has gone on meanwhile.
  * - `restart`: a worker stops gracefully, and starts anew.
  * - `storm`: all calls of a process, or of any, fail for a while: not sent, lost, or applied.
  * - `outage`: no call of a process, or of any, is answered or applied for a while.
@@ -46,6 +48,7 @@ export const processFaults = [
   "kill",
   "killAll",
   "freeze",
+  "freezeAtCommit",
   "restart",
   "storm",
   "outage",

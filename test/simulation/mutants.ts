@@ -13,7 +13,10 @@ export interface Mutant {
     readonly find: string
     readonly replace: string
   }>
-  /** Tests that must fail, where only Postgres can show it: their project, and the files. */
+  /**
+   * Tests that must fail: instead of seeds where only Postgres can show it ("integration"), else where
+   * no seed has.
+   */
   readonly tests?: {
     readonly project: "unit" | "integration"
     readonly files: ReadonlyArray<string>
@@ -53,13 +56,16 @@ export const mutants: ReadonlyArray<Mutant> = [
     "if (worker.leaseExpiresAt <= now) return { renewed: false, claims }",
     "",
   ),
-  mutant(
-    "trust-without-end",
-    "a worker trusts its lease for ever",
-    "worker/lease.ts",
-    "trusted: () => monotonicMs() < trustedUntil,",
-    "trusted: () => registered,",
-  ),
+  {
+    ...mutant(
+      "trust-without-end",
+      "a worker trusts its lease for ever",
+      "worker/lease.ts",
+      "trusted: () => monotonicMs() < trustedUntil,",
+      "trusted: () => registered,",
+    ),
+    tests: { project: "unit", files: ["test/worker/lease.test.ts"] },
+  },
   mutant(
     "order-by-commit",
     "what one batch committed is replayed in the order of keys, not of numbers",
@@ -150,13 +156,16 @@ export const mutants: ReadonlyArray<Mutant> = [
       },
     ],
   },
-  mutant(
-    "counter-after-sources",
-    "the wake counter is newer than the sources that it stands for",
-    "engine/machine.ts",
-    "execution.sourcesCounter = sources.wakeCounter",
-    "execution.sourcesCounter = Math.max(sources.wakeCounter, execution.signals.wakeCounter)",
-  ),
+  {
+    ...mutant(
+      "counter-after-sources",
+      "the wake counter is newer than the sources that it stands for",
+      "engine/machine.ts",
+      "execution.sourcesCounter = sources.wakeCounter",
+      "execution.sourcesCounter = Math.max(sources.wakeCounter, execution.signals.wakeCounter)",
+    ),
+    tests: { project: "unit", files: ["test/engine/lost.test.ts", "test/worker/runs.test.ts"] },
+  },
   mutant(
     "unknown-is-failure",
     "a commit whose outcome is unknown is not sent again",
@@ -222,13 +231,16 @@ export const mutants: ReadonlyArray<Mutant> = [
     "for (const workflowRunId of worker.claims) lapsed.push(state.runs.get(workflowRunId)!)",
     "for (const id of worker.claims) if (!state.runs.get(id)!.compensating) lapsed.push(state.runs.get(id)!)",
   ),
-  mutant(
-    "second-child",
-    "a replay starts its children anew",
-    "memory/inserts.ts",
-    "  run.parent === null ? undefined : state.runs.get(state.children.get(parentKey(run.parent))",
-    '  run.parent === null ? undefined : state.runs.get(((_: string) => "")(parentKey(run.parent))',
-  ),
+  {
+    ...mutant(
+      "second-child",
+      "a replay starts its children anew",
+      "memory/inserts.ts",
+      "  run.parent === null ? undefined : state.runs.get(state.children.get(parentKey(run.parent))",
+      '  run.parent === null ? undefined : state.runs.get(((_: string) => "")(parentKey(run.parent))',
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   mutant(
     "key-ignored",
     "an idempotency key does not find its run",
@@ -250,13 +262,16 @@ export const mutants: ReadonlyArray<Mutant> = [
     "now: () => execution.nowForBody,",
     "now: () => Date.now(),",
   ),
-  mutant(
-    "newer-before-busy",
-    "what was busy is sent behind what its run produced later",
-    "Journal.ts",
-    "fragments: [...item.fragments, ...newer.fragments]",
-    "fragments: [...newer.fragments, ...item.fragments]",
-  ),
+  {
+    ...mutant(
+      "newer-before-busy",
+      "what was busy is sent behind what its run produced later",
+      "Journal.ts",
+      "fragments: [...item.fragments, ...newer.fragments]",
+      "fragments: [...newer.fragments, ...item.fragments]",
+    ),
+    tests: { project: "unit", files: ["test/journal/journal.test.ts"] },
+  },
   mutant(
     "tries-forgotten",
     "a backoff that parks forgets how often the step was tried",

@@ -5,11 +5,14 @@
 import type { Dice } from "../support/dice.ts"
 import { type Faults, type Options, type ProcessFault, processFaults } from "./faults.ts"
 import type { Machine, Process } from "./machine.ts"
-import type { Network } from "./network.ts"
+import type { RunWrite } from "../../src/WorkflowStore.ts"
+import type { Applied, Network } from "./network.ts"
 import type { Timeline } from "./timeline.ts"
 import type { Node, Workers } from "./workers.ts"
 
 export interface Nemesis {
+  /** A call of the process was applied, and not answered yet. */
+  readonly onApplied: (applied: Applied) => void
   /** Ends all faults that last. */
   readonly relent: () => void
 }
@@ -52,6 +55,9 @@ export const makeNemesis = (given: {
     }
   }
 
+  /** The next commit freezes its worker. */
+  let armed = false
+
   const strike: Readonly<Record<ProcessFault, () => void>> = {
     kill: () => {
       const node = victim()
@@ -66,6 +72,9 @@ export const makeNemesis = (given: {
       timeline.add(node.process, "freezes")
       machine.freeze(node.process)
       later(options.leaseMs * (0.5 + 3.5 * dice.roll()), () => thaw(node.process))
+    },
+    freezeAtCommit: () => {
+      armed = true
     },
     restart: () => {
       const node = victim()
@@ -117,6 +126,19 @@ export const makeNemesis = (given: {
   }
 
   return {
+    onApplied: ({ verb, args, process }) => {
+      if (!armed || verb !== "commit" || process.state !== "alive") return
+      // of a run that goes on
+      const goesOn = (args[0] as ReadonlyArray<RunWrite>).some(
+        ({ records, transition }) => records.length > 0 && transition === null,
+      )
+      const isWorker = workers.alive().some((node) => node.process === process && node.started)
+      if (!goesOn || !isWorker || !faults.take("freezeAtCommit")) return
+      armed = false
+      timeline.add(process, "freezes at its commit")
+      machine.freeze(process)
+      later(options.leaseMs * (1.5 + 2.5 * dice.roll()), () => thaw(process))
+    },
     relent: () => {
       faults.on = false
       network.hintsLost = false

@@ -286,6 +286,8 @@ export class Network {
 
   #matters(verb: string): boolean {
     if (verb === "commit" || verb === "insertRuns" || verb === "transact") return true
+    // sources that come late meet newer signals
+    if (verb === "loadSources") return true
     if (verb !== "claimRuns") return false
     const now = this.#storeClock.currentTimeMillisUnsafe()
     const { runs } = this.handle.inspect()

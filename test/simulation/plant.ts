@@ -80,6 +80,15 @@ const test = ({ project, files }: NonNullable<Mutant["tests"]>): Finding => {
     : { seed: null, by: failed[1]?.split(" > ").slice(-1).join() ?? "", found: true }
 }
 
+/** What the simulation cannot see, a test may. */
+const look = ({ tests }: Mutant): Finding => {
+  if (tests?.project === "integration") return test(tests)
+  const played = play()
+  if (played.found || tests === undefined) return played
+  const tested = test(tests)
+  return { ...tested, by: `${played.by}; ${tested.by}` }
+}
+
 const findings = new Map<string, Finding>()
 for (const [index, mutant] of mutants.entries()) {
   if (names.length > 0 && !names.includes(mutant.name)) continue
@@ -88,9 +97,7 @@ for (const [index, mutant] of mutants.entries()) {
   const finding: Finding =
     obstacle !== null
       ? { seed: null, by: `cannot be planted: ${obstacle}`, found: false }
-      : mutant.tests === undefined
-        ? play()
-        : test(mutant.tests)
+      : look(mutant)
   findings.set(mutant.name, finding)
   const { seed, by, found } = finding
   const verdict = seed === null ? (found ? "found" : "SURVIVED") : `found by seed ${seed}`

@@ -137,6 +137,7 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
         )
       }
       for (const checker of checkers) checker.onChange?.(change)
+      nemesis.onApplied(applied)
     },
   })
   const logs: Array<string> = []
