@@ -462,7 +462,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   mutant(
     "former-incarnation-executes",
     "runs that were claimed under a lapsed lease are executed under the next",
-    "Worker.ts",
+    "worker/slots.ts",
     "if (claiming.workerId === lease.workerId()) runs.execute(claimed)",
     "if (claiming.workerId !== null) runs.execute(claimed)",
   ),
@@ -573,8 +573,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     "tick-early",
     "a tick fires before its time",
     "memory/schedules.ts",
-    "row.enabled && row.nextTick <= now)",
-    "row.enabled && row.nextTick <= now + 5000)",
+    "enabled.filter((row) => row.nextTick <= now)",
+    "enabled.filter((row) => row.nextTick <= now + 5000)",
   ),
   mutant(
     "tick-passed-over",
