@@ -48,7 +48,7 @@ export interface WireProxy {
   readonly cut: (
     cut: Cut,
     matches: (unit: Unit) => boolean,
-    options?: { readonly lateMs?: number },
+    options?: { readonly lateMs?: number; readonly onTaken?: () => void },
   ) => Order
   /** Is told of each unit before it is forwarded or cut. Answers how to stop it. */
   readonly watch: (watcher: (unit: Unit) => void) => () => void
@@ -97,7 +97,7 @@ export const startWireProxy = async (target: string): Promise<WireProxy> => {
   own.port = String((server.address() as net.AddressInfo).port)
   return {
     url: own.href,
-    cut: (cut, matches, { lateMs = 15 } = {}) => {
+    cut: (cut, matches, { lateMs = 15, onTaken } = {}) => {
       let isTaken = false
       const { promise: done, resolve: carriedOut } = Promise.withResolvers<Unit>()
       const order: Pending = {
@@ -108,6 +108,7 @@ export const startWireProxy = async (target: string): Promise<WireProxy> => {
         carriedOut,
         take: () => {
           isTaken = true
+          onTaken?.()
         },
         isTaken: () => isTaken,
         withdraw: () => void orders.delete(order),

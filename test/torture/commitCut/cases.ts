@@ -114,7 +114,11 @@ const writes =
       (answer) => answer._tag,
     )
 
-const commits = (name: string, parts: (round: Round) => Partial<RunWrite>, before = held): Case => ({
+const commits = (
+  name: string,
+  parts: (round: Round) => Partial<RunWrite>,
+  before = held,
+): Case => ({
   name,
   before,
   send: writes(parts),
@@ -182,7 +186,11 @@ const claimsAgain: Act = (round) =>
   Effect.gen(function* () {
     const { s, worker, workflow, n } = round
     for (let tries = 0; tries < 200; tries++) {
-      const me = { ...registration(1), workerId: worker, workflows: [{ name: workflow, version: null }] }
+      const me = {
+        ...registration(1),
+        workerId: worker,
+        workflows: [{ name: workflow, version: null }],
+      }
       const { claims } = yield* s.store.renewLease(me)
       if (claims.length > 0) yield* s.store.releaseClaims(claims)
       const got = yield* s.claim(worker, { workflows: [workflow], limit: 1 })
@@ -324,10 +332,7 @@ export const cases: { readonly [V in Writer]: ReadonlyArray<Case> } = {
     ),
     ...one("claimed at once", registered, (round) =>
       Effect.map(
-        round.s.insertFor(
-          round.worker,
-          newRun(round.n, of(round, { concurrencyKey: round.key })),
-        ),
+        round.s.insertFor(round.worker, newRun(round.n, of(round, { concurrencyKey: round.key }))),
         (answers) => answers.map(({ _tag }) => _tag),
       ),
     ),
@@ -362,9 +367,14 @@ export const cases: { readonly [V in Writer]: ReadonlyArray<Case> } = {
     ({ s, n }) => s.store.resumeRun(id(n), "why"),
     { again: ["not-paused"] },
   ),
-  retryRun: one("of a failed run", settled("failed"), ({ s, n }) => s.store.retryRun(id(n), "why"), {
-    again: ["not-retryable"],
-  }),
+  retryRun: one(
+    "of a failed run",
+    settled("failed"),
+    ({ s, n }) => s.store.retryRun(id(n), "why"),
+    {
+      again: ["not-retryable"],
+    },
+  ),
   reviseCompensation: one(
     "of an undo that gave up",
     both(
@@ -381,9 +391,14 @@ export const cases: { readonly [V in Writer]: ReadonlyArray<Case> } = {
   sendEvents: one("an event with an id", inserted, ({ s, n, key }) => s.sendEvent(n, "go", key), {
     again: ["duplicate"],
   }),
-  terminateRuns: one("of a run under way", held, (round) => round.s.store.terminateRuns(byHand(round)), {
-    again: [["terminal"]],
-  }),
+  terminateRuns: one(
+    "of a run under way",
+    held,
+    (round) => round.s.store.terminateRuns(byHand(round)),
+    {
+      again: [["terminal"]],
+    },
+  ),
   pauseRuns: [
     ...one("of a run at rest", inserted, (round) => round.s.store.pauseRuns(byHand(round)), {
       twice: ["controls"],
@@ -410,16 +425,13 @@ export const cases: { readonly [V in Writer]: ReadonlyArray<Case> } = {
     reschedules,
     { twice: ["controls"] },
   ),
-  forkRuns: one(
-    "from the start",
-    settled("completed"),
-    ({ s, n }) =>
-      Effect.map(
-        s.store.forkRuns([
-          { workflowRunId: id(n), from: null, newRunId: id(n + 7), input: null, reason: "why" },
-        ]),
-        (answers) => answers,
-      ),
+  forkRuns: one("from the start", settled("completed"), ({ s, n }) =>
+    Effect.map(
+      s.store.forkRuns([
+        { workflowRunId: id(n), from: null, newRunId: id(n + 7), input: null, reason: "why" },
+      ]),
+      (answers) => answers,
+    ),
   ),
   upsertSchedule: one("a schedule", nothing, ({ s, key, workflow }) =>
     s.store.upsertSchedule(schedule(key, { workflow })),

@@ -259,7 +259,10 @@ const differences = (expected: unknown, got: unknown): string => {
   for (const [table, rows] of Object.entries(expected as Rows)) {
     const now = (got as Rows)[table]
     if (isDeepStrictEqual(rows, now)) continue
-    lines.push(`${table}: expected ${JSON.stringify(rows)}`, `${table}: got      ${JSON.stringify(now)}`)
+    lines.push(
+      `${table}: expected ${JSON.stringify(rows)}`,
+      `${table}: got      ${JSON.stringify(now)}`,
+    )
   }
   return lines.join("\n")
 }
