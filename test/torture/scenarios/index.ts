@@ -1,8 +1,23 @@
 /** Every scenario of level C, in the order of the catalogue. */
 import type { Scenario } from "../scenario.ts"
+import { commitCut } from "./commitCut.ts"
 import { S6, S7 } from "./connections.ts"
+import { migrationStorm } from "./migrationStorm.ts"
+import { poolSizes } from "./poolSizes.ts"
 import { S4, S5 } from "./processes.ts"
 import { S9 } from "./servers.ts"
 import { S21 } from "./soak.ts"
+import { starvation } from "./starvation.ts"
 
-export const scenarios: ReadonlyArray<Scenario> = [S4, S5, S6, S7, S9, S21]
+export const scenarios: ReadonlyArray<Scenario> = [
+  S4,
+  S5,
+  S6,
+  S7,
+  commitCut,
+  S9,
+  migrationStorm,
+  starvation,
+  poolSizes,
+  S21,
+]
