@@ -7,7 +7,7 @@ import * as net from "node:net"
 import * as path from "node:path"
 import pg from "pg"
 import { DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
-import { createDatabase, type TestDatabase } from "../support/database.ts"
+import type { TestDatabase } from "../support/provision.ts"
 import { type LedgerRow, witnessTables } from "./witness.ts"
 import { makeWorkflows, pause, type Workflows } from "./workflows.ts"
 
@@ -249,7 +249,13 @@ export class Place {
 
   /** A fresh, migrated database. With a `url` the engine works there, and only the witness here. */
   static async create(url?: string): Promise<Place> {
-    const witness = await createDatabase()
+    // only inside a test is there a server to be found so
+    const { createDatabase } = await import("../support/database.ts")
+    return Place.on(await createDatabase(), url)
+  }
+
+  /** On a database that is the place's from now on. */
+  static async on(witness: TestDatabase, url?: string): Promise<Place> {
     const place = new Place(witness, url ?? witness.url, "durable_workflow")
     await place.pool.query(witnessTables)
     await place.engine.migrate()

@@ -3,11 +3,14 @@ import type { Scenario } from "../scenario.ts"
 import { commitCut } from "./commitCut.ts"
 import { S6, S7 } from "./connections.ts"
 import { migrationStorm } from "./migrationStorm.ts"
+import { poison } from "./poison.ts"
 import { poolSizes } from "./poolSizes.ts"
 import { S4, S5 } from "./processes.ts"
 import { S9 } from "./servers.ts"
+import { shutdown } from "./shutdown.ts"
 import { S21 } from "./soak.ts"
 import { starvation } from "./starvation.ts"
+import { versions } from "./versions.ts"
 
 export const scenarios: ReadonlyArray<Scenario> = [
   S4,
@@ -19,5 +22,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   migrationStorm,
   starvation,
   poolSizes,
+  poison,
+  versions,
+  shutdown,
   S21,
 ]

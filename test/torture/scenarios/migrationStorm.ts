@@ -113,11 +113,11 @@ const holder = async (
   crew: ReadonlyArray<Migrator>,
   ends: ReadonlyArray<Promise<unknown>>,
 ): Promise<number | null> => {
-  let over = false
-  void Promise.all(ends).then(() => {
-    over = true
+  const all = { over: false }
+  void Promise.all(ends).finally(() => {
+    all.over = true
   })
-  while (!over) {
+  while (!all.over) {
     const { rows } = await client.query<{ name: string }>(
       `select a.application_name as name from pg_locks l join pg_stat_activity a using (pid)
       where l.locktype = 'advisory' and l.granted and a.datname = current_database()`,

@@ -124,9 +124,9 @@ const play = async (context: Context, url: string, look: pg.Pool, setting: Setti
 /** Answers how old the worker's heartbeat ever was. */
 const watchHeartbeats = (look: pg.Pool): (() => Promise<number>) => {
   let oldest = 0
-  let over = false
+  const watch = { over: false }
   const watching = (async () => {
-    while (!over) {
+    while (!watch.over) {
       const { rows } = await look.query<{ ms: number | null }>(
         `select max(extract(epoch from clock_timestamp() - heartbeat_at) * 1000)::int as ms
         from durable_workflow.workflow_workers where retired_at is null`,
@@ -136,7 +136,7 @@ const watchHeartbeats = (look: pg.Pool): (() => Promise<number>) => {
     }
   })()
   return async () => {
-    over = true
+    watch.over = true
     await watching
     return oldest
   }
