@@ -214,6 +214,11 @@ interface SpawnOptions {
   readonly env?: Readonly<Record<string, string>>
 }
 
+interface PlaceOptions {
+  /** As of the engine. */
+  readonly prepare?: boolean
+}
+
 /**
  * A database with a witness, an engine that triggers and asks, but executes nothing, and the worker
  * processes of a test, which end with it.
@@ -227,7 +232,8 @@ export class Place {
   readonly #witness: TestDatabase
   readonly #processes = new Processes()
 
-  private constructor(witness: TestDatabase, url: string, schema: string) {
+  private constructor(witness: TestDatabase, url: string, options: PlaceOptions) {
+    const schema = "durable_workflow"
     this.url = url
     this.schema = schema
     this.#witness = witness
@@ -240,6 +246,7 @@ export class Place {
     this.engine = new DurableEngine({
       url,
       schema,
+      prepare: options.prepare,
       workflows: Object.values(this.workflows),
       worker: { pollIntervalMs: 100 },
     })
@@ -255,8 +262,8 @@ export class Place {
   }
 
   /** On a database that is the place's from now on. */
-  static async on(witness: TestDatabase, url?: string): Promise<Place> {
-    const place = new Place(witness, url ?? witness.url, "durable_workflow")
+  static async on(witness: TestDatabase, url?: string, options: PlaceOptions = {}): Promise<Place> {
+    const place = new Place(witness, url ?? witness.url, options)
     await place.pool.query(witnessTables)
     await place.engine.migrate()
     return place

@@ -26,6 +26,7 @@ const log = (level: string) => (message: unknown) =>
 const engine = new DurableEngine({
   url: config.url,
   schema: config.schema,
+  prepare: process.env["FLOWLY_PREPARE"] !== "no",
   workflows:
     cast === "processes" ? Object.values(makeWorkflows({ witness, pass })) : castOf(cast, witness),
   worker: { ...config.worker, workerId: `pid ${process.pid}` },

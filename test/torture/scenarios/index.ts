@@ -2,9 +2,11 @@
 import type { Scenario } from "../scenario.ts"
 import { commitCut } from "./commitCut.ts"
 import { S6, S7 } from "./connections.ts"
+import { failover } from "./failover.ts"
 import { migrationStorm } from "./migrationStorm.ts"
 import { poison } from "./poison.ts"
 import { poolSizes } from "./poolSizes.ts"
+import { pooler } from "./pooler.ts"
 import { S4, S5 } from "./processes.ts"
 import { S9 } from "./servers.ts"
 import { shutdown } from "./shutdown.ts"
@@ -19,6 +21,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   S7,
   commitCut,
   S9,
+  failover,
   migrationStorm,
   starvation,
   poolSizes,
@@ -26,4 +29,5 @@ export const scenarios: ReadonlyArray<Scenario> = [
   versions,
   shutdown,
   S21,
+  pooler,
 ]
