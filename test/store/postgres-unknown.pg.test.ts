@@ -5,7 +5,11 @@
  */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type pg from "pg"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from "vitest"
+import type { StoreUnavailable } from "../../src/FlowlyError.ts"
 import type { StoreError } from "../../src/WorkflowStore.ts"
 import {
   childOf,
@@ -35,6 +39,7 @@ import {
   type Rig,
   startProxy,
 } from "./postgresFixture.ts"
+import { cutKinds, startWireProxy } from "../torture/wireProxy.ts"
 
 let database: Awaited<ReturnType<typeof createDatabase>>
 let rig: Rig
@@ -274,4 +279,50 @@ describe("a claim whose answer is lost", () => {
       },
       { url: proxy.url, maxConnections: 2 },
     ))
+})
+
+describe("a transaction whose connection is cut", () => {
+  // savepoint, the record, COMMIT: behind the code's own statement
+  for (const [name, statement, outcome] of [
+    ["before its record", /^savepoint/, "not-applied"],
+    ["at its record", /workflow_steps/, "not-applied"],
+    ["at its commit", /^commit/i, "unknown"],
+  ] as const) {
+    it.for(cutKinds)(`${name} (%s) fails, and says what is known`, async (kind) => {
+      const wire = await startWireProxy(database.url)
+      await rig.query("create table done (n int)")
+      const body = function* (s: Fixture) {
+        yield* held(s)
+        const order = wire.cut(kind, ({ statements }) =>
+          statements.some((text) => statement.test(text.trim())),
+        )
+        const exit = yield* Effect.exit(
+          s.store.transact({
+            claim,
+            isolation: null,
+            use: ({ client }) =>
+              Effect.as(
+                Effect.promise(() =>
+                  (client as pg.PoolClient).query(`insert into ${rig.schema}.done values (1)`),
+                ),
+                record("tx", 1),
+              ),
+          }),
+        )
+        assert.isTrue(order.isTaken())
+        const error = Option.getOrUndefined(Exit.findErrorOption(exit)) as StoreUnavailable
+        assert.strictEqual(error?._tag, "StoreUnavailable")
+        assert.strictEqual(error.outcome, outcome)
+        yield* Effect.promise(() => order.done)
+        const found = yield* s.store.transactionOutcome({ claim, record: record("tx", 1) })
+        const done = yield* Effect.promise(() => rig.query("select from done"))
+        assert.strictEqual(done.length, found === null ? 0 : 1)
+        assert.strictEqual(
+          found?._tag,
+          outcome === "unknown" && kind !== "before" ? "committed" : undefined,
+        )
+      }
+      await onStore(rig, body, { url: wire.url, maxConnections: 5 }).finally(wire.close)
+    })
+  }
 })

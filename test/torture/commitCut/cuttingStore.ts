@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type RunWrite, WorkflowStore } from "../../../src/WorkflowStore.ts"
 import type { Dice } from "../../support/dice.ts"
-import { type Cut, cutKinds, type WireProxy } from "../wireProxy.ts"
+import { type Cut, cutKinds, type Unit, type WireProxy } from "../wireProxy.ts"
 import { readers } from "./cases.ts"
 
 /** How often each kind of call was cut, and how. */
@@ -181,7 +181,10 @@ const wrap = (
       return Effect.andThen(
         enter,
         Effect.suspend(() => {
-          const order = proxy.cut(chosen, ({ commits }) => commits, {
+          // a transaction is cut at any of its statements, most often at its commit
+          let skipped = verb === "transact" && dice.chance(0.4) ? dice.whole(0, 4) : null
+          const matches = ({ commits }: Unit) => (skipped === null ? commits : skipped-- === 0)
+          const order = proxy.cut(chosen, matches, {
             lateMs: dice.whole(1, 40),
             onTaken: () => {
               plan.total++

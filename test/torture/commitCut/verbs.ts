@@ -4,6 +4,7 @@
  * row is as it would be had nothing been cut.
  */
 import { isDeepStrictEqual } from "node:util"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -238,6 +239,9 @@ const playOne = async (given: {
   const where = `${what}, cut ${kind} unit ${chosen ?? "that commits"}`
   const isHere = Exit.isSuccess(first)
   if (!isHere && dice.chance(0.3)) await new Promise((r) => setTimeout(r, dice.whole(1, 40)))
+  if (!isHere && Exit.findErrorOption(first)._tag === "None") {
+    throw new Error(`S8: ${where}: it died: ${Cause.pretty(first.cause)}`)
+  }
   const answer = isHere
     ? first.value
     : await runQuietly(untilAnswered((one.converge ?? one.send)(round)))
