@@ -22,6 +22,7 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import type { SqlClient } from "effect/sql/SqlClient"
 import { SqlError } from "effect/sql/SqlError"
+import { StoreRejected, StoreUnavailable } from "../FlowlyError.ts"
 import type { StoreError } from "../WorkflowStore.ts"
 import type { Names } from "./names.ts"
 import { deadlinePassed, type Effects, toStoreError } from "./sqlErrors.ts"
@@ -93,7 +94,11 @@ export const makeDatabase = (options: {
           if (failure !== undefined) return Effect.fail(failure)
           // when the ROLLBACK fails too (a cut connection), both errors come out as defects
           const defect = Cause.squash(cause)
-          return defect instanceof SqlError ? Effect.fail(defect) : Effect.failCause(cause)
+          const isTyped =
+            defect instanceof SqlError ||
+            defect instanceof StoreUnavailable ||
+            defect instanceof StoreRejected
+          return isTyped ? Effect.fail(defect) : Effect.failCause(cause)
         }),
         Effect.mapError((error) =>
           error instanceof SqlError ? toStoreError(operation, "writes", error) : error,

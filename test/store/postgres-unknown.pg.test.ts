@@ -326,3 +326,21 @@ describe("a transaction whose connection is cut", () => {
     })
   }
 })
+
+describe("a verb of several statements whose connection is cut between them", () => {
+  it.for(cutKinds)("(%s) fails as every other does", async (kind) => {
+    const wire = await startWireProxy(database.url)
+    const body = function* (s: Fixture) {
+      yield* held(s)
+      const runs = [{ workflowRunId: id(1), error: { name: "Error", message: "m" }, reason: null }]
+      let units = 0
+      const order = wire.cut(kind, () => ++units === 2)
+      const exit = yield* Effect.exit(s.store.terminateRuns(runs))
+      assert.isTrue(order.isTaken())
+      const error = Option.getOrUndefined(Exit.findErrorOption(exit)) as StoreUnavailable
+      assert.strictEqual(error?._tag, "StoreUnavailable")
+      assert.deepStrictEqual(yield* s.store.terminateRuns(runs), ["terminated"])
+    }
+    await onStore(rig, body, { url: wire.url, maxConnections: 5 }).finally(wire.close)
+  })
+})
