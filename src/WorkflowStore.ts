@@ -130,7 +130,7 @@ export class WorkflowStore extends Context.Service<
     /**
      * Renews a lease that has not lapsed, and lists the claims the store holds for this worker
      * (reconcile). `renewed: false`: the lease lapsed (or was never there) and cannot be renewed.
-     * Also replaces the worker's list of workflows.
+     * Also replaces the worker's list of workflows, and its capacity.
      */
     readonly renewLease: (
       worker: WorkerRegistration,

@@ -136,8 +136,14 @@ const assertWrite = (run: Run, write: RunWrite): void => {
 const wasApplied = (run: Run, write: RunWrite): boolean => {
   const { _tag } = write.transition ?? { _tag: null }
   if (_tag !== null && _tag !== "Compensate") return true
+  // An end that came too early is not written, and proves nothing either way.
+  const proofs = write.records.filter((record) => refusedSleep(run, record).length === 0)
+  if (proofs.length + write.compensations.length === 0) return false
   return (
-    write.records.every((record) => run.records.get(record.stepKey)?.token === write.token) &&
+    proofs.every(({ stepKey, attempts }) => {
+      const entry = run.records.get(stepKey)
+      return entry?.token === write.token && entry.record.attempts >= attempts
+    }) &&
     write.compensations.every(
       (undo) => run.records.get(undo.stepKey)?.compensationToken === write.token,
     )
@@ -268,8 +274,9 @@ const move = (state: State, now: number, run: Run, transition: Transition): void
       startNextAttempt(run, transition.failedPosition)
       run.error = freezeError(transition.error)
       resetCrashes(run)
-      const delayMs = run.cancelRequest === null ? transition.delayMs : 0
-      return letGo(state, run, "pending", withDeadline(run, now + delayMs))
+      const isCancelled = run.cancelRequest !== null
+      const dueAt = isCancelled ? now : withDeadline(run, now + transition.delayMs)
+      return letGo(state, run, "pending", dueAt)
     }
     case "Pause":
       resetCrashes(run)

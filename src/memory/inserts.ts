@@ -7,7 +7,7 @@ import * as DueIndex from "./dueIndex.ts"
 import { claim, hasLiveLease } from "./lifecycle.ts"
 import { compositeKey, newRun, type Run, rowOf, type State } from "./state.ts"
 
-/** The token that an insert mints when it claims: a later claim never has it. */
+/** The token that an insert mints when it claims: of a run that it claimed, no later claim has it. */
 const insertToken = 1
 
 export const insertRuns = (
@@ -22,8 +22,12 @@ export const insertRuns = (
     if (obstacle !== undefined) return obstacle
     const known = state.runs.get(run.workflowRunId)
     const row = known ?? insertRun(state, now, run)
-    if (!known && mayClaim && row.dueAt! <= now) claim(state, row, claimFor, now)
-    const isStillHeld = claimFor !== null && row.workerId === claimFor && row.token === insertToken
+    if (!known && mayClaim && row.dueAt! <= now) {
+      claim(state, row, claimFor, now)
+      row.claimedByInsert = true
+    }
+    const isFirstClaim = row.claimedByInsert && row.token === insertToken
+    const isStillHeld = claimFor !== null && row.workerId === claimFor && isFirstClaim
     return {
       _tag: "Inserted",
       workflowRunId: row.workflowRunId,

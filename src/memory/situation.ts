@@ -13,7 +13,7 @@ const stateOf = (worker: Worker, now: number): WorkerState => ({
   capacity: worker.registration.capacity,
   workflows: worker.registration.workflows,
   leaseExpiresAt: worker.leaseExpiresAt,
-  heartbeatAt: worker.leaseExpiresAt - worker.registration.leaseMs,
+  heartbeatAt: worker.heartbeatAt,
   isLive: worker.leaseExpiresAt > now,
 })
 

@@ -66,6 +66,8 @@ export interface Run {
   wakeCounter: number
   token: number
   workerId: string | null
+  /** Its first claim was its insertion's own. */
+  claimedByInsert: boolean
   /** Whether a record or an undo was written under the current token. */
   progressed: boolean
   crashCount: number
@@ -92,6 +94,8 @@ export interface Run {
 export interface Worker {
   registration: WorkerRegistration
   leaseExpiresAt: number
+  /** Of its registration or latest renewal. */
+  heartbeatAt: number
   /** The runs that name this worker. */
   readonly claims: Set<string>
 }
@@ -250,6 +254,7 @@ export const newRun = (run: NewRun, now: number): Run => ({
   wakeCounter: 0,
   token: 0,
   workerId: null,
+  claimedByInsert: false,
   progressed: false,
   crashCount: 0,
   crashedWorkers: [],

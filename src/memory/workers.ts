@@ -19,6 +19,11 @@ export const registerWorker = (
   now: number,
   registration: WorkerRegistration,
 ): StoreRejected | undefined => {
+  for (const [workerId, worker] of state.workers) {
+    if (worker.leaseExpiresAt + keepDeadWorkersMs < now && worker.claims.size === 0) {
+      state.workers.delete(workerId)
+    }
+  }
   if (state.workers.has(registration.workerId)) {
     return new StoreRejected({
       operation: "registerWorker",
@@ -26,13 +31,13 @@ export const registerWorker = (
       reason: `worker ${registration.workerId} is registered already: use a fresh id`,
     })
   }
-  for (const [workerId, worker] of state.workers) {
-    if (worker.leaseExpiresAt + keepDeadWorkersMs < now && worker.claims.size === 0) {
-      state.workers.delete(workerId)
-    }
-  }
   const leaseExpiresAt = now + registration.leaseMs
-  state.workers.set(registration.workerId, { registration, leaseExpiresAt, claims: new Set() })
+  state.workers.set(registration.workerId, {
+    registration,
+    leaseExpiresAt,
+    heartbeatAt: now,
+    claims: new Set(),
+  })
   return undefined
 }
 
@@ -48,8 +53,10 @@ export const renewLease = (
     token: state.runs.get(workflowRunId)!.token,
   }))
   if (worker.leaseExpiresAt <= now) return { renewed: false, claims }
-  worker.registration = registration
+  const { label } = worker.registration
+  worker.registration = { ...registration, label }
   worker.leaseExpiresAt = now + registration.leaseMs
+  worker.heartbeatAt = now
   return { renewed: true, claims }
 }
 

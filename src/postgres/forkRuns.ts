@@ -104,9 +104,11 @@ const forkStatement = (n: Names): string => `
   written as (
     -- under no token, consuming no event of the new run, undone in no way
     insert into ${n.steps} (workflow_run_id, step_key, name, kind, position, issued_after, status,
-      attempts, has_compensate, carried, claim_token, result_codec, result, error, started_at, completed_at)
+      attempts, has_compensate, carried, claim_token, result_codec, result, error, started_at, completed_at,
+      revision, heartbeat_codec, heartbeat)
     select c.id, c.step_key, c.name, c.kind, c.position, c.issued_after, c.status,
-      c.attempts, c.has_compensate, c.carried, 0, c.result_codec, c.result, c.error, c.started_at, c.completed_at
+      c.attempts, c.has_compensate, c.carried, 0, c.result_codec, c.result, c.error, c.started_at, c.completed_at,
+      c.revision, c.heartbeat_codec, c.heartbeat
     from copied c
     returning 1
   ),

@@ -16,7 +16,7 @@ import type {
 import type { Database, Row } from "./database.ts"
 import { loadSources } from "./history.ts"
 import { getRuns } from "./reads.ts"
-import { bool, clock, int, ms, text, textOrNull } from "./rows.ts"
+import { bool, clock, int, ms, steady, text, textOrNull } from "./rows.ts"
 import { isUuid } from "./uuids.ts"
 
 const mostWorkers = 1000
@@ -28,6 +28,13 @@ export const getSituation = (
   const n = database.names
   const runs = getRuns(database)
   const sources = loadSources(database)
+  // of a run that is not due, also where its priority alone would decide, none is ahead
+  const ahead = (isDue: string) => `
+        (select 1 from ${n.runs} o
+        where o.workflow = r.workflow and coalesce(o.version, '') = coalesce(r.version, '')
+          and ${isDue} and o.crash_count < 2 and o.workflow_run_id <> r.workflow_run_id
+          and r.due_at is not null and (o.priority, o.due_at) < (r.priority, r.due_at)
+        limit ${mostCounted})`
   // Every arm is bounded, and reads an index.
   const around = `
     select r.waits::text as waits,
@@ -39,10 +46,10 @@ export const getSituation = (
         limit 1
       ) l) as last_step,
       (select count(*) from (
-        select 1 from ${n.runs} o
-        where o.workflow = r.workflow and coalesce(o.version, '') = coalesce(r.version, '')
-          and o.ready and o.crash_count < 2 and o.workflow_run_id <> r.workflow_run_id
-          and (o.priority, o.due_at) < (r.priority, r.due_at)
+        ${ahead("o.ready")}
+        -- what has become due since it was stored is claimed as well: the claim reads both
+        union all
+        ${ahead(`not o.ready and o.due_at <= ${steady("$2")}`)}
         limit ${mostCounted}
       ) o) as ahead,
       (select o.workflow_run_id::text from ${n.runs} o
@@ -62,9 +69,9 @@ export const getSituation = (
     if (!isUuid(workflowRunId)) return null
     const [run] = yield* runs([workflowRunId])
     const [source] = yield* sources([workflowRunId])
-    const [row] = yield* database.read("getSituation", around, [workflowRunId])
-    if (run === undefined || source === undefined || row === undefined) return null
     const now = yield* database.now
+    const [row] = yield* database.read("getSituation", around, [workflowRunId, now])
+    if (run === undefined || source === undefined || row === undefined) return null
     const states = (yield* database.read("getSituation", workers, [now, run.workerId])).map(
       toWorkerState,
     )

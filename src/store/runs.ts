@@ -82,7 +82,8 @@ export type OnParentClose = "cancel" | "abandon"
 
 /**
  * The answer to one insert. Checked in this order: id, idempotency key, parent's step, concurrency
- * key; earlier runs of the same call count.
+ * key; earlier runs of the same call count. (Of runs of one call that stand in each other's way by one
+ * key, and differ by another, the store may take any first: it orders a call by keys.)
  *
  * - `Inserted`: the row is there (also when this very id was inserted by an earlier sending).
  *   `token` is set when the insert itself claimed it for `claimFor` (token 1) and that very claim

@@ -165,7 +165,8 @@ export interface RunWrite {
  * The answer to one run's write.
  *
  * - `committed`: applied and durable (also when an earlier sending of the same rows was: the run is
- *   unclaimed or terminal with our token, or still held by us and its records stand under it).
+ *   unclaimed or terminal with our token, or still held by us and its records stand under it). Where
+ *   the write released the claim, its signals are nobody's, and mean nothing.
  * - `busy`: the row was locked by another transaction and the token is still ours; nothing was
  *   applied; send the same rows again, in order.
  * - `lost`: the run's token is not ours (any more); this sending applied nothing. Also answered to

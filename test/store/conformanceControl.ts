@@ -563,6 +563,13 @@ export const controlTests = (test: Test) => {
       assert.strictEqual((yield* s.history(2)).records[0]?.compensation, null)
     })
 
+    test("a fork keeps what its steps told last of their progress", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      yield* s.committed(claim, { records: [record("a", 1, { heartbeat: json("half") })] })
+      yield* fork(s, 1, 2, null)
+      assert.deepStrictEqual(yield* s.store.getSteps(id(2)), yield* s.store.getSteps(id(1)))
+    })
+
     test("sent again is the same fork", function* (s) {
       yield* origin(s)
       yield* fork(s, 1, 2, { stepKey: "b" })

@@ -17,6 +17,7 @@ import {
   failed,
   retrying,
   settle,
+  sleepEnd,
   type Test,
   write,
 } from "./conformanceFixture.ts"
@@ -193,6 +194,20 @@ export const fenceTests = (test: Test) => {
       const late = yield* s.commit(write(claim, { records: [record("late", 3)] }))
       assert.strictEqual(late._tag, "lost")
       assert.deepStrictEqual(yield* s.observe(1), before)
+    })
+
+    test("an end of a sleep that came too early proves nothing of a run that was released", function* (s) {
+      const claim = yield* held(s, yield* s.worker(1))
+      const timers = [{ stepKey: "nap", delayMs: 5000 }]
+      const parts = { timers, records: [record("new", 3), sleepEnd("nap", 4)] }
+      const answer = yield* s.committed(claim, parts)
+      assert.strictEqual(answer.refusedSleeps.length, 1)
+      yield* s.committed(claim, { transition: handBack })
+      const again = yield* s.commit(write(claim, parts))
+      assert.strictEqual(again._tag, "committed")
+      // nothing of it could stand
+      const alone = yield* s.commit(write(claim, { timers, records: [sleepEnd("nap", 4)] }))
+      assert.strictEqual(alone._tag, "lost")
     })
 
     test("a write that had arrived before its run was released is committed", function* (s) {

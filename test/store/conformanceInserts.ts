@@ -285,6 +285,14 @@ export const insertTests = (test: Test) => {
       assert.strictEqual(again?._tag === "Inserted" && again.token, null)
     })
 
+    test("sent again never name the first claim of a run that was not claimed then", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.insert(newRun(1))
+      assert.strictEqual((yield* s.claimOnly(a, 1)).token, 1)
+      const [again] = yield* s.insertFor(a, newRun(1))
+      assert.strictEqual(again?._tag === "Inserted" && again.token, null)
+    })
+
     test("whose key is taken claim nothing", function* (s) {
       const a = yield* s.worker(1)
       yield* s.insert(newRun(1, { idempotencyKey: "k" }))

@@ -162,6 +162,28 @@ export const situationTests = (test: Test) => {
       assert.deepInclude(yield* explained(s, 1), { _tag: "no-worker", workers: 0 })
     })
 
+    test("of a due run counts what has become due, and of a run that is not due nothing", function* (s) {
+      yield* s.insert(newRun(1, { priority: -1, scheduledFor: start + 1000 }))
+      yield* s.advance(2000)
+      yield* s.insert(newRun(2), newRun(3))
+      yield* s.cancel(3)
+      assert.strictEqual((yield* s.store.getSituation(id(2)))?.ahead, 1)
+      assert.strictEqual((yield* s.store.getSituation(id(3)))?.ahead, 0)
+    })
+
+    test("of a held run tells its worker's last heartbeat, also when that was retired", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.hold(a, 1)
+      yield* s.advance(5)
+      // a heartbeat brings another list of workflows, and no other name
+      yield* s.store.renewLease({ ...registration(1), workerId: a, label: "other", workflows: [] })
+      yield* s.advance(7)
+      yield* s.store.retireWorker(a)
+      const holder = (yield* s.store.getSituation(id(1)))?.holder
+      const told = { heartbeatAt: start + 5, leaseExpiresAt: start + 12, label: "worker" }
+      assert.deepInclude(holder as object, { ...told, workflows: [], isLive: false })
+    })
+
     test("of a run that has ended tells how, and who has its key", function* (s) {
       const a = yield* s.worker(1)
       const claim = yield* s.hold(a, 1, { concurrencyKey: "k" })

@@ -1,0 +1,60 @@
+/**
+ * Sequences of a seed, and the small ones in which a difference stays.
+ *
+ * A throw is a verb and dice: removing throws, or dice from the end of one (dice that are used up
+ * give zeros, the plainest choice), leaves a sequence that can be played.
+ */
+import { diceOf } from "../../support/dice.ts"
+import { type Throw, throwable } from "./stage.ts"
+
+/** The `n`-th sequence of a seed. */
+export const sequenceOf = (seed: number, n: number): ReadonlyArray<Throw> => {
+  const dice = diceOf(seed * 1_000_003 + n)
+  const some = (verb: Throw["verb"]): Throw => ({
+    verb,
+    dice: Array.from({ length: 30 }, () => dice.whole(0, 9999)),
+  })
+  // with nobody there, and nothing to do, most verbs have little to say
+  const begun = [
+    { verb: "registerWorker", dice: [] },
+    some("insertRuns"),
+    some("insertRuns"),
+  ] as const
+  const rest = Array.from({ length: dice.whole(20, 40) }, () => some(dice.pick(throwable)))
+  return [...begun, ...rest]
+}
+
+/** Removes what it can within the time; `fails` says how a sequence fails, `null`: it does not. */
+export const shrink = async (
+  given: ReadonlyArray<Throw>,
+  fails: (sequence: ReadonlyArray<Throw>) => Promise<Error | null>,
+  budgetMs: number,
+): Promise<Error | null> => {
+  const until = performance.now() + budgetMs
+  let [smallest, found] = [given, null as Error | null]
+  const tryOut = async (candidate: ReadonlyArray<Throw>): Promise<boolean> => {
+    if (performance.now() > until) return false
+    const failure = await fails(candidate)
+    if (failure === null) return false
+    ;[smallest, found] = [candidate, failure]
+    return true
+  }
+  for (let size = Math.ceil(given.length / 2); size >= 1; size = Math.floor(size / 2)) {
+    for (let at = smallest.length - size; at >= 0; at -= size) {
+      await tryOut(smallest.toSpliced(at, size))
+    }
+  }
+  for (let index = 0; index < smallest.length; index++) {
+    const redone = (dice: ReadonlyArray<number>) =>
+      smallest.with(index, { ...smallest[index]!, dice })
+    for (const keep of [0, 2, 4, 8, 16]) {
+      if (await tryOut(redone(smallest[index]!.dice.slice(0, keep)))) break
+    }
+    const { dice } = smallest[index]!
+    for (let at = 0; at < Math.min(dice.length, 16); at++) {
+      if (smallest[index]!.dice[at] !== 0) await tryOut(redone(smallest[index]!.dice.with(at, 0)))
+    }
+  }
+  for (let at = smallest.length - 1; at >= 0; at--) await tryOut(smallest.toSpliced(at, 1))
+  return found
+}
