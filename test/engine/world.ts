@@ -34,6 +34,8 @@ export class World {
   /** What must never happen. */
   readonly violations: Array<string> = []
   readonly #counts: Map<string, number>
+  /** The code that bodies are given in place of their own, one operation changed. */
+  edit: ((ctx: WorkflowContext) => WorkflowContext) | undefined
 
   constructor(handle: MemoryStore.Handle, counts: ReadonlyMap<string, number> = new Map()) {
     this.handle = handle
@@ -45,6 +47,11 @@ export class World {
     const count = (this.#counts.get(name) ?? 0) + 1
     this.#counts.set(name, count)
     return count
+  }
+
+  /** How often each of its services was called. */
+  get counts(): ReadonlyMap<string, number> {
+    return this.#counts
   }
 
   /** Fails the first `times` calls. */
@@ -157,7 +164,7 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
           compensate: undoing(options.compensate),
         }),
   })
-  return {
+  const observing: Watched = {
     world,
     note: (site, value) => {
       execution.notes.set(site, String(value))
@@ -207,4 +214,6 @@ export const watch = (world: World, ctx: WorkflowContext): Watched => {
       },
     },
   }
+  const { edit } = world
+  return edit === undefined ? observing : { ...observing, ctx: edit(observing.ctx) }
 }
