@@ -246,6 +246,6 @@ export const essence = (runs: ReadonlyArray<StoredRun>): ReadonlyArray<unknown> 
       startedAt: row.startedAt,
       ended: isTerminal(row.status) ? row.status : null,
       timers: timers.toSorted((a, b) => (a.stepKey < b.stepKey ? -1 : 1)),
-      records: records.map(({ retryAt: _, startedAt: _began, ...one }) => one),
+      records: records.map(({ retryAt: _retryAt, startedAt: _startedAt, ...one }) => one),
     }))
     .toSorted((a, b) => (a.workflowRunId < b.workflowRunId ? -1 : 1))

@@ -38,10 +38,12 @@ const faultsOf = async (golden: Golden, moment: StoredMoment): Promise<ReadonlyA
   return faults
 }
 
-const named = goldens.map((golden) => [`${golden.version} ${golden.api} ${golden.program}`, golden])
+const named = goldens.map(
+  (golden) => [`${golden.version} ${golden.api} ${golden.program}`, golden] as const,
+)
 
 describe("a history of an earlier day goes on to its end", { timeout: 120_000 }, () => {
-  it.concurrent.each(named as ReadonlyArray<[string, Golden]>)("%s", async (_, golden) => {
+  it.concurrent.each(named)("%s", async (_, golden) => {
     const faults: Array<string> = []
     for (const [index, moment] of golden.moments.entries()) {
       const found = await faultsOf(golden, moment).catch((error: unknown) => [String(error)])
