@@ -168,7 +168,7 @@ export interface Issued {
   timer: Fiber.Fiber<void> | null
   /** Begins what waits for its time: the next try of a step, or an operation that was postponed. */
   again: (() => void) | null
-  /** Of a step: what is to be written of it beside the record that hands the run back. */
+  /** Of a step: what is to be written of it in the commit that hands the run back. */
   noteToLeave: (() => RecordWrite | null) | null
   /** The try under way, of the step or of its undo. */
   running: RunningAttempt | null

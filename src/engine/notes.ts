@@ -4,8 +4,8 @@
  *
  * All of these are `retrying` records of one key, ordered by (attempts, revision): a delayed copy of
  * an older one changes nothing. A heartbeat is written while its try runs, at most one at a time; of
- * those that come meanwhile the latest counts. One that waits is written with the next note of its step,
- * or beside the record that hands the run back; only a process that dies loses what was not yet written.
+ * those that come meanwhile the latest counts. One that waits is written with the next note of its
+ * step, or in the commit that hands the run back: only a process that dies loses it.
  */
 import type { StoredError } from "../ErrorPayload.ts"
 import type { Encoded } from "../Payload.ts"

@@ -191,6 +191,9 @@ export const endingsSuite = (backend: Backend): void => {
   })
 
   describe("a run's deadline", () => {
+    /** For a run to come, on a busy machine, as far as its test wants it before its deadline. */
+    const enoughMs = 1000
+
     it("ends an executing run, and its step hears of it", async () => {
       const signals: Array<AbortSignal> = []
       const workflow = defineWorkflow(rig.name("executing"), (ctx) =>
@@ -200,7 +203,7 @@ export const endingsSuite = (backend: Backend): void => {
         }),
       )
       const engine = await rig.started([workflow])
-      const handle = await engine.trigger(workflow, { timeoutMs: 150 })
+      const handle = await engine.trigger(workflow, { timeoutMs: enoughMs })
       expect(await refusal(handle.result())).toMatchObject({
         code: "RunFailed",
         details: { status: "failed" },
@@ -212,7 +215,7 @@ export const endingsSuite = (backend: Backend): void => {
     it("ends a sleeping run, and undoes its steps", async () => {
       const { saga, undone } = makeSaga("sleep")
       const engine = await rig.started([saga])
-      const handle = await engine.trigger(saga, { timeoutMs: 300 })
+      const handle = await engine.trigger(saga, { timeoutMs: enoughMs })
       const error = await refusal(handle.result())
       expect(error).toMatchObject({
         details: { status: "compensated" },
@@ -224,9 +227,9 @@ export const endingsSuite = (backend: Backend): void => {
     it("does not undo a run that ended in time, nor end it twice", async () => {
       const workflow = defineWorkflow(rig.name("in time"), async (ctx) => ctx.step("a", () => 1))
       const engine = await rig.started([workflow])
-      const handle = await engine.trigger(workflow, { timeoutMs: 80 })
+      const handle = await engine.trigger(workflow, { timeoutMs: enoughMs })
       expect(await handle.result()).toBe(1)
-      await new Promise((resolve) => setTimeout(resolve, 150))
+      await new Promise((resolve) => setTimeout(resolve, enoughMs + 100))
       expect(await handle.status()).toMatchObject({ status: "completed", result: 1 })
     })
 
@@ -244,7 +247,7 @@ export const endingsSuite = (backend: Backend): void => {
         return "completed"
       })
       const engine = await rig.started([workflow])
-      const handle = await engine.trigger(workflow, { timeoutMs: 100 })
+      const handle = await engine.trigger(workflow, { timeoutMs: enoughMs })
       await started.promise
       expect((await refusal(handle.result())).details["status"]).toBe("failed")
       release.resolve()

@@ -3,6 +3,9 @@ import { describe, expect, it } from "vitest"
 import { defineWorkflow, NonRetryableError, RetryAfterError } from "../../src/index.ts"
 import { aborted, type Backend, makeGate, refusal, until, useRig } from "./rig.ts"
 
+/** For a try or a child to begin, on a busy machine, before the deadline that is to end it. */
+const enoughMs = 1000
+
 export const stepControlSuite = (backend: Backend): void => {
   const rig = useRig(backend)
 
@@ -82,7 +85,7 @@ export const stepControlSuite = (backend: Backend): void => {
             })
           },
           retry: { maxAttempts: 5, initialDelayMs: 1 },
-          deadlineMs: 100,
+          deadlineMs: enoughMs,
         }),
       )
       const engine = await rig.started([workflow])
@@ -115,13 +118,13 @@ export const stepControlSuite = (backend: Backend): void => {
     it("goes on counting while no process runs the step", async () => {
       const gate = makeGate()
       const workflow = defineWorkflow(rig.name("crash"), (ctx) =>
-        ctx.step("slow", { run: gate.step, deadlineMs: 150 }),
+        ctx.step("slow", { run: gate.step, deadlineMs: enoughMs }),
       )
       const first = await rig.started([workflow], { worker: { shutdownTimeoutMs: 10 } })
       const handle = await first.trigger(workflow)
       await gate.reached
       await first.stop()
-      await new Promise((resolve) => setTimeout(resolve, 300))
+      await new Promise((resolve) => setTimeout(resolve, enoughMs + 100))
       const second = await rig.started([workflow])
       const error = await refusal(second.handle(workflow, handle.workflowRunId).result())
       expect(error.cause).toMatchObject({ code: "StepDeadlineExceeded" })
@@ -211,7 +214,7 @@ export const stepControlSuite = (backend: Backend): void => {
     const engine = await rig.started([parent, child])
     const ended: Array<string> = []
     engine.hook("workflow:failed", (event) => ended.push(event.workflow))
-    const handle = await engine.trigger(parent, { timeoutMs: 400 })
+    const handle = await engine.trigger(parent, { timeoutMs: enoughMs })
     const error = await refusal(handle.result())
     expect(error.cause).toMatchObject({ code: "RunTimedOut" })
     await until(() => ended.includes(child.name))
