@@ -115,14 +115,15 @@ export const sameValue = (a: Encoded, b: Encoded): boolean => {
 }
 
 /**
- * Where two stored values differ, as paths (`$.items[2].price`), at most ten; empty where they do not.
+ * Where a stored value differs from another one, as paths in the own (`$.items[2].price`), at most ten;
+ * empty where they do not. Of the other nothing is told: neither what it holds nor its keys.
  *
  * @category comparing
  * @since 0.1.0
  */
-export const differingPaths = (a: Encoded, b: Encoded): ReadonlyArray<string> => {
-  if (sameValue(a, b)) return []
-  if (isKnown(a) && isKnown(b)) return differences(decode(a), decode(b))
+export const differingPaths = (other: Encoded, own: Encoded): ReadonlyArray<string> => {
+  if (sameValue(other, own)) return []
+  if (isKnown(other) && isKnown(own)) return differences(decode(other), decode(own))
   return ["$"]
 }
 

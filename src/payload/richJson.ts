@@ -91,7 +91,7 @@ const copy = (value: unknown, walk: Walk): unknown => {
     case "function":
       return reject(walk, `${describeFunction(value)} is not data`)
     case "symbol":
-      return reject(walk, `a symbol (${String(value)}) is not data`)
+      return reject(walk, "a symbol is not data")
     case "object":
       return value === null ? null : copyObject(value, walk)
     default:
