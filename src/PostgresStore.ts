@@ -28,7 +28,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import type { SqlError } from "effect/sql/SqlError"
 import { EngineClock } from "./EngineClock.ts"
-import { InvalidInput, type SchemaTooNew, PoolTooSmall } from "./FlowlyError.ts"
+import { type InvalidInput, type SchemaTooNew, PoolTooSmall } from "./FlowlyError.ts"
 import { claimRuns, readSignals, releaseClaims } from "./postgres/claimRuns.ts"
 import { commit } from "./postgres/commit.ts"
 import { pauseRuns, rescheduleRuns, terminateRuns, wakeRuns } from "./postgres/control.ts"
@@ -44,7 +44,7 @@ import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/histor
 import { insertRuns, releaseIdempotencyKey } from "./postgres/insertRuns.ts"
 import { cancelOrphans } from "./postgres/orphans.ts"
 import { migrate, verifySchema } from "./postgres/migrate.ts"
-import { defaultSchema, makeNames } from "./postgres/names.ts"
+import { checkOptions, checkUrlOptions } from "./postgres/options.ts"
 import { makePoolClient, type PgPoolLike } from "./postgres/pgPool.ts"
 import { countRuns, getRuns, listRuns, readClock } from "./postgres/reads.ts"
 import { requestCancel, resumeRun, retryRun } from "./postgres/requests.ts"
@@ -120,23 +120,25 @@ export const layer = (
  */
 export const layerUrl = (
   options: UrlOptions,
-): Layer.Layer<WorkflowStore, InvalidInput | SqlError, EngineClock> => {
-  const timeoutMs = options.statementTimeoutMs ?? defaultStatementTimeoutMs
-  const prepare = options.prepare ?? true
-  const client = PgClient.layer({
-    url: typeof options.url === "string" ? Redacted.make(options.url) : options.url,
-    maxConnections: options.maxConnections ?? defaultMaxConnections,
-    applicationName: options.applicationName ?? "flowly",
-    prepare,
-    // A peer that is gone without a word is noticed by the keepalive, not by the next statement.
-    keepAlive: Duration.seconds(30),
-    connectTimeout: Duration.millis(timeoutMs),
-    startupParameters: options.startupParameters ?? (prepare ? sessionDefaults(timeoutMs) : {}),
-  })
-  // The pool's own timers, too, run on the real clock: see `postgres/database.ts`.
-  const realClock = Layer.succeed(Clock.Clock, Clock.Clock.defaultValue())
-  return Layer.provide(layer(options), Layer.provide(client, realClock))
-}
+): Layer.Layer<WorkflowStore, InvalidInput | SqlError, EngineClock> =>
+  Layer.unwrap(
+    Effect.map(Effect.fromResult(checkUrlOptions(options)), ({ statementTimeoutMs, prepare }) => {
+      const client = PgClient.layer({
+        url: typeof options.url === "string" ? Redacted.make(options.url) : options.url,
+        maxConnections: options.maxConnections ?? defaultMaxConnections,
+        applicationName: options.applicationName ?? "flowly",
+        prepare,
+        // A peer that is gone without a word is noticed by the keepalive, not by the next statement.
+        keepAlive: Duration.seconds(30),
+        connectTimeout: Duration.millis(statementTimeoutMs),
+        startupParameters:
+          options.startupParameters ?? (prepare ? sessionDefaults(statementTimeoutMs) : {}),
+      })
+      // The pool's own timers, too, run on the real clock: see `postgres/database.ts`.
+      const realClock = Layer.succeed(Clock.Clock, Clock.Clock.defaultValue())
+      return Layer.provide(layer(options), Layer.provide(client, realClock))
+    }),
+  )
 
 /**
  * The store on the application's `pg.Pool`.
@@ -193,7 +195,6 @@ export const migrated = <E, R>(
 export const grants = (options: GrantOptions): Effect.Effect<string, InvalidInput> =>
   Effect.fromResult(grantStatements(options))
 
-const defaultStatementTimeoutMs = 10_000
 const defaultMaxConnections = 10
 
 /** The server gives up a little after we do: what we no longer wait for must not hold locks. */
@@ -212,17 +213,10 @@ const sessionDefaults = (timeoutMs: number): Readonly<Record<string, string>> =>
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, options: Options = {}) {
-  const names = yield* Effect.fromResult(makeNames(options.schema ?? defaultSchema))
-  const statementTimeoutMs = options.statementTimeoutMs ?? defaultStatementTimeoutMs
-  if (!Number.isSafeInteger(statementTimeoutMs) || statementTimeoutMs < 100) {
-    return yield* new InvalidInput({
-      field: "statementTimeoutMs",
-      reason: "must be a whole number of milliseconds, at least 100",
-    })
-  }
+  const checked = yield* Effect.fromResult(checkOptions(options))
+  const { names, statementTimeoutMs, prepare } = checked
   const scope = yield* Effect.scope
   const { now } = yield* EngineClock
-  const prepare = options.prepare ?? true
   const database = makeDatabase({ sql, names, now, statementTimeoutMs, prepare })
   /** Connections in transactions of which we do not see the end. */
   const joined = new WeakSet<Connection>()

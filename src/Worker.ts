@@ -23,7 +23,6 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
-import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Engine } from "./Engine.ts"
 import { bounded } from "./engine/bounded.ts"
@@ -37,6 +36,7 @@ import {
 import type { StoreError } from "./WorkflowStore.ts"
 import { makeLease } from "./worker/lease.ts"
 import { jittered, type LoopHealth, superviseLoop } from "./worker/loop.ts"
+import { checkOptions } from "./worker/options.ts"
 import { makeRuns } from "./worker/runs.ts"
 import { makeSlots } from "./worker/slots.ts"
 import { fireDueTicks } from "./worker/ticker.ts"
@@ -63,16 +63,6 @@ export interface WorkerOptions {
   /** Claims without progress after which a run is dead-lettered. Default 5. */
   readonly maxCrashes?: number | undefined
   readonly limits?: Partial<ExecutionLimits> | undefined
-}
-
-const defaultLimits: ExecutionLimits = {
-  divergenceGraceMs: 1000,
-  parkGraceMs: 20,
-  shortWaitMs: 1000,
-  maxRecords: 50_000,
-  maxFanOut: 10_000,
-  maxHistoryBytes: 64 * 1_048_576,
-  drainMs: 30_000,
 }
 
 /**
@@ -123,44 +113,6 @@ export type WorkerStartError =
  */
 const idleSuspects = 10
 const idleTicks = 10
-
-const whole = (field: string, value: number | undefined, or: number, least: number) => {
-  const given = value ?? or
-  return Number.isFinite(given) && Number.isInteger(given) && given >= least
-    ? Result.succeed(given)
-    : Result.fail(
-        new InvalidInput({
-          field: `worker.${field}`,
-          reason: `must be a whole number of at least ${least}, not ${String(value)}`,
-        }),
-      )
-}
-
-/**
- * The options with their defaults, or what is wrong with them.
- *
- * @category guards
- * @since 0.1.0
- */
-export const checkOptions = (options: WorkerOptions) =>
-  Result.gen(function* () {
-    const leaseMs = yield* whole("leaseMs", options.leaseMs, 30_000, 1000)
-    const { workerId } = options
-    if (workerId !== undefined && (typeof workerId !== "string" || workerId.length > 255)) {
-      const reason = "must be text of at most 255 characters"
-      return yield* Result.fail(new InvalidInput({ field: "worker.workerId", reason }))
-    }
-    return {
-      pollIntervalMs: yield* whole("pollIntervalMs", options.pollIntervalMs, 1000, 10),
-      maxConcurrent: yield* whole("maxConcurrent", options.maxConcurrent, 5, 1),
-      leaseMs,
-      shutdownTimeoutMs: yield* whole("shutdownTimeoutMs", options.shutdownTimeoutMs, 30_000, 0),
-      maxCrashes: yield* whole("maxCrashes", options.maxCrashes, 5, 1),
-      label: workerId ?? `pid-${process.pid}`,
-      useNotify: options.useNotify ?? true,
-      limits: { ...defaultLimits, ...options.limits },
-    }
-  })
 
 /**
  * Starts a worker in the current scope; it stops, gracefully, when the scope closes.

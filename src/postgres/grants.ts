@@ -31,8 +31,8 @@ export interface GrantOptions {
  */
 export const grantStatements = (options: GrantOptions): Result.Result<string, InvalidInput> =>
   Result.gen(function* () {
-    const names = yield* makeNames(options.schema ?? defaultSchema)
-    const { worker, reader } = options
+    const { schema = defaultSchema, worker, reader } = options
+    const names = yield* makeNames(schema)
     if (worker === undefined && reader === undefined) {
       const reason = "name at least one of worker and reader"
       return yield* Result.fail(new InvalidInput({ field: "grants", reason }))

@@ -4,7 +4,7 @@
 import * as Result from "effect/Result"
 import type { PgPoolLike } from "../PostgresStore.ts"
 import { defaultSchema, makeNames } from "../postgres/names.ts"
-import { checkOptions as checkWorkerOptions } from "../Worker.ts"
+import { checkOptions as checkWorkerOptions } from "../worker/options.ts"
 import { checkErrorClasses, type ErrorClass } from "./errorClasses.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
 import type { Logger } from "./logger.ts"
@@ -74,7 +74,8 @@ export const isDevelopment = (options: DurableEngineOptions): boolean | "throw" 
  * Throws what is wrong with the options.
  */
 export const checkOptions = (options: DurableEngineOptions): void => {
-  const { pool, url, workflows, schema, worker, development } = options ?? {}
+  if (typeof options !== "object" || options === null) throw invalid("options", "must be an object")
+  const { pool, url, workflows, schema, worker, development } = options
   if (!Array.isArray(workflows)) {
     throw invalid("workflows", "must be an array of what defineWorkflow returns")
   }
@@ -92,11 +93,21 @@ export const checkOptions = (options: DurableEngineOptions): void => {
     throw invalid("development", 'must be true, false or "throw"')
   }
   checkErrorClasses(options.errors)
+  checkLogger(options.logger)
   if (options.prepare !== undefined && typeof options.prepare !== "boolean") {
     throw invalid("prepare", "must be true or false")
   }
-  orThrow(makeNames(schema ?? defaultSchema))
-  orThrow(Result.map(checkWorkerOptions(worker ?? {}), () => undefined))
+  orThrow(makeNames(schema === undefined ? defaultSchema : schema))
+  orThrow(Result.map(checkWorkerOptions(worker === undefined ? {} : worker), () => undefined))
+}
+
+const checkLogger = (logger: unknown): void => {
+  if (logger === undefined) return
+  for (const level of ["debug", "info", "warn", "error"]) {
+    if (typeof (logger as Record<string, unknown> | null)?.[level] !== "function") {
+      throw invalid("logger", `must have a function ${level}(message)`)
+    }
+  }
 }
 
 /**

@@ -1,0 +1,276 @@
+/** Configuration is checked where it is given, before any connection: field and limit are named. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as fc from "fast-check"
+import { describe, expect, it } from "vitest"
+import { layerStore } from "../../src/EngineClock.ts"
+import { defineWorkflow, DurableEngine, FlowlyError } from "../../src/index.ts"
+import * as PostgresStore from "../../src/PostgresStore.ts"
+import { makeNames, quote } from "../../src/postgres/names.ts"
+import * as tables from "../../src/postgres/migrations/0001_tables.ts"
+import { checkOptions } from "../../src/worker/options.ts"
+import { WorkflowStore } from "../../src/WorkflowStore.ts"
+
+const secret = "canary-in-an-option"
+
+/** What no option takes. */
+const wrong: ReadonlyArray<unknown> = [
+  null,
+  Number.NaN,
+  -1,
+  1.5,
+  Infinity,
+  -Infinity,
+  1e300,
+  2 ** 53,
+  10n,
+  Symbol(secret),
+  secret,
+  `a\0b`,
+  "\uD800",
+  "30000",
+  [],
+  [1],
+  new Date(),
+  () => 1,
+  new Map(),
+  Object.create(null),
+]
+
+const noop = defineWorkflow("noop", () => undefined)
+
+describe("an engine", () => {
+  const options: Readonly<Record<string, (value: unknown) => object>> = {
+    ...Object.fromEntries(
+      ["schema", "url", "pool", "prepare", "logger", "errors", "development", "workflows"].map(
+        (name) => [name, (value: unknown) => ({ [name]: value })],
+      ),
+    ),
+    ...Object.fromEntries(
+      [
+        "pollIntervalMs",
+        "maxConcurrent",
+        "leaseMs",
+        "shutdownTimeoutMs",
+        "maxCrashes",
+        "useNotify",
+        "workerId",
+        "limits",
+      ].map((name) => [`worker.${name}`, (value: unknown) => ({ worker: { [name]: value } })]),
+    ),
+    worker: (value) => ({ worker: value }),
+  }
+  /** Of the wrong ones, those that are right somewhere. */
+  const fine: Readonly<Record<string, (value: unknown) => boolean>> = {
+    schema: () => false,
+    errors: (value) => Array.isArray(value) && value.length === 0,
+    workflows: (value) => Array.isArray(value) && value.length === 0,
+    "worker.workerId": (value) => value === secret || value === "30000",
+    "worker.limits": isRecord,
+    worker: isRecord,
+  }
+
+  it.each(Object.keys(options))("takes no nonsense for %s, and shows none of it", (field) => {
+    for (const value of wrong) {
+      if (fine[field]?.(value) === true) continue
+      const make = () =>
+        new DurableEngine({ workflows: [noop], ...options[field]!(value) } as never)
+      const error = attempt(make)
+      expect(error, `${field} = ${String(typeof value)}`).toBeInstanceOf(FlowlyError)
+      const { code, details, message } = error as FlowlyError
+      expect(code).toBe("InvalidInput")
+      expect(String(details["field"])).toMatch(new RegExp(`^${field.replace(".", "\\.")}`))
+      expect(message.length).toBeGreaterThan(field.length + 10)
+      expect(message).not.toContain(secret)
+    }
+  })
+
+  it("is not made of nothing", () => {
+    for (const value of [undefined, null, 7, "x"]) {
+      expect(attempt(() => new DurableEngine(value as never))).toMatchObject({
+        code: "InvalidInput",
+      })
+    }
+  })
+})
+
+const isRecord = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const attempt = (body: () => unknown): unknown => {
+  try {
+    return body()
+  } catch (error) {
+    return error
+  }
+}
+
+describe("a worker", () => {
+  const numbers = {
+    pollIntervalMs: [10, 3_600_000],
+    maxConcurrent: [1, 100_000],
+    leaseMs: [1000, 86_400_000],
+    shutdownTimeoutMs: [0, 86_400_000],
+    maxCrashes: [1, 1_000_000],
+  } as const
+
+  it.each(Object.entries(numbers))(
+    "takes %s within its bounds alone, and says them",
+    (name, at) => {
+      const [least, most] = at
+      fc.assert(
+        fc.property(
+          fc.oneof(
+            fc.constantFrom<unknown>(...wrong, least, most, least - 1, most + 1),
+            fc.integer(),
+            fc.double(),
+            fc.anything(),
+          ),
+          (value) => {
+            const right =
+              value === undefined ||
+              (Number.isInteger(value) && Number(value) >= least && Number(value) <= most)
+            const result = checkOptions({ [name]: value })
+            expect(Result.isSuccess(result)).toBe(right)
+            if (Result.isSuccess(result)) return
+            expect(result.failure.field).toBe(`worker.${name}`)
+            expect(result.failure.reason).toContain(String(least))
+            expect(result.failure.reason).toContain(String(most))
+          },
+        ),
+      )
+    },
+  )
+
+  it("takes no limit that it does not know, nor one that is no number", () => {
+    for (const [limits, field] of [
+      [{ maxRecord: 1 }, "worker.limits.maxRecord"],
+      [JSON.parse('{"__proto__": 1}'), "worker.limits.__proto__"],
+      [{ maxRecords: "1" }, "worker.limits.maxRecords"],
+      [{ drainMs: -1 }, "worker.limits.drainMs"],
+    ]) {
+      const result = checkOptions({ limits })
+      expect(Result.isFailure(result) && result.failure.field).toBe(field)
+    }
+  })
+})
+
+describe("a store", () => {
+  /** Nobody listens there: whoever connects first fails with another error. */
+  const url = `postgres://user:${secret}@127.0.0.1:1/db`
+
+  const failureOf = (options: object): Promise<unknown> =>
+    Effect.runPromise(
+      Effect.flip(
+        Effect.provide(
+          WorkflowStore,
+          PostgresStore.layerUrl({ url, ...options } as PostgresStore.UrlOptions).pipe(
+            Layer.provide(layerStore),
+          ),
+        ),
+      ) as Effect.Effect<unknown>,
+    )
+
+  it.each([
+    "schema",
+    "url",
+    "prepare",
+    "maxConnections",
+    "statementTimeoutMs",
+    "applicationName",
+    "startupParameters.jit",
+  ])("takes no nonsense for %s, before it connects", async (field) => {
+    const [name = "", inner] = field.split(".")
+    for (const value of wrong) {
+      if (field === "applicationName" && (value === secret || value === "30000")) continue
+      if (inner !== undefined && typeof value === "string" && !value.includes("\0")) continue
+      const error = await failureOf({ [name]: inner === undefined ? value : { [inner]: value } })
+      expect(error).toMatchObject({ _tag: "InvalidInput", field })
+      expect(String((error as Error).message)).not.toContain(secret)
+    }
+  })
+
+  it("takes no parameter of a strange name", async () => {
+    for (const name of ["", "a b", "a\0b", "a=b", "é", "__proto__x\n"]) {
+      const error = await failureOf({ startupParameters: { [name]: "1" } })
+      expect(error).toMatchObject({ _tag: "InvalidInput" })
+    }
+  })
+
+  it.each([
+    "",
+    ".",
+    "a.b",
+    'a"b',
+    '"',
+    "a'b",
+    "a;b",
+    "a b",
+    "A",
+    "é",
+    "ﬀ",
+    "а",
+    "a\0",
+    "\0",
+    "$1",
+    "1a",
+    "pg_",
+    "pg_toast",
+    "pg_temp_1",
+    "information_schema",
+    "x".repeat(49),
+    "x".repeat(64),
+    "--",
+    "a--",
+    "/**/",
+    "a\n",
+    "\na",
+    "a\u2028",
+    "\uD800",
+    "%s",
+    "\\",
+    "\u202Ea",
+    "a\u0301",
+  ])("takes no schema named %j, before it connects", async (schema) => {
+    const error = await failureOf({ schema })
+    expect(error).toMatchObject({ _tag: "InvalidInput", field: "schema" })
+    expect((error as Error).message).toMatch(/\^\[a-z_\]|at most 48|belongs to Postgres/)
+  })
+})
+
+describe("a schema's name", () => {
+  const allowed = fc
+    .stringMatching(/^[a-z_][a-z0-9_]{0,47}$/)
+    .filter((name) => Result.isSuccess(makeNames(name)))
+
+  /** SQL text without what stands in double quotes. */
+  const outside = (text: string): string => text.replaceAll(/"(?:[^"]|"")*"/g, '""')
+
+  it("stands within quotes alone: outside of them, any two schemas have the same SQL", () => {
+    const reference = tables.statements(Result.getOrThrow(makeNames("reference"))).map(outside)
+    fc.assert(
+      fc.property(allowed, (schema) => {
+        const names = Result.getOrThrow(makeNames(schema))
+        for (const [key, name] of Object.entries(names)) {
+          const plain = key === "schema" || key === "channel"
+          const shape = plain ? /^[a-z0-9_]{1,63}$/ : /^"[a-z0-9_]{1,48}"(\."[a-z_]{1,63}")?$/
+          expect(name).toMatch(shape)
+        }
+        expect(tables.statements(names).map(outside)).toEqual(reference)
+        const printed = PostgresStore.grants({ schema, worker: 'w"; drop' })
+        expect(outside(Effect.runSync(printed))).not.toMatch(/drop|[^a-z ,.;\n"]/)
+      }),
+    )
+  })
+
+  it("of any other identifier, quotes let nothing out", () => {
+    expect(() => quote("a\0")).toThrow("NUL")
+    fc.assert(
+      fc.property(
+        fc.string({ unit: "binary" }).filter((text) => !text.includes("\0")),
+        (text) => void expect(outside(quote(text))).toBe('""'),
+      ),
+    )
+  })
+})
