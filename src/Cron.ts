@@ -61,6 +61,9 @@ export const parse = (
   if (!hasTick(parsed.success)) {
     return invalid("cron", `"${text}" never happens: no month of it has such a day`)
   }
+  if (String(timeZone).length > maxZone) {
+    return invalid("timeZone", `is more than the ${maxZone} characters of a time zone's name`)
+  }
   const zone = DateTime.zoneFromString(String(timeZone))
   if (Option.isNone(zone) || isImpossible(zone.value)) {
     return invalid(
@@ -76,6 +79,8 @@ export const parse = (
     everyHour: parsed.success.hours.size === 0 || parsed.success.hours.size === 24,
   })
 }
+
+const maxZone = 64
 
 /**
  * The first tick after a date.

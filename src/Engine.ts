@@ -10,6 +10,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { validate as isUuid } from "uuid"
 import * as Cron from "./Cron.ts"
@@ -163,7 +164,7 @@ export class Engine extends Context.Service<
       readonly workflow: string | null
       readonly before: string | null
       readonly limit: number
-    }) => Effect.Effect<ReadonlyArray<RunRow>, StoreError>
+    }) => Effect.Effect<ReadonlyArray<RunRow>, InvalidInput | StoreError>
     readonly schedule: (options: {
       readonly key: string
       readonly workflow: string
@@ -172,7 +173,7 @@ export class Engine extends Context.Service<
       readonly timeZone?: string | undefined
       readonly input: Encoded
     }) => Effect.Effect<ScheduleRow, InvalidInput | StoreError>
-    readonly unschedule: (key: string) => Effect.Effect<boolean, StoreError>
+    readonly unschedule: (key: string) => Effect.Effect<boolean, InvalidInput | StoreError>
     /** Events that workflows emit, from every process. */
     readonly tail: EventTail
     readonly onLifecycle: (listener: (event: LifecycleEvent) => void) => () => void
@@ -314,7 +315,12 @@ export const make = Effect.fnUntraced(function* (
       return answer === "sent" ? "resolved" : "already-resolved"
     }),
     deadLetters: (page) =>
-      readAgain(store, store.listRuns({ ...page, statuses: ["dead_letter"], parentRunId: null })),
+      Effect.andThen(
+        Effect.fromResult(
+          page.workflow === null ? Result.succeed("") : checkName(page.workflow, "workflow"),
+        ),
+        readAgain(store, store.listRuns({ ...page, statuses: ["dead_letter"], parentRunId: null })),
+      ),
     schedule: Effect.fn("Engine.schedule")(function* (schedule) {
       yield* Effect.fromResult(checkName(schedule.key, "schedule key"))
       const rule = yield* Effect.fromResult(Cron.parse(schedule.cron, schedule.timeZone))
@@ -330,7 +336,11 @@ export const make = Effect.fnUntraced(function* (
         nextTick: Cron.next(rule, new Date(now)).getTime(),
       })
     }),
-    unschedule: (key) => store.removeSchedule(key),
+    unschedule: (key) =>
+      Effect.andThen(
+        Effect.fromResult(checkName(key, "schedule key")),
+        Effect.suspend(() => store.removeSchedule(key)),
+      ),
     onLifecycle: (listener) => {
       lifecycleListeners.add(listener)
       return () => lifecycleListeners.delete(listener)

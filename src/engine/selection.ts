@@ -7,6 +7,7 @@ import { validate as isUuid } from "uuid"
 import { readAgain } from "./readAgain.ts"
 import { type Attributes, check as checkAttributes } from "../Attributes.ts"
 import { InvalidInput } from "../FlowlyError.ts"
+import { checkName } from "../Name.ts"
 import { type RunStatus, statuses } from "../Run.ts"
 import type { RunRow, RunSelection, StoreError, WorkflowStore } from "../WorkflowStore.ts"
 
@@ -61,25 +62,35 @@ export const checkFilter = (
     const given = Object.entries(filter).filter(([, value]) => value !== undefined)
     const strange = given.find(([name]) => !names.includes(name))
     // a misspelt field would select more than was meant
-    if (strange !== undefined) return yield* invalid(`filter.${strange[0]}`, "is not known")
+    if (strange !== undefined)
+      return yield* invalid(`filter.${strange[0].slice(0, 80)}`, "is not known")
     if (options?.some === true && given.length === 0) {
       return yield* invalid("filter", `must name at least one of ${names.join(", ")}`)
     }
     for (const name of ["workflow", "idempotencyKey", "concurrencyKey"] as const) {
       const value: unknown = filter[name]
-      if (value !== undefined && (typeof value !== "string" || value.includes("\0"))) {
-        return yield* invalid(`filter.${name}`, "must be text")
-      }
+      // nothing has the empty name: a filter may ask for it
+      if (value !== undefined && value !== "") yield* checkName(value, `filter.${name}`)
     }
     const { status, parentRunId, attributes } = filter
     if (parentRunId !== undefined && !isUuid(parentRunId)) {
       return yield* invalid("filter.parentRunId", "must be the id of a run")
     }
     const list = typeof status === "string" ? [status] : (status ?? null)
+    if (list !== null && !(Array.isArray(list) && list.length <= statuses.length)) {
+      return yield* invalid(
+        "filter.status",
+        `must be a status, or an array of at most the ${statuses.length} that there are` +
+          (Array.isArray(list) ? `, not of ${list.length}` : ""),
+      )
+    }
     const unknown = list?.find((one) => !statuses.includes(one))
     if (unknown !== undefined) {
       const known = statuses.join(", ")
-      return yield* invalid("filter.status", `"${String(unknown)}" is not one of ${known}`)
+      return yield* invalid(
+        "filter.status",
+        `"${String(unknown).slice(0, 80)}" is not one of ${known}`,
+      )
     }
     return {
       statuses: list,
