@@ -1,16 +1,16 @@
 /**
  * The options of a worker: their defaults, and within which bounds they are taken.
  *
- * Bounds are wide, and there for what no one means: a lease in nanoseconds, a timer beyond what timers
- * can count (2^31 ms, from where they fire at once), text where a number belongs.
+ * Bounds are wide, and there for what no one means: what overflows its column, text where a number
+ * belongs. Durations may be ages: tests jump over years, and must neither poll nor lose a lease.
  */
 import * as Result from "effect/Result"
 import type { ExecutionLimits } from "../engine/Execution.ts"
 import { InvalidInput } from "../FlowlyError.ts"
 import type { WorkerOptions } from "../Worker.ts"
 
-const hour = 3_600_000
-const day = 24 * hour
+/** Milliseconds that Postgres can still add to a date: 31,700 years. */
+const ages = 1e15
 
 const defaultLimits: ExecutionLimits = {
   divergenceGraceMs: 1000,
@@ -30,12 +30,12 @@ export const checkOptions = (options: WorkerOptions) =>
     yield* record("worker", options)
     yield* record("worker.limits", options.limits === undefined ? {} : options.limits)
     return {
-      pollIntervalMs: yield* whole("pollIntervalMs", options.pollIntervalMs, 1000, [10, hour]),
+      pollIntervalMs: yield* whole("pollIntervalMs", options.pollIntervalMs, 1000, [10, ages]),
       maxConcurrent: yield* whole("maxConcurrent", options.maxConcurrent, 5, [1, 100_000]),
-      leaseMs: yield* whole("leaseMs", options.leaseMs, 30_000, [1000, day]),
+      leaseMs: yield* whole("leaseMs", options.leaseMs, 30_000, [1000, ages]),
       shutdownTimeoutMs: yield* whole("shutdownTimeoutMs", options.shutdownTimeoutMs, 30_000, [
         0,
-        day,
+        ages,
       ]),
       maxCrashes: yield* whole("maxCrashes", options.maxCrashes, 5, [1, 1_000_000]),
       label: yield* labelOf(options.workerId),

@@ -108,10 +108,10 @@ const attempt = (body: () => unknown): unknown => {
 
 describe("a worker", () => {
   const numbers = {
-    pollIntervalMs: [10, 3_600_000],
+    pollIntervalMs: [10, 1e15],
     maxConcurrent: [1, 100_000],
-    leaseMs: [1000, 86_400_000],
-    shutdownTimeoutMs: [0, 86_400_000],
+    leaseMs: [1000, 1e15],
+    shutdownTimeoutMs: [0, 1e15],
     maxCrashes: [1, 1_000_000],
   } as const
 
