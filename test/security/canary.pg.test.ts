@@ -278,11 +278,11 @@ describe.each(["pool", "url"] as const)("with a %s", (driver) => {
     for (const url of [nowhere, stranger, nodb]) {
       const engine = engineOf(to(url.href))
       for (const call of [
-        engine.start(),
-        engine.migrate(),
-        engine.trigger(everything, { input }),
+        () => engine.start(),
+        () => engine.migrate(),
+        () => engine.trigger(everything, { input }),
       ]) {
-        const error = await refusal(call)
+        const error = await refusal(call())
         expect(leaksIn(error)).toEqual([])
         expect(error.message).not.toContain("null")
       }
