@@ -1,9 +1,10 @@
 /**
- * What goes wrong: named kinds of faults, and the swarm. Each seed first draws which kinds it has,
- * how often they come, and how its workers are set up: many seeds with a few faults each find more
- * than all faults always.
+ * What goes wrong: named kinds of faults, and the swarm. Each seed first draws which features its
+ * programs have, which kinds of faults come, how often, and how its workers are set up: many seeds
+ * with a few of them each find more than all of them always.
  */
 import type { Dice } from "../support/dice.ts"
+import { favourites, type Favourite } from "./program.ts"
 
 /**
  * Of store calls. Each says what the caller is told, and what happens to the store.
@@ -56,12 +57,34 @@ export const processFaults = [
   "clockJump",
 ] as const
 
+/**
+ * What programs and those outside may do beyond steps, sleeps, events, children, parallel blocks and
+ * races, which each seed has. A seed has each feature with a probability of a third; one seed in five
+ * has none.
+ */
+export const features = [
+  "retries",
+  "undos",
+  "failures",
+  "emits",
+  "cancels",
+  "refusals",
+  "controls",
+  "limits",
+  "transactions",
+  "tokens",
+  "spawns",
+  "operators",
+  "cron",
+] as const
+
+export type Feature = (typeof features)[number]
 export type CallFault = (typeof callFaults)[number]
 export type ProcessFault = (typeof processFaults)[number]
 export type FaultKind = CallFault | ProcessFault
 
 /** All that a seed draws before it begins, printed when it fails, and what a shrinker changes. */
-export interface Options {
+export interface Options extends Readonly<Record<Feature, boolean>> {
   readonly seed: number
   /** The dice of scheduling, latencies and faults. */
   readonly schedule: number
@@ -72,21 +95,18 @@ export interface Options {
   readonly shortWaitMs: number
   /** One way of a call takes up to so long. */
   readonly latencyMs: number
+  /** The same, of the answer to a reading of a run's sources: it crosses answers to commits. */
+  readonly sourcesMs: number
   readonly runs: number
   readonly commands: number
   /** How long the faults go on. */
   readonly safetyMs: number
   readonly races: boolean
-  readonly cancels: boolean
-  readonly refusals: boolean
   readonly events: boolean
-  readonly controls: boolean
-  readonly limits: boolean
-  readonly transactions: boolean
-  readonly tokens: boolean
-  readonly spawns: boolean
-  readonly operators: boolean
-  readonly cron: boolean
+  /** The command that its programs have most. */
+  readonly favourite: Favourite | null
+  /** All runs begin at about the same time. */
+  readonly together: boolean
   /** Of a call: its probability. */
   readonly calls: Readonly<Partial<Record<CallFault, number>>>
   /** Of processes: the mean pause between two, in milliseconds. */
@@ -105,7 +125,7 @@ const deaths: ReadonlyArray<FaultKind> = ["kill", "killAll", "restart"]
 const everything: ReadonlyArray<FaultKind> = [...callFaults, ...processFaults]
 
 /** From which kinds a seed draws. */
-const profiles = [...Array.from({ length: 5 }, () => everything), deaths, harmless]
+const profiles = [everything, everything, everything, everything, deaths, harmless]
 
 /** Whether a seed has no faults but these. */
 const hasOnly = (options: Options, kinds: ReadonlyArray<FaultKind>): boolean =>
@@ -137,8 +157,14 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     if (wanted && among.includes(kind)) processes[kind] = mean
   }
   const leaseMs = dice.pick([3000, 6000, 15_000])
-  // ticks are minutes apart
-  const cron = dice.chance(0.12)
+  // ticks are minutes apart, so that such seeds are long
+  const plain = dice.chance(0.2)
+  const has = Object.fromEntries(
+    features.map((one) => [one, dice.chance(one === "cron" ? 0.1 : 1 / 3) && !plain]),
+  ) as Record<Feature, boolean>
+  const { cron } = has
+  const isNarrow = among !== everything
+  const latencyMs = dice.pick(isNarrow ? [1, 5, 50] : [1, 5, 50, 300])
   return {
     seed,
     schedule: seed ^ 0x5eed,
@@ -147,7 +173,8 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     leaseMs,
     pollMs: cron ? 3000 : dice.pick([500, 1000, 3000]),
     shortWaitMs: dice.pick([0, 100, 1000]),
-    latencyMs: dice.pick([1, 5, 50]),
+    latencyMs,
+    sourcesMs: dice.chance(0.3) ? dice.pick([200, 2000]) : latencyMs,
     runs: large ? dice.whole(10, 40) : dice.whole(3, 12),
     commands: large ? 20 : 10,
     safetyMs: cron
@@ -156,16 +183,10 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
         ? dice.whole(30_000, 120_000)
         : dice.whole(15_000, 40_000),
     races: dice.chance(0.6),
-    cancels: dice.chance(0.5),
-    refusals: dice.chance(0.5),
-    events: dice.chance(0.5),
-    controls: dice.chance(0.4),
-    limits: dice.chance(0.4),
-    transactions: dice.chance(0.4),
-    tokens: dice.chance(0.3),
-    spawns: dice.chance(0.4),
-    operators: dice.chance(0.5),
-    cron,
+    events: dice.chance(0.6),
+    favourite: dice.chance(0.6) ? dice.pick(favourites) : null,
+    together: dice.chance(0.4),
+    ...has,
     calls,
     processes,
     maxFaults: null,

@@ -213,8 +213,12 @@ export class Network {
         fault === "slow"
           ? this.#dice.roll() * Math.min(this.#options.leaseMs, 8000)
           : this.#dice.roll() * this.#options.latencyMs
+      const wayBack = () =>
+        verb === "loadSources" && this.#faults.on
+          ? this.#dice.roll() * this.#options.sourcesMs
+          : oneWay()
       const answer = (exit: Exit.Exit<unknown, unknown>) =>
-        machine.after(machine.nature, oneWay(), () => {
+        machine.after(machine.nature, wayBack(), () => {
           if (this.cut.has(process)) return
           // what waits for it is a fiber of that process
           machine.task(process, () => {

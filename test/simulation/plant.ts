@@ -69,15 +69,21 @@ const play = (): Finding => {
 
 const test = ({ project, files }: NonNullable<Mutant["tests"]>): Finding => {
   const vitest = path.join(scratch, "node_modules/vitest/vitest.mjs")
-  const { stdout, status } = spawnSync(
+  const { stdout, stderr, status } = spawnSync(
     process.execPath,
     [vitest, "run", "--project", project, "--bail", "1", ...files],
     { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28, timeout: 240_000, env: process.env },
   )
-  const failed = /FAIL\S*\s+(.*)$/m.exec(stripVTControlCharacters(stdout))
-  return status === 0 || failed === null
-    ? { seed: null, by: `not by ${files.join()}`, found: false }
-    : { seed: null, by: failed[1]?.split(" > ").slice(-1).join() ?? "", found: true }
+  const text = stripVTControlCharacters(`${stdout}\n${stderr}`)
+  const failed = /FAIL\S*\s+(.*)$/m.exec(text)
+  if (failed !== null) {
+    // a file that cannot run fails too, and has found nothing
+    const [, ...test] = failed[1]?.split(" > ") ?? []
+    if (test.length > 0) return { seed: null, by: test.slice(-1).join(), found: true }
+  }
+  if (status === 0) return { seed: null, by: `not by ${files.join()}`, found: false }
+  const why = failed?.[1] ?? text.trim().split("\n").slice(-6).join(" | ").slice(0, 300)
+  return { seed: null, by: `broke: ${why}`, found: false }
 }
 
 /** What the simulation cannot see, a test may. */

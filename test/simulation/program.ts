@@ -172,6 +172,22 @@ export interface Program {
   readonly schedules?: ReadonlyArray<ProgramSchedule>
 }
 
+/** Commands that a program may have more of than of others, if it has them at all. */
+export const favourites = [
+  "sleep",
+  "flaky",
+  "emit",
+  "child",
+  "event",
+  "limited",
+  "beats",
+  "transaction",
+  "token",
+  "refused",
+] as const
+
+export type Favourite = (typeof favourites)[number]
+
 /** What the program may do, and how much of it. */
 export interface ProgramOptions {
   readonly runs: number
@@ -194,6 +210,15 @@ export interface ProgramOptions {
   /** Starts of many, starts for later, forks, verbs by filter, outcomes that somebody waits for. */
   readonly operators?: boolean
   readonly cron?: boolean
+  /** Steps that fail and are tried again; runs that are. */
+  readonly retries?: boolean
+  readonly undos?: boolean
+  /** Bodies that throw, and that catch. */
+  readonly failures?: boolean
+  /** Emits, effects, and values of the body. */
+  readonly emits?: boolean
+  readonly favourite?: Favourite | null
+  readonly together?: boolean
 }
 
 interface Place {
@@ -221,8 +246,10 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     return place.racing ? reliable : Array.from({ length: place.children }, (_, i) => i)
   }
 
+  const has = (feature: "retries" | "undos" | "failures" | "emits") => options[feature] !== false
+
   const step = (place: Place): Command => {
-    const undo = dice.chance(0.4)
+    const undo = has("undos") && dice.chance(0.5)
     return {
       is: "step",
       name: site(),
@@ -234,44 +261,50 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
   }
 
   const leaf = (place: Place): Command => {
-    const kinds: Array<() => Command> = [
-      () => step(place),
-      () => step(place),
-      () => ({ is: "sleep", name: site(), ms: dice.pick([0, 20, 700, 3000, 12_000]) }),
-      () => ({
-        is: "flaky",
-        name: site(),
-        fails: dice.whole(1, 2),
-        tries: 3,
-        waitMs: dice.pick([10, 300, 2500]),
-      }),
-      () => ({ is: "effect", name: site() }),
-      () => ({ is: "emit", name: site() }),
-      () => ({ is: "values", name: site() }),
-    ]
+    const kinds: Array<() => Command> = [() => step(place), () => step(place)]
+    const wanted: Partial<Record<Favourite, () => Command>> = {}
+    const add = (kind: Favourite, make: () => Command) => {
+      wanted[kind] = make
+      kinds.push(make)
+    }
+    add("sleep", () => ({ is: "sleep", name: site(), ms: dice.pick([0, 20, 700, 3000, 12_000]) }))
+    if (has("retries")) {
+      add("flaky", () => {
+        const fails = dice.whole(1, 4)
+        return { is: "flaky", name: site(), fails, tries: 5, waitMs: dice.pick([10, 300, 2500]) }
+      })
+    }
+    if (has("emits")) {
+      add("emit", () => ({ is: "emit", name: site() }))
+      kinds.push(
+        () => ({ is: "effect", name: site() }),
+        () => ({ is: "values", name: site() }),
+      )
+    }
     if (callable(place).length > 0) {
-      kinds.push(() => ({ is: "child", name: site(), of: dice.pick(callable(place)) }))
+      add("child", () => ({ is: "child", name: site(), of: dice.pick(callable(place)) }))
+    }
+    if (options.refusals) {
+      add("refused", () => ({ is: "try", block: [{ is: "refused", name: site() }], rescue: [] }))
     }
     if (options.events) {
       const sent = dice.chance(0.7)
       const ms = sent ? 10_000_000 : dice.pick([500, 4000])
-      kinds.push(() => ({ is: "event", name: site(), ms, sent }))
+      add("event", () => ({ is: "event", name: site(), ms, sent }))
     }
     if (options.limits === true) {
       const tries = 60
-      kinds.push(
-        () => limited(dice.whole(0, 2), tries, place),
-        () => ({
-          is: "beats",
-          name: site(),
-          beats: dice.whole(1, 6),
-          everyMs: dice.pick([5, 80, 700]),
-          stalls: dice.whole(0, 2),
-        }),
-      )
+      add("limited", () => limited(dice.whole(0, 2), tries, place))
+      add("beats", () => ({
+        is: "beats",
+        name: site(),
+        beats: dice.whole(1, 6),
+        everyMs: dice.pick([5, 80, 700]),
+        stalls: dice.whole(0, 2),
+      }))
     }
     if (options.transactions === true) {
-      kinds.push(() => {
+      add("transaction", () => {
         const fails = dice.chance(0.3) ? dice.whole(1, 2) : 0
         return { is: "transaction", name: site(), ms: shortMs(), fails, tries: 3 }
       })
@@ -279,12 +312,13 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     if (options.tokens === true) {
       const sent = dice.chance(0.8)
       const ms = sent ? 10_000_000 : dice.pick([500, 4000])
-      kinds.push(() => ({ is: "token", name: site(), ms, sent }))
+      add("token", () => ({ is: "token", name: site(), ms, sent }))
     }
     if (options.spawns === true && !place.arm) {
       kinds.push(() => ({ is: "noReturn", name: site() }))
     }
-    return dice.pick(kinds)()
+    const favourite = options.favourite == null ? undefined : wanted[options.favourite]
+    return favourite !== undefined && dice.chance(0.5) ? favourite() : dice.pick(kinds)()
   }
 
   const limited = (late: number, tries: number, place: Place): Command => ({
@@ -329,17 +363,19 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     const arms = (racing: boolean, mayFail: boolean) =>
       Array.from({ length: dice.whole(2, 3) }, () => {
         const arm = block({ ...inside, arm: true, racing }, size())
-        return mayFail && dice.chance(0.1) ? [...arm, failure(inside)] : arm
+        return mayFail && has("failures") && dice.chance(0.1) ? [...arm, failure(inside)] : arm
       })
     const kinds: Array<() => Command> = [
       () => ({ is: "all", arms: arms(place.racing, !place.racing) }),
       () => ({ is: "loop", times: dice.whole(2, 3), block: block(inside, size()) }),
-      () => ({
+    ]
+    if (has("failures")) {
+      kinds.push(() => ({
         is: "try",
         block: [...block(inside, dice.whole(0, 2)), failure(inside)],
         rescue: block(inside, size()),
-      }),
-    ]
+      }))
+    }
     if (options.events) {
       // many waits at once, and work beside them
       const wait = (): Block => [
@@ -373,10 +409,12 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
   const count = dice.whole(3, 5)
   for (let i = 0; i < count; i++) {
     budget = dice.whole(2, options.commands)
-    const place = { depth: 0, arm: false, children: i < 2 ? 0 : i, racing: false }
+    const place = { depth: 0, arm: false, children: i, racing: false }
     const body = [...block(place, dice.whole(2, 6))]
-    if (dice.chance(0.3)) body.splice(dice.whole(0, body.length), 0, { is: "shaky", name: site() })
-    if (dice.chance(0.3)) body.push(failure(place))
+    if (has("retries") && dice.chance(0.4)) {
+      body.splice(dice.whole(0, body.length), 0, { is: "shaky", name: site() })
+    }
+    if ((has("failures") || has("undos")) && dice.chance(0.3)) body.push(failure(place))
     workflows.push({ name: `w${i}`, block: body })
     const alone = predict({ workflows, starts: [] }, i, 1, null)
     if (alone.statuses.has("completed")) reliable.push(i)
@@ -401,8 +439,11 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     const start: Start = {
       key: `k${i}`,
       workflow,
-      atMs: dice.chance(0.5) ? dice.whole(0, 200) : dice.whole(0, options.withinMs),
-      maxAttempts: dice.chance(0.3) ? dice.whole(1, 3) : null,
+      atMs:
+        options.together === true || dice.chance(0.5)
+          ? dice.whole(0, 200)
+          : dice.whole(0, options.withinMs),
+      maxAttempts: has("retries") && dice.chance(0.4) ? dice.whole(1, 3) : null,
       timeoutMs: options.cancels && dice.chance(0.05) ? dice.whole(1, 20_000) : null,
       cancel: cancels ? { afterMs: dice.whole(0, 15_000), compensate: dice.chance(0.7) } : null,
       pause:

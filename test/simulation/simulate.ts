@@ -52,21 +52,9 @@ export const drawn = (seed: number, size: Size): { options: Options; program: Pr
 
 const programOf = (dice: ReturnType<typeof diceOf>, options: Options): Program =>
   makeProgram(dice, {
-    runs: options.runs,
-    commands: options.commands,
+    ...options,
     withinMs: options.safetyMs,
     slowMs: options.leaseMs * 1.5,
-    races: options.races,
-    cancels: options.cancels,
-    refusals: options.refusals,
-    events: options.events,
-    controls: options.controls,
-    limits: options.limits,
-    transactions: options.transactions,
-    tokens: options.tokens,
-    spawns: options.spawns,
-    operators: options.operators,
-    cron: options.cron,
   })
 
 /** Pauses that were asked for, and faults that end in one, for a person to look at. */

@@ -1,4 +1,5 @@
-/** One writer per run: claims never overlap, and no token is ever given twice. */
+/** One writer per run: claims never overlap, no token is given twice, no lapsed worker begins. */
+import { epoch, type Process } from "../machine.ts"
 import type { Invariant } from "../scene.ts"
 
 /** Verbs by which a claim ends without its holder's lease having ended. */
@@ -6,32 +7,56 @@ const ends: ReadonlySet<string> = new Set(["commit", "releaseClaims", "terminate
 
 export const I3: Invariant = {
   id: "I3",
-  claim: "at any instant a run has at most one live claim, and its tokens only grow",
-  watch: (scene) => ({
-    onChange: ({ applied, now, rows, leases }) => {
-      for (const { before, after } of rows) {
-        const wrong = (message: string) =>
-          scene.violate("I3", after.workflowRunId, `${applied.verb}: ${message}`)
-        if (before === null) continue
-        if (after.token < before.token) wrong(`token ${before.token} became ${after.token}`)
-        if (after.workerId !== null && after.workerId !== before.workerId) {
-          if (after.token <= before.token) wrong(`token ${after.token} was given twice`)
-          const lease = leases.get(after.workerId)
-          if (lease === undefined || lease <= now) wrong("was claimed by a worker without a lease")
+  claim:
+    "at any instant a run has at most one live claim, its tokens only grow, and no try begins on a worker whose lease has lapsed",
+  watch: (scene) => {
+    const owners = new Map<string, Process>()
+    return {
+      onTry: ({ workflowRunId, stepKey, process }) => {
+        const now = epoch + scene.machine.now
+        const { workers } = scene.network.handle.inspect()
+        const live = workers.some(
+          (one) => owners.get(one.workerId) === process && one.leaseExpiresAt > now,
+        )
+        if (live) return
+        scene.violate(
+          "I3",
+          workflowRunId,
+          `${stepKey} begins on ${process.name}, which has no lease`,
+        )
+      },
+      onChange: ({ applied, now, rows, leases }) => {
+        if (applied.verb === "registerWorker") {
+          const [{ workerId }] = applied.args as [{ readonly workerId: string }]
+          owners.set(workerId, applied.process)
         }
-        if (before.workerId === null || after.workerId === before.workerId) continue
-        if (ends.has(applied.verb)) continue
-        const lease = leases.get(before.workerId)
-        if (lease !== undefined && lease > now) wrong("took a claim whose lease was live")
-      }
-      // a lapsed lease is never live again
-      if (applied.verb !== "renewLease") return
-      const [{ workerId }] = applied.args as [{ readonly workerId: string }]
-      const lease = leases.get(workerId)
-      const worker = scene.network.handle.inspect().workers.find((one) => one.workerId === workerId)
-      if (lease !== undefined && lease <= now && (worker?.leaseExpiresAt ?? 0) > now) {
-        scene.violate("I3", null, `the lapsed lease of ${applied.process.name} was renewed`)
-      }
-    },
-  }),
+        for (const { before, after } of rows) {
+          const wrong = (message: string) =>
+            scene.violate("I3", after.workflowRunId, `${applied.verb}: ${message}`)
+          if (before === null) continue
+          if (after.token < before.token) wrong(`token ${before.token} became ${after.token}`)
+          if (after.workerId !== null && after.workerId !== before.workerId) {
+            if (after.token <= before.token) wrong(`token ${after.token} was given twice`)
+            const lease = leases.get(after.workerId)
+            if (lease === undefined || lease <= now)
+              wrong("was claimed by a worker without a lease")
+          }
+          if (before.workerId === null || after.workerId === before.workerId) continue
+          if (ends.has(applied.verb)) continue
+          const lease = leases.get(before.workerId)
+          if (lease !== undefined && lease > now) wrong("took a claim whose lease was live")
+        }
+        // a lapsed lease is never live again
+        if (applied.verb !== "renewLease") return
+        const [{ workerId }] = applied.args as [{ readonly workerId: string }]
+        const lease = leases.get(workerId)
+        const worker = scene.network.handle
+          .inspect()
+          .workers.find((one) => one.workerId === workerId)
+        if (lease !== undefined && lease <= now && (worker?.leaseExpiresAt ?? 0) > now) {
+          scene.violate("I3", null, `the lapsed lease of ${applied.process.name} was renewed`)
+        }
+      },
+    }
+  },
 }

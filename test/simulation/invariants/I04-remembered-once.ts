@@ -12,10 +12,24 @@ interface Standing {
 
 export const I4: Invariant = {
   id: "I4",
-  claim: "a recorded outcome never changes; it is the outcome of a try that really ended so",
+  claim:
+    "a recorded outcome never changes, and a note of tries only for a newer one; an outcome is that of a try that really ended so",
   watch: (scene) => {
     const standing = new Map<string, Map<string, Standing>>()
     const positions = new Map<string, Set<string>>()
+    const notes = new Map<string, readonly [attempts: number, revision: number]>()
+
+    /** A copy of an older note that comes late changes nothing. */
+    const checkNote = (workflowRunId: string, attempt: number, record: StepRecord) => {
+      const key = `${workflowRunId} ${attempt} ${record.stepKey}`
+      const [attempts, revision] = notes.get(key) ?? [0, 0]
+      notes.set(key, [record.attempts, record.revision])
+      const isOlder =
+        record.attempts < attempts || (record.attempts === attempts && record.revision < revision)
+      if (!isOlder) return
+      const message = `the note of ${record.stepKey} goes back from try ${attempts}.${revision}`
+      scene.violate("I4", workflowRunId, `${message} to ${record.attempts}.${record.revision}`)
+    }
 
     /** Steps answer with the nonce of their try. */
     const checkWitness = (workflowRunId: string, record: StepRecord) => {
@@ -58,6 +72,7 @@ export const I4: Invariant = {
             }
           }
           for (const record of records) {
+            if (record.status === "retrying") checkNote(workflowRunId, attempt, record)
             if (record.status === "retrying" || known.has(record.stepKey)) continue
             const { status, position } = record
             known.set(record.stepKey, {

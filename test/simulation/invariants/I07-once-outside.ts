@@ -7,7 +7,8 @@ import type { Evidence, Invariant } from "../scene.ts"
 
 export const I7: Invariant<Evidence> = {
   id: "I7",
-  claim: "each emit or transaction that was recorded has its effect once, and none other has one",
+  claim:
+    "each emit or transaction that was recorded has its effect once, emits in their order, and none other has one",
   watch: (scene) => ({
     atEnd: () => {
       const written = new Map<string, Array<string>>()
@@ -55,8 +56,9 @@ export const I7: Invariant<Evidence> = {
           .records(workflowRunId)
           .filter(({ kind, status }) => kind === "emit" && status === "completed")
           .filter(({ stepKey }) => scene.inherited?.(workflowRunId).has(stepKey) !== true)
+          .toSorted((a, b) => (a.position ?? 0) - (b.position ?? 0))
           .map(({ name }) => name)
-        if (emitted.toSorted().join() === recorded.toSorted().join()) continue
+        if (emitted.join() === recorded.join()) continue
         const message = `emitted [${emitted.join()}], but recorded [${recorded.join()}]`
         scene.violate("I7", workflowRunId, message)
       }

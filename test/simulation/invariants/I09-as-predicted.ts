@@ -1,6 +1,7 @@
 /** What was predicted from the program's text is what came of it: status, result, records. */
 import * as Payload from "../../../src/Payload.ts"
 import { isTerminal, type RunStatus } from "../../../src/Run.ts"
+import type { RunRow } from "../../../src/WorkflowStore.ts"
 import type { Evidence, Invariant } from "../scene.ts"
 
 /** How a run may end that somebody stopped. */
@@ -11,13 +12,25 @@ const stopped: ReadonlySet<RunStatus> = new Set([
   "dead_letter",
 ])
 
+/** Their text does not say what becomes of them: a child of theirs took too many workers down. */
+const ancestorsOfPoison = (rows: ReadonlyArray<RunRow>): ReadonlySet<string> => {
+  const parents = new Map(rows.map((row) => [row.workflowRunId, row.parent?.workflowRunId]))
+  const found = new Set<string>()
+  for (const { error, parent } of rows) {
+    if (error?.tag !== "PoisonRun") continue
+    for (let id = parent?.workflowRunId; id !== undefined; id = parents.get(id)) found.add(id)
+  }
+  return found
+}
+
 export const I9: Invariant<Evidence> = {
   id: "I9",
   claim: "status, result, records and undos are those that the program's text predicts",
   watch: (scene) => ({
     atEnd: () => {
+      const bereaved = ancestorsOfPoison([...scene.rows().values()])
       for (const row of scene.rows().values()) {
-        if (!isTerminal(row.status)) continue
+        if (!isTerminal(row.status) || bereaved.has(row.workflowRunId)) continue
         const { workflowRunId, status } = row
         const wrong = (message: string) => scene.violate("I9", workflowRunId, message)
         const { statuses, result, sure, maybe, undone } = scene.prediction(row)
