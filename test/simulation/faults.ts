@@ -120,12 +120,14 @@ export type Size = "small" | "large"
 
 /** What no run may notice: it costs no claim, and no try. */
 const harmless: ReadonlyArray<FaultKind> = ["busy", "loseHints", "clockJump"]
+/** What is sent comes again, or late: nothing dies. */
+const resent: ReadonlyArray<FaultKind> = ["failAfter", "lateApply", "twice", "busy"]
 /** Deaths alone, on a network that works. */
 const deaths: ReadonlyArray<FaultKind> = ["kill", "killAll", "restart"]
 const everything: ReadonlyArray<FaultKind> = [...callFaults, ...processFaults]
 
 /** From which kinds a seed draws. */
-const profiles = [everything, everything, everything, everything, deaths, harmless]
+const profiles = [everything, everything, everything, everything, resent, deaths, harmless]
 
 /** Whether a seed has no faults but these. */
 const hasOnly = (options: Options, kinds: ReadonlyArray<FaultKind>): boolean =>
@@ -147,7 +149,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
   const processes: Partial<Record<ProcessFault, number>> = {}
   const among = dice.pick(profiles)
   for (const kind of callFaults) {
-    const wanted = dice.chance(0.3) || among === harmless
+    const wanted = dice.chance(0.3) || among === harmless || among === resent
     const rate = dice.pick([0.002, 0.01, 0.05]) * (kind === "hang" || kind === "defect" ? 0.2 : 1)
     if (wanted && among.includes(kind)) calls[kind] = among === harmless ? 0.2 : rate
   }
@@ -163,8 +165,20 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     features.map((one) => [one, dice.chance(one === "cron" ? 0.1 : 1 / 3) && !plain]),
   ) as Record<Feature, boolean>
   const { cron } = has
-  const isNarrow = among !== everything
-  const latencyMs = dice.pick(isNarrow ? [1, 5, 50] : [1, 5, 50, 300])
+  const events = dice.chance(0.6)
+  const isOn: Partial<Record<Favourite, boolean>> = {
+    flaky: has.retries,
+    emit: has.emits,
+    event: events,
+    limited: has.limits,
+    beats: has.limits,
+    transaction: has.transactions,
+    token: has.tokens,
+    refused: has.refusals,
+  }
+  const favourite = dice.pick(favourites.filter((one) => isOn[one] !== false))
+  const isCalm = among === deaths || among === harmless
+  const latencyMs = dice.pick(isCalm ? [1, 5, 50] : [1, 5, 50, 300])
   return {
     seed,
     schedule: seed ^ 0x5eed,
@@ -183,8 +197,8 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
         ? dice.whole(30_000, 120_000)
         : dice.whole(15_000, 40_000),
     races: dice.chance(0.6),
-    events: dice.chance(0.6),
-    favourite: dice.chance(0.6) ? dice.pick(favourites) : null,
+    events,
+    favourite: dice.chance(0.7) ? favourite : null,
     together: dice.chance(0.4),
     ...has,
     calls,

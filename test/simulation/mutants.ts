@@ -270,7 +270,7 @@ export const mutants: ReadonlyArray<Mutant> = [
       "fragments: [...item.fragments, ...newer.fragments]",
       "fragments: [...newer.fragments, ...item.fragments]",
     ),
-    tests: { project: "unit", files: ["test/journal/journal.test.ts"] },
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
   },
   mutant(
     "tries-forgotten",

@@ -78,8 +78,8 @@ const test = ({ project, files }: NonNullable<Mutant["tests"]>): Finding => {
   const failed = /FAIL\S*\s+(.*)$/m.exec(text)
   if (failed !== null) {
     // a file that cannot run fails too, and has found nothing
-    const [, ...test] = failed[1]?.split(" > ") ?? []
-    if (test.length > 0) return { seed: null, by: test.slice(-1).join(), found: true }
+    const [, ...claims] = failed[1]?.split(" > ") ?? []
+    if (claims.length > 0) return { seed: null, by: claims.slice(-1).join(), found: true }
   }
   if (status === 0) return { seed: null, by: `not by ${files.join()}`, found: false }
   const why = failed?.[1] ?? text.trim().split("\n").slice(-6).join(" | ").slice(0, 300)

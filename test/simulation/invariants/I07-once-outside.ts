@@ -48,6 +48,8 @@ export const I7: Invariant<Evidence> = {
           site.startsWith("heard ") ? [what] : [],
         )
         if (new Set(heard).size === heard.length) continue
+        // a fork is sent again what its origin had taken
+        if ((scene.inherited?.(workflowRunId).size ?? 0) > 0) continue
         scene.violate("I7", workflowRunId, `an event was taken twice: ${heard.join()}`)
       }
       for (const { workflowRunId } of scene.rows().values()) {
