@@ -6,7 +6,7 @@ import { show } from "../statistics.ts"
 interface Wanted {
   readonly id: string
   readonly label: string
-  /** Of these, the one that is nearest to its limit. */
+  /** Of these, the one that is fastest; what is no rate, nearest to its limit. */
   readonly of: RegExp
   /** The beginning of the limit's name. */
   readonly over?: string
@@ -65,8 +65,9 @@ const rowsOf = (report: Report): ReadonlyArray<Row> =>
       })
     // lengths of histories are not alternatives
     if (id === "W4") return rows.map((row) => ({ ...row, label: row.one.name.slice(8) }))
-    const rank = ({ one, limit }: Row) => limit?.ratio.median ?? one.median
-    return rows.toSorted((a, b) => (isRate(a.one.unit) ? -1 : 1) * (rank(a) - rank(b))).slice(0, 1)
+    const rank = ({ one, limit }: Row) =>
+      isRate(one.unit) ? -one.median : (limit?.ratio.median ?? one.median)
+    return rows.toSorted((a, b) => rank(a) - rank(b)).slice(0, 1)
   })
 
 const setting = (name: string): string => /at \d+$/.exec(name)?.[0] ?? ""
