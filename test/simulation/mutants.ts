@@ -620,7 +620,7 @@ export const mutants: ReadonlyArray<Mutant> = [
       "history is read by the statement that claims: what was committed beside it is missing",
       "postgres/claimRuns.ts",
       "(l.started_at is not null or l.wake_counter > 0) as has_history",
-      "(exists (select 1 from ${n.records} h where h.workflow_run_id = r.workflow_run_id)) as has_history",
+      "(exists (select 1 from ${n.steps} h where h.workflow_run_id = r.workflow_run_id)) as has_history",
     ),
     tests: overlap,
   },
