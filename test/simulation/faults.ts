@@ -179,7 +179,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
   const favourite = dice.pick(favourites.filter((one) => isOn[one] !== false))
   const isCalm = among === deaths || among === harmless
   const latencyMs = dice.pick(isCalm ? [1, 5, 50] : [1, 5, 50, 300])
-  return {
+  const options: Options = {
     seed,
     schedule: seed ^ 0x5eed,
     workers: dice.whole(2, large ? 5 : 3),
@@ -205,7 +205,18 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     processes,
     maxFaults: null,
   }
+  // last of all: the others stay what they are
+  return dice.chance(0.2) && !isHarmless(options) ? laborious(options) : options
 }
+
+/** Long steps, while others fail, are undone, and workers are restarted: what ends amid of work. */
+const laborious = (options: Options): Options => ({
+  ...options,
+  undos: true,
+  failures: true,
+  favourite: "slow",
+  processes: { ...options.processes, restart: 3000 },
+})
 
 /** What the nemesis of a seed did. */
 export class Faults {

@@ -186,7 +186,8 @@ export const favourites = [
   "refused",
 ] as const
 
-export type Favourite = (typeof favourites)[number]
+/** `slow`: steps of seconds; then arms of parallel blocks fail oftener, too. */
+export type Favourite = (typeof favourites)[number] | "slow"
 
 /** What the program may do, and how much of it. */
 export interface ProgramOptions {
@@ -248,12 +249,12 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
 
   const has = (feature: "retries" | "undos" | "failures" | "emits") => options[feature] !== false
 
-  const step = (place: Place): Command => {
+  const step = (place: Place, slow = false): Command => {
     const undo = has("undos") && dice.chance(0.5)
     return {
       is: "step",
       name: site(),
-      ms: stepMs(),
+      ms: slow ? dice.whole(1000, Math.min(options.slowMs, 4000)) : stepMs(),
       undoFails: undo ? (dice.chance(0.2) && !place.arm ? 1 : 0) : null,
       undoMs: dice.pick([1, 30, 1500]),
       heeds: dice.chance(0.4),
@@ -267,6 +268,7 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
       wanted[kind] = make
       kinds.push(make)
     }
+    wanted.slow = () => step(place, true)
     add("sleep", () => ({ is: "sleep", name: site(), ms: dice.pick([0, 20, 700, 3000, 12_000]) }))
     if (has("retries")) {
       add("flaky", () => {
@@ -357,13 +359,14 @@ export const makeProgram = (dice: Dice, options: ProgramOptions): Program => {
     return dice.pick(kinds)()
   }
 
+  const armFails = options.favourite === "slow" ? 0.4 : 0.1
   const branch = (place: Place): Command => {
     const inside = { ...place, depth: place.depth + 1 }
     const size = () => dice.whole(1, 2)
     const arms = (racing: boolean, mayFail: boolean) =>
       Array.from({ length: dice.whole(2, 3) }, () => {
         const arm = block({ ...inside, arm: true, racing }, size())
-        return mayFail && has("failures") && dice.chance(0.1) ? [...arm, failure(inside)] : arm
+        return mayFail && has("failures") && dice.chance(armFails) ? [...arm, failure(inside)] : arm
       })
     const kinds: Array<() => Command> = [
       () => ({ is: "all", arms: arms(place.racing, !place.racing) }),
