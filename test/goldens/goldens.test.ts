@@ -38,6 +38,13 @@ const faultsOf = async (golden: Golden, moment: StoredMoment): Promise<ReadonlyA
   return faults
 }
 
+it("goldens name no folder of the machine that recorded them", () => {
+  for (const golden of goldens) {
+    const places = JSON.stringify(golden).match(/file:\/\/[^\s):"\\]*/g) ?? []
+    expect(places.filter((place) => !place.startsWith("file:///flowly/"))).toEqual([])
+  }
+})
+
 const named = goldens.map(
   (golden) => [`${golden.version} ${golden.api} ${golden.program}`, golden] as const,
 )

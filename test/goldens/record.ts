@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { pathToFileURL } from "node:url"
 import { type Moment, record } from "../engine/replay.ts"
 import { isTerminal } from "../../src/Run.ts"
 import { type Golden, stored, type StoredMoment } from "./golden.ts"
@@ -13,6 +14,22 @@ const { version } = JSON.parse(
   fs.readFileSync(path.join(import.meta.dirname, "../../package.json"), "utf8"),
 ) as { readonly version: string }
 const directory = path.join(import.meta.dirname, version)
+
+const root = path.join(import.meta.dirname, "../..")
+
+/** The folders that stacks may name: of the sources, and of what is installed, if that is a link. */
+const folders = [root, path.dirname(fs.realpathSync(path.join(root, "node_modules")))]
+
+/** Text whose stacks name no folder of this machine. */
+const anywhere = (text: string): string => {
+  let told = text
+  for (const folder of folders) {
+    told = told
+      .replaceAll(pathToFileURL(folder).href, "file:///flowly")
+      .replaceAll(folder, "/flowly")
+  }
+  return told
+}
 
 /** So many moments of each program, evenly over its time. */
 const wanted = 4
@@ -49,7 +66,8 @@ for (const { api, program } of programs) {
     moments: [...new Set(chosen)].flatMap((at) => (open[at] ? [stateOf(open[at])] : [])),
   }
   const { result } = end.row
-  fs.writeFileSync(file, `${JSON.stringify({ ...golden, end: { ...golden.end, result } })}\n`)
+  const json = JSON.stringify({ ...golden, end: { ...golden.end, result } })
+  fs.writeFileSync(file, `${anywhere(json)}\n`)
   console.log(`${path.basename(file)}: ${golden.moments.length} of ${moments.length} moments`)
 }
 process.exit(0)
