@@ -77,10 +77,10 @@ const errorOf = (transition: Transition): string | null =>
 export const writesOf = (shape: { readonly transitions: boolean }): Columns<Write> =>
   shape.transitions ? moving : staying
 
-type Record = Owned<Write["records"][number]>
+type OwnedRecord = Owned<Write["records"][number]>
 
 /** The rows of the records. */
-export const recordColumns = columns<Record>({
+export const recordColumns = columns<OwnedRecord>({
   ord: { type: "int", get: ({ ord }) => ord },
   key: { type: "text", get: ({ item }) => item.stepKey },
   name: { type: "text", get: ({ item }) => item.name },
@@ -100,7 +100,7 @@ export const recordColumns = columns<Record>({
 })
 
 /** What most records do not have: the rest of them is read from this JSON, by `recordMore`. */
-const moreOf = (record: Record["item"]): string | null => {
+const moreOf = (record: OwnedRecord["item"]): string | null => {
   const { error, retryDelayMs, eventId, revision, heartbeat, undo } = record
   if (
     error === null &&
