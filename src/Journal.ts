@@ -7,6 +7,9 @@
  * flight, and 1,450 runs/s instead of 1,240; one run of 1,000 steps was as fast.)
  * Fragments of one run are folded, in order, into one row of the batch; a run stays in one lane.
  *
+ * What is worth two batches becomes two: the first answers of a batch are told, what they set off is
+ * sent, and the others are told while it is on its way. So the process and the server work at once.
+ *
  * One lane: with two, which never write the same run at once, batches were half as large, and the
  * server spent 1.2 to 1.5 times as much on a run of three steps (200 in flight, 2 cores), for no gain.
  *
@@ -24,6 +27,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
@@ -57,6 +61,13 @@ export class Journal extends Context.Service<
 const maxRuns = 500
 const maxFragments = 2000
 const maxChars = 4 * 1024 * 1024
+/**
+ * Runs of a batch that is worth a statement of its own: from twice as many on, one half of them
+ * executes while the other is being committed. (Quiet machine, 2 cores, 500 in flight: 0.45 instead of
+ * 0.33 of the throughput of a loop by hand; 200 in flight: 0.40 instead of 0.30. With half as many, what
+ * a statement costs by itself is more than what is won.)
+ */
+const worthABatch = 80
 /** How often a batch on which the store dies is sent again whole. */
 const defectsForgiven = 2
 
@@ -162,6 +173,17 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
       }
     }
 
+    /** Answers of the last batch, to be told while the next one is on its way. */
+    const untold: Array<() => void> = []
+    const tellRest = () => {
+      for (const tell of untold.splice(0)) tell()
+    }
+    /** How many of so many answers are told before the next batch is taken. */
+    const toldAtOnce = (answers: number): number => {
+      if (queue.size >= worthABatch) return 0
+      return answers < 2 * worthABatch ? answers : Math.ceil(answers / 2)
+    }
+
     /** Commits until the store has answered; answers the items whose rows were busy. */
     const commit = (
       items: ReadonlyArray<Item>,
@@ -178,7 +200,15 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
             Effect.sync(() => {
               commits++
               runs += items.length
-              return items.filter((item, i) => !answer(item, answers[i]))
+              const busy: Array<Item> = []
+              const first = toldAtOnce(items.length)
+              items.forEach((item, i) => {
+                const result = answers[i]
+                if (i >= first && result !== undefined && result._tag !== "busy") {
+                  untold.push(() => answer(item, result))
+                } else if (!answer(item, result)) busy.push(item)
+              })
+              return busy
             }),
           onFailure: (cause) => {
             const refusal = cause.reasons.find(Cause.isFailReason)?.error
@@ -245,14 +275,19 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
         Effect.gen(function* () {
           yield* work.await
           // what the last answers set off comes in the next turn of the event loop: one batch, not two
-          yield* Effect.yieldNow
+          if (untold.length === 0 || queue.size < worthABatch) yield* Effect.yieldNow
           const batch = takeBatch()
           if (batch.length === 0) {
+            if (untold.length > 0) return tellRest()
             work.closeUnsafe()
             idle.openUnsafe()
             return
           }
-          const busy = yield* commit(batch, defectsForgiven)
+          const fiber = yield* Effect.forkChild(commit(batch, defectsForgiven), {
+            startImmediately: true,
+          })
+          tellRest()
+          const busy = yield* Fiber.join(fiber)
           for (const item of busy) requeue(item)
           for (const error of defects.splice(0)) {
             yield* Effect.logError("flowly: an answer of the journal broke its run", error)
