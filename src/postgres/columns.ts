@@ -10,6 +10,9 @@
  * Each array stands in a subselect, which hides its length from the planner: a plan made for the one
  * row of this very call looks cheaper than the general one, and so Postgres would plan anew each time.
  *
+ * A value that is its column's default is not sent, and a column that has its default in every row is an
+ * empty array: of a step's record that leaves three arrays of eleven.
+ *
  * Each array is bound as its text: drivers disagree about arrays with nulls, empty ones and numbers
  * beyond 32 bits, and about text they agree.
  *
@@ -23,6 +26,8 @@ export type Value = string | number | boolean | null | undefined
 export interface Column<in A> {
   readonly type: "int" | "bigint" | "float8" | "text" | "uuid" | "boolean" | "jsonb"
   readonly get: (row: A, index: number) => Value
+  /** SQL: what a null stands for, in terms of the row `x` and its `place` (from 1). */
+  readonly otherwise?: string
 }
 
 /** The columns of a batch. */
@@ -41,19 +46,29 @@ export const columns = <A>(given: Readonly<Record<string, Column<A>>>): Columns<
   return {
     size: all.length,
     rows: (alias, first) =>
-      `rows from (${all.map(({ type }, i) => `pg_catalog.unnest((select $${first + i}::${type}[]))`).join(", ")})
-    as ${alias}(${names.join(", ")})`,
+      `(select ${all.map(({ otherwise }, i) => selected(names[i]!, otherwise)).join(", ")}
+    from rows from (${all.map(({ type }, i) => `pg_catalog.unnest((select $${first + i}::${type}[]))`).join(", ")})
+      with ordinality as x(${names.join(", ")}, place)) as ${alias}`,
     parameters: (rows) => all.map(({ get }) => arrayText(rows, get)),
   }
 }
 
+const selected = (name: string, otherwise: string | undefined): string =>
+  otherwise === undefined ? `x.${name}` : `coalesce(x.${name}, ${otherwise}) as ${name}`
+
+/** SQL: the place of row `x` in its batch, from 0. */
+export const placeOf = "(x.place - 1::bigint)::int"
+
 const arrayText = <A>(rows: ReadonlyArray<A>, get: Column<A>["get"]): string => {
   let text = "{"
+  let given = false
   for (let i = 0; i < rows.length; i++) {
     if (i > 0) text += ","
-    text += element(get(rows[i]!, i))
+    const value = get(rows[i]!, i)
+    given ||= value !== null && value !== undefined
+    text += element(value)
   }
-  return text + "}"
+  return given ? text + "}" : "{}"
 }
 
 const special = /["\\]/

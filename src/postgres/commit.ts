@@ -19,7 +19,7 @@ import { type Owned, recordColumns, undoRetryOf, type Write, writesOf } from "./
 import { commitStatement, type Shape } from "./commitStatement.ts"
 import type { Database, Row } from "./database.ts"
 import { newRuns } from "./newRuns.ts"
-import { bool, int, text, toSignals } from "./rows.ts"
+import { bool, int, signalsOf, text } from "./rows.ts"
 import { answerStanding, readStanding } from "./standing.ts"
 
 export const commit = (
@@ -33,7 +33,9 @@ export const commit = (
       (shape.transitions ? 2 : 0) +
       (shape.extras ? 4 : 0) +
       (shape.retry ? 8 : 0) +
-      (shape.attributes ? 16 : 0)
+      (shape.attributes ? 16 : 0) +
+      (shape.timed ? 32 : 0) +
+      (shape.single ? 64 : 0)
     const known = statements.get(key)
     if (known !== undefined) return known
     const made = commitStatement(database.names, shape)
@@ -53,7 +55,7 @@ export const commit = (
     const open = writes.filter((_, ord) => answers[ord] === undefined)
     if (open.length > 0) {
       const found = yield* stand(now, open)
-      const held = new Set(rows.flatMap((row) => (row["tag"] === "run" ? [int(row["ord"])] : [])))
+      const held = new Set(rows.flatMap((row) => (row["tag"] == null ? [int(row["ord"])] : [])))
       writes.forEach((write, ord) => {
         if (answers[ord] === undefined) {
           answers[ord] = answerStanding(write, held.has(ord), found.get(write.workflowRunId))
@@ -96,8 +98,12 @@ const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
   let extras = false
   let retry = false
   let attributes = false
+  let timed = false
+  let single = true
   for (const write of writes) {
     records ||= write.records.length > 0
+    single &&= write.records.length === 1
+    timed ||= write.records.some(({ kind }) => kind === "sleep" || kind === "event")
     transitions ||= write.transition !== null
     retry ||= write.transition?._tag === "RetryRun"
     attributes ||= write.attributes !== undefined
@@ -107,12 +113,13 @@ const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
       write.emitted.length > 0 ||
       write.compensations.length > 0
   }
-  return { records, transitions, extras, retry, attributes }
+  single &&= !transitions && !extras && !attributes && !timed
+  return { records, transitions, extras, retry, attributes, timed, single }
 }
 
 const parametersOf = (shape: Shape, writes: ReadonlyArray<Write>): ReadonlyArray<string> => {
   const parameters = [...writesOf(shape).parameters(writes)]
-  if (shape.records) {
+  if (shape.records && !shape.single) {
     parameters.push(...recordColumns.parameters(each(writes, (w) => w.records)))
   }
   if (shape.extras) {
@@ -194,7 +201,7 @@ const answersOf = (
   const early: Lists<number | null> = new Map()
   const children: Lists<string> = new Map()
   for (const row of rows) {
-    if (row["tag"] === "run") continue
+    if (row["tag"] == null) continue
     const ord = int(row["ord"])
     const key = text(row["key"])
     if (row["tag"] === "timer") add(timers, ord, key, int(row["value"]))
@@ -203,7 +210,7 @@ const answersOf = (
   }
   const answers = writes.map((): WriteAnswer | undefined => undefined)
   for (const row of rows) {
-    if (row["tag"] !== "run") continue
+    if (row["tag"] != null) continue
     const ord = int(row["ord"])
     const write = writes[ord]!
     const now = int(row["at"])
@@ -216,7 +223,7 @@ const answersOf = (
     answers[ord] = {
       _tag: "committed",
       workflowRunId: write.workflowRunId,
-      ...toSignals(row),
+      ...signalsOf(row["wake_counter"], row["signals"]),
       now,
       timers: rowsOf(timers.get(ord)),
       refusedSleeps: rowsOf(early.get(ord), now),

@@ -5,7 +5,7 @@
  */
 import type { RecordWrite, RunWrite, Transition } from "../WorkflowStore.ts"
 import { boundedMs } from "./batch.ts"
-import { type Columns, columns } from "./columns.ts"
+import { type Column, type Columns, columns, placeOf, type Value } from "./columns.ts"
 
 /** A write whose records hold each key once, with the undos of its own records put into them. */
 export interface Write extends Omit<RunWrite, "records"> {
@@ -21,8 +21,15 @@ export interface Owned<A> {
 const json = (value: object | null | undefined): string | null =>
   value == null ? null : JSON.stringify(value)
 
+/** The place of something in its batch, where it is not that of what it belongs to. */
+const ordOf = <A>(get: (row: A) => number): Column<A> => ({
+  type: "int",
+  get: (row, place) => (get(row) === place ? null : get(row)),
+  otherwise: placeOf,
+})
+
 const writeColumns = {
-  ord: { type: "int", get: (_: Write, ord: number) => ord },
+  ord: { type: "int", get: () => null, otherwise: placeOf },
   run: { type: "uuid", get: (write: Write) => write.workflowRunId },
   token: { type: "bigint", get: (write: Write) => write.token },
 } as const
@@ -74,29 +81,82 @@ const errorOf = (transition: Transition): string | null =>
   "error" in transition ? json(transition.error) : null
 
 /** The rows of the writes. */
-export const writesOf = (shape: { readonly transitions: boolean }): Columns<Write> =>
-  shape.transitions ? moving : staying
+export const writesOf = (shape: {
+  readonly transitions: boolean
+  readonly single: boolean
+}): Columns<Write> => (shape.single ? outcomes : shape.transitions ? moving : staying)
 
 type OwnedRecord = Owned<Write["records"][number]>
 
-/** The rows of the records. */
-export const recordColumns = columns<OwnedRecord>({
-  ord: { type: "int", get: ({ ord }) => ord },
-  key: { type: "text", get: ({ item }) => item.stepKey },
-  name: { type: "text", get: ({ item }) => item.name },
-  kind: { type: "text", get: ({ item }) => item.kind },
+/** A value, unless it is the one that most records have. */
+const unless = <A extends Value>(usual: A, value: A): A | null => (value === usual ? null : value)
+
+const outcomeColumns = {
+  key: { type: "text", get: ({ stepKey }) => stepKey },
+  name: {
+    type: "text",
+    get: ({ name, stepKey }) => unless(stepKey, name),
+    otherwise: "x.key",
+  },
+  kind: { type: "text", get: ({ kind }) => unless("step", kind), otherwise: "'step'" },
   position: {
     type: "int",
-    get: ({ item }) => (item.status === "retrying" ? null : item.position),
+    get: ({ status, position }) => (status === "retrying" ? null : position),
   },
-  issued_after: { type: "int", get: ({ item }) => item.issuedAfter },
-  status: { type: "text", get: ({ item }) => item.status },
-  attempts: { type: "int", get: ({ item }) => item.attempts },
-  codec: { type: "text", get: ({ item }) => item.result?.codec },
-  result: { type: "jsonb", get: ({ item }) => item.result?.json },
-  has_compensate: { type: "boolean", get: ({ item }) => item.hasCompensate },
-  elapsed: { type: "float8", get: ({ item }) => boundedMs(item.elapsedMs) },
-  more: { type: "jsonb", get: ({ item }) => moreOf(item) },
+  issued_after: {
+    type: "int",
+    get: ({ status, position, issuedAfter }) =>
+      status === "retrying" || position !== issuedAfter + 1 ? issuedAfter : null,
+    otherwise: "x.position - 1",
+  },
+  status: {
+    type: "text",
+    get: ({ status }) => unless("completed", status),
+    otherwise: "'completed'",
+  },
+  attempts: { type: "int", get: ({ attempts }) => unless(1, attempts), otherwise: "1" },
+  codec: {
+    type: "text",
+    get: ({ result }) => unless("json", result?.codec),
+    otherwise: "case when x.result is not null then 'json' end",
+  },
+  result: { type: "jsonb", get: ({ result }) => result?.json },
+  has_compensate: {
+    type: "boolean",
+    get: ({ hasCompensate }) => hasCompensate || null,
+    otherwise: "false",
+  },
+  // whole milliseconds: of most steps that leaves nothing
+  elapsed: {
+    type: "float8",
+    get: ({ elapsedMs }) => unless(0, Math.round(boundedMs(elapsedMs) ?? 0)),
+    otherwise: "0::float8",
+  },
+  more: { type: "jsonb", get: (record) => moreOf(record) },
+} satisfies Record<string, Column<OwnedRecord["item"]>>
+
+/** The same columns, of what `item` finds in a row. */
+const within = <A, B>(
+  given: Readonly<Record<string, Column<B>>>,
+  item: (row: A) => B,
+): Record<string, Column<A>> =>
+  Object.fromEntries(
+    Object.entries(given).map(([name, { get, ...column }]) => [
+      name,
+      { ...column, get: (row: A, place: number) => get(item(row), place) },
+    ]),
+  )
+
+/** The rows of the records. */
+export const recordColumns = columns<OwnedRecord>({
+  ord: ordOf(({ ord }) => ord),
+  ...within(outcomeColumns, ({ item }: OwnedRecord) => item),
+})
+
+/** Writes that are one record each: both in one row. */
+const outcomes = columns<Write>({
+  ...writeColumns,
+  ...within(outcomeColumns, ({ records }: Write) => records[0]!),
 })
 
 /** What most records do not have: the rest of them is read from this JSON, by `recordMore`. */

@@ -28,7 +28,7 @@ import { recordColumns, recordMore, writesOf } from "./commitRows.ts"
 import type { Names } from "./names.ts"
 import { newRunColumns, newRuns, newRunValues } from "./newRuns.ts"
 import { cutPart, foldedPart, retryPart } from "./commitTransitions.ts"
-import { at, clock, interval, ms, msUp } from "./rows.ts"
+import { at, clock, interval, ms, msUp, signals } from "./rows.ts"
 
 /** What a batch contains; each shape is one prepared statement. */
 export interface Shape {
@@ -42,6 +42,13 @@ export interface Shape {
   readonly wait?: boolean
   /** Attributes or status texts. */
   readonly attributes: boolean
+  /** Records that may be the end of a sleep, or of a wait for an event. */
+  readonly timed: boolean
+  /**
+   * Every write is one record, which is not timed, and nothing else: the usual batch. Its rows are
+   * writes and records at once, and nothing is joined.
+   */
+  readonly single: boolean
 }
 
 /** Parameters: $1 now, the columns of the writes, then those of the shape, in this order. */
@@ -51,7 +58,7 @@ export const positionsOf = (shape: Shape) => {
   const one = (used: boolean) => (used ? `$${take(1)}` : "")
   return {
     writes: take(writesOf(shape).size),
-    records: shape.records ? take(recordColumns.size) : 0,
+    records: joined(shape) ? take(recordColumns.size) : 0,
     timers: one(shape.extras),
     children: shape.extras ? take(newRuns.size) : 0,
     emitted: one(shape.extras),
@@ -59,6 +66,9 @@ export const positionsOf = (shape: Shape) => {
     attributes: one(shape.attributes),
   }
 }
+
+/** Records that are rows of their own. */
+const joined = (shape: Shape): boolean => shape.records && !shape.single
 
 type Positions = ReturnType<typeof positionsOf>
 
@@ -70,8 +80,9 @@ export const commitStatement = (n: Names, shape: Shape): string => {
     fencedPart(n, shape),
     ...(shape.transitions ? [parentsPart(n), heldPart(n)] : []),
     ...(shape.extras ? [timersPart(n, p)] : []),
-    ...(shape.records ? [recordsPart(n, p, shape)] : []),
+    ...(joined(shape) ? [recordsPart(n, p, shape)] : []),
     ...(shape.retry ? [cutPart(n, shape)] : []),
+    ...(joined(shape) ? [duePart(shape)] : []),
     ...(shape.records ? [writtenPart(n, shape)] : []),
     ...(shape.retry ? [retryPart(n, shape)] : []),
     ...(shape.extras ? [extrasPart(n, p, shape)] : []),
@@ -88,7 +99,7 @@ clock as materialized (
 
 const writesPart = (p: Positions, shape: Shape): string => `
 writes as materialized (
-  select x.*${shape.transitions ? "" : ", null::text as kind"}
+  select x.*${shape.transitions || shape.single ? "" : ", null::text as kind"}
   from ${writesOf(shape).rows("x", p.writes)}
 )`
 
@@ -150,8 +161,16 @@ fixed as (
 const recordsPart = (n: Names, p: Positions, shape: Shape): string => `
 records as materialized (
   select h.run, h.token, h.kind as transition, x.*, ${recordMore("x")},
-    -- the end of a sleep, or of a wait for an event in vain, counts only when it has come, by this
-    -- clock: what the contract calls endsByTimer
+    ${shape.timed ? endOfWait(n, shape) : "null::timestamptz"} as wake_at
+  from ${recordColumns.rows("x", p.records)}
+  join held h on h.ord = x.ord
+)`
+
+/**
+ * The end of a sleep, or of a wait for an event in vain, counts only when it has come, by this clock:
+ * what the contract calls endsByTimer.
+ */
+const endOfWait = (n: Names, shape: Shape): string => `
     case when (x.kind = 'sleep' and x.status <> 'retrying')
       or (x.kind = 'event' and x.more->>'event'::text is null and x.status = 'completed') then coalesce(
       (select t.wake_at from ${n.timers} t where t.workflow_run_id = h.run and t.step_key = x.key),
@@ -161,12 +180,9 @@ records as materialized (
           : ""
       }
       'infinity'
-    ) end as wake_at
-  from ${recordColumns.rows("x", p.records)}
-  join held h on h.ord = x.ord
-)`
+    ) end`
 
-const writtenPart = (n: Names, shape: Shape): string => `
+const duePart = (shape: Shape): string => `
 due_records as materialized (
   select x.*, ${
     shape.retry ? "coalesce(x.status = 'completed' and x.position > k.position, false)" : "false"
@@ -181,7 +197,9 @@ due_records as materialized (
       or (x.status = 'failed' and x.position < k.position))`
       : ""
   }
-),
+)`
+
+const writtenPart = (n: Names, shape: Shape): string => `
 written as (
   insert into ${n.steps} as s (
     workflow_run_id, step_key, name, kind, position, issued_after, status, attempts,
@@ -198,7 +216,11 @@ written as (
     x.revision, x.beat_codec, ${payload("x.beat_codec", "x.beat")},
     x.undo_status, x.undo_attempts, x.undo_error, c.at + ${interval("x.undo_retry")},
     case when x.undo_status is not null then x.token end
-  from due_records x cross join clock c
+  from ${
+    shape.single
+      ? `(select h.*, ${recordMore("h")}, false as carried from held h) x`
+      : "due_records x"
+  } cross join clock c
   -- A final outcome never changes (I4), also when the same rows are sent again; a backoff gives way
   -- to a final outcome, or to a later backoff or note.
   on conflict (workflow_run_id, step_key) do update set
@@ -274,24 +296,23 @@ undone as (
 )`
 
 const answerPart = (shape: Shape): string => {
+  const others = shape.extras || shape.timed
   const answers = [
-    `select 'run' as tag, h.ord, ${
+    `select h.ord, ${
       shape.transitions ? "coalesce(f.wake_counter, h.wake_counter)" : "h.wake_counter"
     } as wake_counter,
-  (not h.compensating and h.deadline_at is not null and h.deadline_at <= c.at
-    and h.kind is distinct from 'Compensate') as deadline_passed,
-  (h.cancel_requested_at is not null) as cancel_requested, h.cancel_compensate, h.cancel_reason,
-  (h.pause_request is not null) as pause_requested, h.pause_request->>'reason'::text as pause_request_reason,
+  ${signals("h", "c.at", "h.kind is distinct from 'Compensate'")} as signals,
   ${ms("c.at")} as at,
   ${
     // Not per run: a join of two such CTEs is a nested loop, and the usual answer is "all of them".
-    shape.records ? "((select count(*) from due_records) = (select count(*) from written))" : "true"
-  } as whole,
-  null as key, null as value
+    shape.records
+      ? `((select count(*) from ${shape.single ? "held" : "due_records"}) = (select count(*) from written))`
+      : "true"
+  } as whole${others ? ", null as tag, null as key, null as value" : ""}
 from held h
 cross join clock c${shape.transitions ? "\nleft join folded f on f.workflow_run_id = h.run" : ""}`,
   ]
-  if (shape.records) {
+  if (shape.timed) {
     answers.push(
       line(
         "early",
@@ -322,5 +343,5 @@ cross join clock c${shape.transitions ? "\nleft join folded f on f.workflow_run_
 
 /** One line about a part of a write. */
 const line = (tag: string, key: string, value: string, from: string) =>
-  `select '${tag}', h.ord, null, null, null, null, null, null, null, null, null, ${key}, ${value}
+  `select h.ord, null, null, null, null, '${tag}', ${key}, ${value}
 from ${from}`

@@ -5,7 +5,7 @@
  */
 import type { NewRun } from "../WorkflowStore.ts"
 import { boundedMs, payload } from "./batch.ts"
-import { columns } from "./columns.ts"
+import { columns, placeOf } from "./columns.ts"
 import { at, interval } from "./rows.ts"
 
 /** A run, and the ordinal of what it belongs to. */
@@ -16,13 +16,21 @@ interface OwnedRun {
 
 /** Runs as the rows from which `newRunValues` makes theirs. */
 export const newRuns = columns<OwnedRun>({
-  owner: { type: "int", get: ({ owner }) => owner },
+  owner: {
+    type: "int",
+    get: ({ owner }, place) => (owner === place ? null : owner),
+    otherwise: placeOf,
+  },
   id: { type: "uuid", get: ({ run }) => run.workflowRunId },
   workflow: { type: "text", get: ({ run }) => run.workflow },
   version: { type: "text", get: ({ run }) => run.version },
   input: { type: "jsonb", get: ({ run }) => run.input.json },
-  codec: { type: "text", get: ({ run }) => run.input.codec },
-  priority: { type: "int", get: ({ run }) => run.priority },
+  codec: {
+    type: "text",
+    get: ({ run }) => (run.input.codec === "json" ? null : run.input.codec),
+    otherwise: "'json'",
+  },
+  priority: { type: "int", get: ({ run }) => run.priority || null, otherwise: "0" },
   scheduled: { type: "float8", get: ({ run }) => boundedMs(run.scheduledFor) },
   timeout: { type: "float8", get: ({ run }) => boundedMs(run.timeoutMs) },
   max_attempts: { type: "int", get: ({ run }) => run.maxAttempts },
@@ -32,7 +40,7 @@ export const newRuns = columns<OwnedRun>({
   parent_run_id: { type: "uuid", get: ({ run }) => run.parent?.workflowRunId },
   parent_step_key: { type: "text", get: ({ run }) => run.parent?.stepKey },
   parent_attempt: { type: "int", get: ({ run }) => run.parent?.attempt },
-  outlives_parent: { type: "boolean", get: ({ run }) => run.onParentClose === "abandon" },
+  outlives_parent: { type: "boolean", get: ({ run }) => run.onParentClose === "abandon" || null },
   attributes: {
     type: "jsonb",
     get: ({ run }) => (run.attributes == null ? null : JSON.stringify(run.attributes)),

@@ -95,6 +95,33 @@ export const toSignals = (row: Row): RunSignals => ({
   deadlinePassed: bool(row["deadline_passed"]),
 })
 
+/**
+ * SQL: the same in one column, JSON, for batches: null where there is nothing to be heard, as is usual.
+ * `r` is a row with the run's columns, `unless` a condition under which its deadline counts.
+ */
+export const signals = (r: string, now: string, counts: string): string => {
+  const passed = `(not ${r}.compensating and ${r}.deadline_at is not null and ${r}.deadline_at <= ${now} and ${counts})`
+  return `case when ${passed} or ${r}.cancel_requested_at is not null or ${r}.pause_request is not null
+    then pg_catalog.json_build_object(
+      'deadline_passed'::text, ${passed},
+      'cancel_requested'::text, ${r}.cancel_requested_at is not null,
+      'cancel_compensate'::text, ${r}.cancel_compensate, 'cancel_reason'::text, ${r}.cancel_reason,
+      'pause_requested'::text, ${r}.pause_request is not null,
+      'pause_request_reason'::text, ${r}.pause_request->>'reason'::text
+    )::text end`
+}
+
+/** What `signals` tells. */
+export const signalsOf = (wakeCounter: unknown, given: unknown): RunSignals =>
+  given == null
+    ? {
+        wakeCounter: int(wakeCounter),
+        cancelRequest: null,
+        pauseRequest: null,
+        deadlinePassed: false,
+      }
+    : toSignals({ ...(JSON.parse(text(given)) as Row), wake_counter: wakeCounter })
+
 const toCancelRequest = (row: Row): CancelRequest | null =>
   bool(row["cancel_requested"])
     ? {

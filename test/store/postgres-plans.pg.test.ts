@@ -141,6 +141,8 @@ for (const state of ["never analyzed", "analyzed"]) {
         extras: false,
         retry: false,
         attributes: false,
+        timed: false,
+        single: false,
       }
       const writes = Array.from({ length: 40 }, (_, n) => write({ workflowRunId: id(n), token: 1 }))
       const plan = await explain(commitStatement(names(), shape), [
