@@ -205,6 +205,10 @@ export interface Execution {
   readonly records: Map<string, StepRecord>
   readonly retrying: Map<string, StepRecord>
   readonly timers: Map<string, number>
+  /** What stands in `retrying`; asking makes no map. */
+  readonly noteOn: (stepKey: string) => StepRecord | undefined
+  /** What stands in `timers`. */
+  readonly timerOf: (stepKey: string) => number | undefined
   readonly children: Map<string, ChildRow>
   readonly events: Array<EventRow>
   /** Ids of events that records of this execution consume. */

@@ -56,17 +56,28 @@ export interface RunningAttempt {
 export const startAttempt = <A, E>(options: {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Calls `hold` before what must not be cut off: limits and aborts wait from then on. */
-  readonly body: (signal: AbortSignal, hold: Hold) => Effect.Effect<A, E>
+  readonly body: (signal: () => AbortSignal, hold: Hold) => Effect.Effect<A, E>
   /** In the place of `body`: a plain function, which no fiber carries. Calls `end` once. */
   readonly call?:
-    | ((signal: AbortSignal, end: (result: Result.Result<A, E>) => void) => void)
+    | ((signal: () => AbortSignal, end: (result: Result.Result<A, E>) => void) => void)
     | undefined
   readonly limits: ReadonlyArray<TimeLimit>
   /** `aborted`: it had been told to stop before it ended. */
   readonly onEnd: (end: AttemptEnd<A, E>, aborted: boolean) => void
 }): RunningAttempt => {
   const { fork } = options
-  const controller = new AbortController()
+  // A signal is dear, and most functions never look at theirs.
+  let controller: AbortController | null = null
+  let told: { readonly reason: unknown } | null = null
+  const signal = () => {
+    controller ??= new AbortController()
+    if (told !== null) controller.abort(told.reason)
+    return controller.signal
+  }
+  const tellToStop = (reason: unknown) => {
+    told ??= { reason }
+    controller?.abort(reason)
+  }
   const timers: Array<Fiber.Fiber<void>> = []
   let ended = false
   let held = false
@@ -76,7 +87,7 @@ export const startAttempt = <A, E>(options: {
     else waiting ??= cut
   }
   const hold: Hold = () => {
-    if (ended || controller.signal.aborted) return null
+    if (ended || told !== null) return null
     held = true
     return () => {
       held = false
@@ -89,7 +100,7 @@ export const startAttempt = <A, E>(options: {
     if (ended) return
     ended = true
     for (const timer of timers) timer.interruptUnsafe()
-    options.onEnd(result, controller.signal.aborted)
+    options.onEnd(result, told !== null)
   }
   /** The running try, with its limits. */
   const limited = (abort: (reason: unknown) => void): RunningAttempt => {
@@ -115,8 +126,7 @@ export const startAttempt = <A, E>(options: {
   }
   const { call } = options
   if (call !== undefined) {
-    const abort = (reason: unknown) => controller.abort(reason)
-    call(controller.signal, (result) => {
+    call(signal, (result) => {
       try {
         end(
           Result.isSuccess(result)
@@ -128,22 +138,22 @@ export const startAttempt = <A, E>(options: {
         fork(Effect.die(defect))
       }
     })
-    return limited(abort)
+    return limited(tellToStop)
   }
   // uninterruptible around, so that a function which ended in spite of an abort still tells how
   const fiber = fork(
     Effect.uninterruptible(
       Effect.matchCause(
-        Effect.suspend(() => options.body(controller.signal, hold)),
+        Effect.suspend(() => options.body(signal, hold)),
         {
           onSuccess: (value) => end({ _tag: "Success", value }),
-          onFailure: (cause) => end(endOf(cause, controller.signal.aborted)),
+          onFailure: (cause) => end(endOf(cause, told !== null)),
         },
       ),
     ),
   )
   return limited((reason) => {
-    controller.abort(reason)
+    tellToStop(reason)
     fiber.interruptUnsafe()
   })
 }

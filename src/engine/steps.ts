@@ -76,7 +76,7 @@ export const sourcesChanged = (execution: Execution): void => {
 // -----------------------------------------------------------------------------
 
 const startSleep = (execution: Execution, issued: Issued, operation: SleepOperation): void => {
-  const fixed = execution.timers.get(issued.key)
+  const fixed = execution.timerOf(issued.key)
   if (fixed !== undefined) return waitUntil(execution, issued, fixed)
   // journaled when first reached, for short sleeps too: else each crash would restart it
   execution.write({
@@ -205,7 +205,7 @@ const startEvent = (execution: Execution, issued: Issued, operation: EventOperat
   issued.phase = "waiting"
   if (takeEvent(execution, issued, operation)) return
   if (operation.timeoutMs === null) return execution.progress()
-  const fixed = execution.timers.get(issued.key)
+  const fixed = execution.timerOf(issued.key)
   if (fixed !== undefined) return waitUntil(execution, issued, fixed)
   issued.phase = "active"
   execution.write({

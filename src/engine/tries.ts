@@ -23,13 +23,13 @@ import { inTransaction } from "./transactions.ts"
  * Starts a step that has no outcome, where an earlier execution had left it.
  */
 export const startStep = (execution: Execution, issued: Issued, operation: StepOperation): void => {
-  const earlier = execution.retrying.get(issued.key)
+  const earlier = execution.noteOn(issued.key)
   const notes = makeNotes(earlier)
   const step: Step = { execution, issued, operation, notes }
   issued.attempts = notes.ended
   issued.again = () => beginTry(step)
   issued.noteToLeave = () => noteToLeave(step)
-  const fixed = execution.timers.get(issued.key)
+  const fixed = execution.timerOf(issued.key)
   if (typeof operation.deadlineMs === "number" && fixed !== undefined) notes.deadlineAt = fixed
   const retryAt = earlier?.retryAt ?? null
   if (retryAt !== null && retryAt > execution.storeNow()) {
@@ -83,11 +83,13 @@ const tryNow = (step: Step): void => {
   execution.executing++
   env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
   let over = false
-  const attemptOf = (signal: AbortSignal): StepAttempt => ({
+  const attemptOf = (signal: () => AbortSignal): StepAttempt => ({
     workflowRunId: run.workflowRunId,
     attempt: issued.attempts,
     idempotencyKey: `${run.workflowRunId}:${issued.key}`,
-    signal,
+    get signal() {
+      return signal()
+    },
     lastHeartbeat: notes.heartbeat,
     heartbeat: (details: Encoded) => {
       // a body that was given up may live on

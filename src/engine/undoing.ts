@@ -147,7 +147,7 @@ const tryOnce = (undoing: Undoing): void => {
         workflowRunId: run.workflowRunId,
         attempt,
         idempotencyKey: `${run.workflowRunId}:${stepKey}:compensate`,
-        signal,
+        signal: signal(),
       }),
     limits:
       timeoutMs === null

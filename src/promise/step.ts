@@ -287,7 +287,9 @@ const infoOf = (attempt: StepAttempt, name: string): TryInfo => ({
   workflowRunId: attempt.workflowRunId,
   attempt: attempt.attempt,
   idempotencyKey: attempt.idempotencyKey,
-  signal: attempt.signal,
+  get signal() {
+    return attempt.signal
+  },
   lastHeartbeat: readHeartbeat(attempt),
   heartbeat: (details) =>
     attempt.heartbeat(orThrow(encode(details, { field: `heartbeat of step "${name}"` }))),
