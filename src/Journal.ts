@@ -176,12 +176,16 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
     /** Answers of the last batch, to be told while the next one is on its way. */
     const untold: Array<() => void> = []
     const tellRest = () => {
-      for (const tell of untold.splice(0)) tell()
+      for (const tellOne of untold.splice(0)) tellOne()
     }
+    /** The other half waits already: it is sent before anything is told. */
+    let overlaps = false
     /** How many of so many answers are told before the next batch is taken. */
     const toldAtOnce = (answers: number): number => {
-      if (queue.size >= worthABatch) return 0
-      return answers < 2 * worthABatch ? answers : Math.ceil(answers / 2)
+      const half = Math.ceil(answers / 2)
+      overlaps = queue.size >= Math.max(worthABatch, half)
+      if (overlaps) return 0
+      return half < worthABatch ? answers : half
     }
 
     /** Commits until the store has answered; answers the items whose rows were busy. */
@@ -275,8 +279,9 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
         Effect.gen(function* () {
           yield* work.await
           // what the last answers set off comes in the next turn of the event loop: one batch, not two
-          if (untold.length === 0 || queue.size < worthABatch) yield* Effect.yieldNow
+          if (!overlaps) yield* Effect.yieldNow
           const batch = takeBatch()
+          overlaps = false
           if (batch.length === 0) {
             if (untold.length > 0) return tellRest()
             work.closeUnsafe()

@@ -140,7 +140,7 @@ const whileItRuns = <A, E>(execution: Execution, ask: Effect.Effect<A, E>): Effe
   Effect.suspend(() => {
     if (execution.mode !== "stopped" && execution.mode !== "ending") return ask
     // not from a finalizer, whose fiber is interrupted: that is the end of the body, not more of it
-    const wentOn = Effect.interruptible(Effect.sync(execution.wentOn))
+    const wentOn = Effect.interruptible(Effect.sync(() => execution.wentOn()))
     return Effect.andThen(wentOn, Effect.interrupt)
   })
 
@@ -169,7 +169,9 @@ export const setAttributes = (
   attributes: Attributes,
 ): Effect.Effect<void, InvalidInput, WorkflowRun> =>
   Effect.flatMap(WorkflowRun, ({ execution }) =>
-    Effect.map(Effect.fromResult(checkAttributes(attributes, "attributes")), execution.publish),
+    Effect.map(Effect.fromResult(checkAttributes(attributes, "attributes")), (checked) =>
+      execution.publish(checked),
+    ),
   )
 
 /**
@@ -246,18 +248,40 @@ const sleepInBody =
   "a body must not sleep on the clock, which forgets: use Sleep.make(name, duration), which is durable"
 
 /** The clock inside a body: the store's time of the last completion that the body saw. */
-const bodyClock = ({ now }: BodyValues): Clock.Clock => {
-  const nanos = () => BigInt(Math.round(now())) * 1_000_000n
-  return {
-    currentTimeMillisUnsafe: now,
-    currentTimeMillis: Effect.sync(now),
-    currentTimeNanosUnsafe: nanos,
-    currentTimeNanos: Effect.sync(nanos),
-    monotonicTimeNanosUnsafe: nanos,
-    monotonicTimeNanos: Effect.sync(nanos),
-    // no time passes: what Effect.retry and its like do without a delay
-    sleep: (duration) =>
-      Duration.toMillis(duration) <= 0 ? Effect.yieldNow : Effect.die(new Error(sleepInBody)),
+class BodyClock implements Clock.Clock {
+  readonly #values: BodyValues
+
+  constructor(values: BodyValues) {
+    this.#values = values
+  }
+
+  currentTimeMillisUnsafe(): number {
+    return this.#values.now()
+  }
+
+  currentTimeNanosUnsafe(): bigint {
+    return BigInt(Math.round(this.#values.now())) * 1_000_000n
+  }
+
+  monotonicTimeNanosUnsafe(): bigint {
+    return this.currentTimeNanosUnsafe()
+  }
+
+  get currentTimeMillis(): Effect.Effect<number> {
+    return Effect.sync(() => this.currentTimeMillisUnsafe())
+  }
+
+  get currentTimeNanos(): Effect.Effect<bigint> {
+    return Effect.sync(() => this.currentTimeNanosUnsafe())
+  }
+
+  get monotonicTimeNanos(): Effect.Effect<bigint> {
+    return this.currentTimeNanos
+  }
+
+  // no time passes: what Effect.retry and its like do without a delay
+  sleep(duration: Duration.Duration): Effect.Effect<void> {
+    return Duration.toMillis(duration) <= 0 ? Effect.yieldNow : Effect.die(new Error(sleepInBody))
   }
 }
 
@@ -285,7 +309,7 @@ export const runBody = (options: {
       patches: makePatches(execution),
       services,
     }),
-    Context.add(Clock.Clock, bodyClock(values)),
+    Context.add(Clock.Clock, new BodyClock(values)),
     Context.add(Random.Random, {
       nextIntUnsafe: values.randomInteger,
       nextDoubleUnsafe: values.random,

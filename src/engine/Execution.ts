@@ -81,12 +81,17 @@ export interface ExecutionLimits {
 }
 
 /**
- * `WorkflowStore.transact` under this execution's claim.
+ * What `WorkflowStore.transact` is asked for under an execution's claim.
  */
-export type Transact = <E>(options: {
+export interface TransactOptions<E> {
   readonly isolation: Isolation | null
   readonly use: (transaction: Transaction) => Effect.Effect<RecordWrite, E>
-}) => Effect.Effect<
+}
+
+/**
+ * What it answers.
+ */
+export type TransactAnswer<E> = Effect.Effect<
   Exclude<WriteAnswer, { readonly _tag: "busy" }>,
   E | StoreError | TransactionUnsupported | TransactionBroken | PoolTooSmall
 >
@@ -112,7 +117,7 @@ export interface ExecutionEnv {
   readonly refreshSignals: () => void
   /** Asks the store for this run's sources; they come through `onSources`. */
   readonly refreshSources: () => void
-  readonly transact: Transact
+  readonly transact: <E>(options: TransactOptions<E>) => TransactAnswer<E>
   readonly transactionOutcome: (
     record: RecordWrite,
   ) => Effect.Effect<Exclude<WriteAnswer, { _tag: "busy" }> | null, StoreError>

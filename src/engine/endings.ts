@@ -38,7 +38,7 @@ export const bodyEnded = (execution: Execution, end: BodyEnd): void => {
         {
           _tag: "RetryRun",
           failedPosition: failedPosition(execution, end.raw),
-          delayMs: delayAfter(betweenAttempts, run.attempt, execution.env.random),
+          delayMs: delayAfter(betweenAttempts, run.attempt, () => execution.env.random()),
           error: end.error,
         },
         { _tag: "retrying", error: end.error },

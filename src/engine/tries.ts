@@ -204,7 +204,7 @@ const delayBeforeNext = (
   const isLast = issued.attempts >= operation.retry.maxAttempts
   if (!retryable || isLast || execution.mode !== "forward" || issued.abandoned) return null
   if (retryAfter === undefined) {
-    return delayAfter(operation.retry, issued.attempts, execution.env.random)
+    return delayAfter(operation.retry, issued.attempts, () => execution.env.random())
   }
   return "delayMs" in retryAfter
     ? retryAfter.delayMs

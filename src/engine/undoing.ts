@@ -185,7 +185,7 @@ const afterTry = (undoing: Undoing, end: AttemptEnd<void, UndoFailure>): void =>
       }
       const delayMs =
         verdict === null
-          ? delayAfter(undo.retry, attempts, execution.env.random)
+          ? delayAfter(undo.retry, attempts, () => execution.env.random())
           : "delayMs" in verdict
             ? verdict.delayMs
             : Math.max(0, verdict.at - execution.storeNow())

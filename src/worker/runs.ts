@@ -8,7 +8,6 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import { v7 as uuidv7 } from "uuid"
 import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
 import { bounded } from "../engine/bounded.ts"
 import { bodyEnded, cancelled, childrenToCancel, timedOut } from "../engine/endings.ts"
@@ -35,6 +34,7 @@ import type {
   WorkflowRef,
   WorkflowStore,
 } from "../WorkflowStore.ts"
+import { RunEnv, type SharedEnv } from "./runEnv.ts"
 
 const parts: ExecutionParts = {
   start,
@@ -161,6 +161,21 @@ export const makeRuns = (options: RunsOptions): Runs => {
       ),
     )
 
+  const shared: SharedEnv = {
+    ...options,
+    wantSourcesOf: (workflowRunId) => {
+      stale.add(workflowRunId)
+      options.wantSources()
+    },
+    cancelChildren,
+    // pure asynchronous work took longer than we waited: go on with it, and wait longer from now
+    parkedTooSoon: (claim, workflow, restedMs) => {
+      const waited = Math.max(options.limits.parkGraceMs, graces.get(workflow) ?? 0)
+      graces.set(workflow, Math.min(Math.max(restedMs, waited) * 2, maxParkGraceMs))
+      fork(wakeAgain(claim))
+    },
+  }
+
   /** Gives up a claim whose run does not execute. */
   const leave = (entry: Entry, transition: Transition) => {
     if (entry.ended || entry.leaving) return
@@ -189,39 +204,12 @@ export const makeRuns = (options: RunsOptions): Runs => {
     if (entry.ended || entry.leaving) return
     // unregistered since the claim: another worker may know it
     if (workflow === undefined) return leave(entry, { _tag: "HandBack" })
-    const info = {
-      workflowRunId: run.workflowRunId,
-      workflow: run.workflow,
-      attempt: run.attempt,
-    }
     const parkGraceMs = Math.max(options.limits.parkGraceMs, graces.get(run.workflow) ?? 0)
-    const env: ExecutionEnv = {
-      limits: { ...options.limits, parkGraceMs },
-      fork,
-      append: (fragment) => journal.append(claim, fragment),
-      refreshSignals: options.wantSignals,
-      refreshSources: () => {
-        stale.add(run.workflowRunId)
-        options.wantSources()
-      },
-      transact: (transaction) => store.transact({ claim, ...transaction }),
-      transactionOutcome: (record) =>
-        bounded("transactionOutcome")(store.transactionOutcome({ claim, record })),
-      compensateOn: workflow.compensateOn ?? { failure: true, cancel: true, timeout: true },
-      cancelChildren,
-      parkedTooSoon: (restedMs) => {
-        // pure asynchronous work took longer than we waited: go on with it, and wait longer from now
-        graces.set(run.workflow, Math.min(Math.max(restedMs * 2, parkGraceMs * 2), maxParkGraceMs))
-        fork(wakeAgain(claim))
-      },
-      leaseTrusted: options.leaseTrusted,
-      monotonicMs: options.monotonicMs,
-      random: options.random,
-      newRunId: uuidv7,
-      hook: (event) => options.lifecycle({ ...info, type: "step", event }),
-    }
+    const env = new RunEnv(shared, claim, run, workflow, parkGraceMs)
     if (history === null && !run.compensating) {
-      options.lifecycle({ ...info, type: "workflow:started" })
+      const { workflowRunId, attempt } = run
+      const type = "workflow:started"
+      options.lifecycle({ workflowRunId, workflow: run.workflow, attempt, type })
     }
     entry.handle = startExecution({
       run,
