@@ -2,10 +2,13 @@
  * The claim: a bounded index scan per known workflow and version, then locks on what was found, in order.
  *
  * Candidates are read without locks, a few more than asked for, because other workers read the same
- * ones; then at most `limit` of them are locked, skipping what others hold, and the predicate is
+ * ones (and many more, once they have been seen to); then at most `limit` of them are locked, skipping what others hold, and the predicate is
  * checked again on the locked row (under read committed a lock yields the newest row). One
  * statement, so a claim that is answered is durable. Foreign workflows and future work are in ranges
  * of the index that are never read.
+ *
+ * The sizes stand in subselects: a planner that knows them finds each claim's own plan cheaper than the
+ * general one, and makes it anew each time (0.7 ms of 1.8 for one run, of 8.9 for 112).
  *
  * Rows only: the row is the newest, but every other table is seen as of the statement's start. A run
  * handed back in between would come with a history that lacks its last record. So history is read by
@@ -49,25 +52,49 @@ export const claimRuns = (
   database: Database,
 ): ((options: Options) => Effect.Effect<ReadonlyArray<ClaimedRun>, StoreError>) => {
   const { healthy, suspects } = claimStatements(database.names)
-  return Effect.fnUntraced(function* (options) {
-    if (options.limit <= 0 || options.workflows.length === 0) return []
-    // a workflow named twice would give each candidate twice
-    const workflows = options.workflows.filter(
-      (one, at, all) =>
-        at === all.findIndex(({ name, version }) => name === one.name && version === one.version),
-    )
+  /** Claims that read many spare candidates, since one came back short of what is there. */
+  let crowded = 0
+
+  const claim = Effect.fnUntraced(function* (options: Options, spare: number) {
+    const candidates = options.limit + spare
     const rows = yield* database.write("claimRuns", options.suspects ? suspects : healthy, [
       yield* database.now,
       options.workerId,
-      workflows.map(({ name }) => name),
+      options.workflows.map(({ name }) => name),
       String(options.limit),
-      // Others read the same head of the queue: with no spare candidates, all but one come back short.
-      String(options.limit * 2 + 16),
-      workflows.map(({ version }) => version ?? ""),
+      String(candidates),
+      options.workflows.map(({ version }) => version ?? ""),
     ])
-    return rows.map(toClaimedRun)
+    return {
+      runs: rows.flatMap((row) => (row["workflow_run_id"] == null ? [] : [toClaimedRun(row)])),
+      isFull: int(rows[0]?.["seen"] ?? 0) >= candidates,
+    }
+  })
+
+  return Effect.fnUntraced(function* (given) {
+    if (given.limit <= 0 || given.workflows.length === 0) return []
+    // a workflow named twice would give each candidate twice
+    const workflows = given.workflows.filter(
+      (one, at, all) =>
+        at === all.findIndex(({ name, version }) => name === one.name && version === one.version),
+    )
+    const options = { ...given, workflows }
+    const { limit } = options
+    const first = yield* claim(options, crowded > 0 ? manySpare(limit) : fewSpare(limit))
+    if (crowded > 0) crowded--
+    if (first.runs.length >= limit || !first.isFull) return first.runs
+    // Others hold what we read, and there may be more behind it: "short" must mean "nothing left".
+    crowded = crowdedFor
+    const rest = { ...options, limit: limit - first.runs.length }
+    const second = yield* claim(rest, manySpare(limit))
+    return [...first.runs, ...second.runs]
   })
 }
+
+/** Candidates that others may hold: a few, or, where there are others, as many again as are wanted. */
+const fewSpare = (limit: number): number => 16 + Math.ceil(limit / 8)
+const manySpare = (limit: number): number => 16 + limit
+const crowdedFor = 50
 
 /** As in the indexes: no version is ''. */
 const ofWorkflow = `r.workflow = w.workflow and coalesce(r.version, '') = w.version`
@@ -77,14 +104,14 @@ const healthyCandidates = (n: Names): string => `
         from ${n.runs} r
         where ${ofWorkflow} and r.ready and r.crash_count < 2
         order by r.priority, r.due_at
-        limit $5::int)
+        limit (select $5::int))
       union all
       (select r.workflow_run_id, r.priority, r.due_at
         from ${n.runs} r
         where ${ofWorkflow} and not r.ready and r.crash_count < 2
           and r.due_at <= ${steady("$1")}
         order by r.due_at
-        limit $5::int)`
+        limit (select $5::int))`
 
 const suspectCandidates = (n: Names): string => `
       (select r.workflow_run_id, r.priority, r.due_at
@@ -93,7 +120,7 @@ const suspectCandidates = (n: Names): string => `
           and r.worker_id is null
           and r.due_at <= ${steady("$1")}
         order by r.due_at
-        limit $5::int)`
+        limit (select $5::int))`
 
 /** Exported for the tests that read their plans. */
 export const claimStatements = (n: Names) => ({
@@ -110,13 +137,14 @@ const claimStatement = (n: Names, candidates: string): string => `
   ),
   candidates as materialized (
     select c.workflow_run_id, c.priority, c.due_at
-    from rows from (pg_catalog.unnest($3::text[]), pg_catalog.unnest($6::text[]))
+    from rows from (
+      pg_catalog.unnest((select $3::text[])), pg_catalog.unnest((select $6::text[])))
       w(workflow, version)
     cross join lateral (${candidates}
     ) c
     where exists (select 1 from lease)
     order by c.priority, c.due_at
-    limit $5::int
+    limit (select $5::int)
   ),
   locked as materialized (
     select r.workflow_run_id, c.priority, c.due_at, r.started_at, r.wake_counter
@@ -127,7 +155,7 @@ const claimStatement = (n: Names, candidates: string): string => `
     where r.worker_id is null
       and (r.ready or r.due_at <= ${steady("$1")})
     order by c.priority, c.due_at
-    limit $4::int
+    limit (select $4::int)
     for no key update of r skip locked
   ),
   claimed as (
@@ -145,14 +173,15 @@ const claimStatement = (n: Names, candidates: string): string => `
       -- A first claim of a run that nothing has woken has nothing to read.
       (l.started_at is not null or l.wake_counter > 0) as has_history
   )
-  select r.workflow_run_id::text as workflow_run_id, r.workflow, r.version, r.claim_token,
+  select s.seen, r.workflow_run_id::text as workflow_run_id, r.workflow, r.version, r.claim_token,
     r.compensating, r.attempt, r.max_attempts, r.input_codec, r.input::text as input,
     r.error::text as error, coalesce(r.seed, r.workflow_run_id)::text as seed,
     r.parent_run_id::text as parent_run_id, r.parent_step_key, r.parent_attempt,
     ${ms("r.created_at")} as created_at, ${ms("r.started_at")} as started_at,
     ${ms("r.deadline_at")} as deadline_at, r.crash_count, r.has_history,
     ${signalColumns("r", steady("$1"))}
-  from claimed r
+  from (select count(*)::int as seen from candidates) s
+  left join claimed r on true
   order by r.at_priority, r.was_due, r.workflow_run_id`
 
 const toClaimedRun = (row: Row): ClaimedRun => ({

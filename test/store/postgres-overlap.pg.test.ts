@@ -227,6 +227,16 @@ describe("claims", () => {
     yield* s.claimOnly(a, 1)
   })
 
+  test("come back short only when nothing is left, however many of the first are locked", function* (s) {
+    const a = yield* s.worker(1)
+    const numbers = Array.from({ length: 40 }, (_, n) => n + 1)
+    yield* s.insert(...numbers.map((n) => newRun(n)))
+    // all but five of the candidates that a claim of eight reads at first
+    yield* promise(() => lockRuns(rig, ...numbers.slice(0, 20).map(id)))
+    assert.strictEqual((yield* s.claim(a, { limit: 8 })).length, 8)
+    yield* promise(() => unlock(rig))
+  })
+
   test("do not take what changed between the reading and the lock", function* (s) {
     const [a, b] = [yield* s.worker(1), yield* s.worker(2)]
     yield* s.insert(newRun(1), newRun(2))
