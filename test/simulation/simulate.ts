@@ -93,7 +93,8 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   const violations: Array<Violation> = []
   const checkers: Array<Checker> = []
   const predictions = new Map<string, Prediction>()
-  const taken = new Map<string, number>()
+  const taken = new Map<string, Array<number>>()
+  const gaveUpAt = new Map<string, number>()
   const inherited = new Map<string, ReadonlySet<string>>()
 
   const network: Network = new Network({
@@ -113,9 +114,13 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
           const records = network.direct(handle.store.getSteps(after.workflowRunId))
           inherited.set(after.workflowRunId, new Set(records.map(({ stepKey }) => stepKey)))
         }
+        const { workflowRunId } = after
         if (wasTaken(applied.verb, before, after)) {
-          taken.set(after.workflowRunId, (taken.get(after.workflowRunId) ?? 0) + 1)
+          taken.set(workflowRunId, [...(taken.get(workflowRunId) ?? []), machine.now])
         }
+        const hasGivenUp = after.compensating || isTerminal(after.status)
+        if (!hasGivenUp) gaveUpAt.delete(workflowRunId)
+        else if (!gaveUpAt.has(workflowRunId)) gaveUpAt.set(workflowRunId, machine.now)
         timeline.add(
           applied.process,
           `${applied.verb}: ${timeline.name(after.workflowRunId)} ${before?.status ?? "new"} -> ` +
@@ -171,7 +176,11 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     heard: client.heard,
     schedules: client.schedules,
     inherited: (id) => inherited.get(id) ?? none,
-    taken: (id) => taken.get(id) ?? 0,
+    taken: (id) => taken.get(id)?.length ?? 0,
+    undisturbed: (id, sinceMs) => {
+      const until = gaveUpAt.get(id) ?? Infinity
+      return taken.get(id)?.some((at) => at >= sinceMs && at <= until) !== true
+    },
     logs,
     rows,
     records: (id) => network.direct(handle.store.getSteps(id)),
