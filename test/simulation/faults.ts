@@ -4,7 +4,7 @@
  * with a few of them each find more than all of them always.
  */
 import type { Dice } from "../support/dice.ts"
-import { favourites, type Favourite } from "./program.ts"
+import { favourites, type Favourite } from "./programOptions.ts"
 
 /**
  * Of store calls. Each says what the caller is told, and what happens to the store.
@@ -107,6 +107,8 @@ export interface Options extends Readonly<Record<Feature, boolean>> {
   readonly favourite: Favourite | null
   /** All runs begin at about the same time. */
   readonly together: boolean
+  /** Its programs have more parallel blocks. */
+  readonly wide: boolean
   /** Of a call: its probability. */
   readonly calls: Readonly<Partial<Record<CallFault, number>>>
   /** Of processes: the mean pause between two, in milliseconds. */
@@ -200,6 +202,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     events,
     favourite: dice.chance(0.7) ? favourite : null,
     together: dice.chance(0.4),
+    wide: dice.chance(0.3),
     ...has,
     calls,
     processes,

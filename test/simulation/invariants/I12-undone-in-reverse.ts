@@ -2,7 +2,7 @@
 import { isTerminal, type RunStatus } from "../../../src/Run.ts"
 import type { StepRecord } from "../../../src/WorkflowStore.ts"
 import type { Try } from "../ledger.ts"
-import { commandsOf } from "../program.ts"
+import { commandsOf, undoTries } from "../program.ts"
 import type { Evidence, Invariant } from "../scene.ts"
 
 export const I12: Invariant<Evidence> = {
@@ -16,7 +16,7 @@ export const I12: Invariant<Evidence> = {
       .flatMap((one) => (one.is === "step" ? [one] : []))
     const waitedFor = new Set(steps.map(({ name }) => name))
     const undoable = new Set(
-      steps.flatMap(({ name, undoFails }) => (undoFails === null ? [] : [name])),
+      steps.flatMap(({ name, undoFails }) => ((undoFails ?? undoTries) < undoTries ? [name] : [])),
     )
     const undisturbed = (workflowRunId: string, sinceMs: number): boolean =>
       scene.undisturbed?.(workflowRunId, sinceMs) ?? scene.taken(workflowRunId) === 0

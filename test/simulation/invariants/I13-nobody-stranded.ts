@@ -32,8 +32,14 @@ export const I13: Invariant = {
       if (reason !== null) scene.violate("I13", row.workflowRunId, reason)
     }
     return {
-      onChange: ({ rows }) => {
-        for (const { after } of rows) check(after)
+      onChange: ({ rows, now }) => {
+        for (const { before, after } of rows) {
+          check(after)
+          const { workflowRunId, cancelRequest, workerId, status, dueAt } = after
+          if (before === null || before.cancelRequest !== null || cancelRequest === null) continue
+          if (workerId !== null || isTerminal(status) || (dueAt !== null && dueAt <= now)) continue
+          scene.violate("I13", workflowRunId, "is cancelled, and nobody is to hear of it")
+        }
       },
       atEnd: () => {
         for (const row of scene.rows().values()) check(row)
