@@ -119,7 +119,7 @@ export const makeBlocks = (dice: Dice, options: ProgramOptions): Blocks => {
       add("token", () => ({ is: "token", name: site(), ms, sent }))
     }
     if (options.spawns === true && !place.arm) {
-      kinds.push(() => ({ is: "noReturn", name: site() }))
+      add("noReturn", () => ({ is: "noReturn", name: site() }))
     }
     const favourite = options.favourite == null ? undefined : wanted[options.favourite]
     return favourite !== undefined && dice.chance(0.5) ? favourite() : dice.pick(kinds)()
@@ -142,18 +142,17 @@ export const makeBlocks = (dice: Dice, options: ProgramOptions): Blocks => {
     ]
     if (options.refusals) kinds.push(() => ({ is: "refused", name: site() }))
     if (options.limits === true) {
-      kinds.push(
-        () => {
-          const tries = dice.whole(1, 2)
-          return limited(tries, tries, place)
-        },
-        () => ({
-          is: "deadline",
-          name: site(),
-          deadlineMs: dice.pick([200, 3000, 9000]),
-          waitMs: dice.pick([50, 1500]),
-        }),
-      )
+      const deadline = (): Command => ({
+        is: "deadline",
+        name: site(),
+        deadlineMs: dice.pick([200, 3000, 9000]),
+        waitMs: dice.pick([50, 1500]),
+      })
+      if (options.deadlines === true && dice.chance(0.7)) return deadline()
+      kinds.push(() => {
+        const tries = dice.whole(1, 2)
+        return limited(tries, tries, place)
+      }, deadline)
     }
     if (options.transactions === true) {
       kinds.push(() => ({ is: "transaction", name: site(), ms: 1, fails: 2, tries: 2 }))

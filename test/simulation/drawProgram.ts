@@ -67,7 +67,7 @@ const drawStarts = (
     watched: dice.chance(0.5),
     batch: dice.chance(0.3) ? workflow : null,
     fork:
-      alone && dice.chance(0.3) && forkable(workflow)
+      alone && dice.chance(options.forks === true ? 0.9 : 0.3) && forkable(workflow)
         ? {
             afterMs: dice.whole(0, 15_000),
             position: dice.chance(0.7) ? dice.whole(1, 8) : null,

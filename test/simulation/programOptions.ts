@@ -12,6 +12,7 @@ export const favourites = [
   "transaction",
   "token",
   "refused",
+  "noReturn",
 ] as const
 
 /** `slow`: steps of seconds; then arms of parallel blocks fail oftener, too. */
@@ -48,6 +49,9 @@ export interface ProgramOptions {
   readonly emits?: boolean
   readonly favourite?: Favourite | null
   readonly together?: boolean
+  /** Most runs that may be are forked; most that fail do so at a deadline. */
+  readonly forks?: boolean
+  readonly deadlines?: boolean
   /** More parallel blocks than others. */
   readonly wide?: boolean
 }

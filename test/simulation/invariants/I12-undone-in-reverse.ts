@@ -47,6 +47,11 @@ export const I12: Invariant<Evidence> = {
         const own = records.find((record) => record.stepKey === stepKey)
         // what is unknown has no place in the order
         if (own?.status === "retrying") return
+        for (const { stepKey: unknown, ...record } of records) {
+          if (record.status !== "retrying" || !record.hasCompensate) continue
+          if (record.compensation !== null && record.compensation.status !== "retrying") continue
+          wrong(`${stepKey} is undone before ${unknown}, of which nothing is known`)
+        }
         if ((own?.position ?? 0) < noReturnOf(records)) {
           return wrong(`${stepKey} is undone, behind a point of no return`)
         }

@@ -24,6 +24,8 @@ import { I20 } from "./I20-replay-is-the-same.ts"
 import { I21 } from "./I21-limits-hold.ts"
 import { I22 } from "./I22-heard-as-it-ended.ts"
 import { I23 } from "./I23-defects-pass.ts"
+import { I24 } from "./I24-requests-are-heard.ts"
+import { I25 } from "./I25-forks-have-the-past.ts"
 
 export const invariants: ReadonlyArray<Invariant> = [
   I1,
@@ -47,4 +49,6 @@ export const invariants: ReadonlyArray<Invariant> = [
   I21,
   I22,
   I23,
+  I24,
+  I25,
 ]
