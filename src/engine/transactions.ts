@@ -94,7 +94,12 @@ export const inTransaction = (options: {
       .transact({
         isolation: operation.transaction?.isolation ?? null,
         use: (transaction) =>
-          Effect.interruptible(operation.run({ ...attempt, transaction })).pipe(
+          // the database may have taken its time to begin: the body is a try like any other
+          Effect.interruptible(
+            Effect.suspend(() =>
+              env.leaseTrusted() ? operation.run({ ...attempt, transaction }) : lost,
+            ),
+          ).pipe(
             Effect.catchDefect((defect) => {
               const fault = transaction.faultOf(defect)
               return Effect.fail<AttemptFailure>({

@@ -204,11 +204,14 @@ const conclude = ({ execution, record, attempts, onEnd }: Undoing, error: Stored
   })
 }
 
-/** A short wait stays in memory; over a long one the run parks, with the time of the next try. */
+/**
+ * A short wait stays in memory; over a long one, or of a worker that stops, the run parks, with the
+ * tries so far and the time of the next.
+ */
 const waitThenTry = (undoing: Undoing, delayMs: number, error: StoredError | null): void => {
   const { execution, record, issued, attempts } = undoing
   const { env } = execution
-  if (delayMs > env.limits.shortWaitMs) {
+  if (delayMs > env.limits.shortWaitMs || execution.handBack()) {
     const retrying: CompensationWrite = {
       stepKey: record.stepKey,
       status: "retrying",
@@ -233,7 +236,8 @@ const waitThenTry = (undoing: Undoing, delayMs: number, error: StoredError | nul
       Effect.sleep(delayMs),
       Effect.sync(() => {
         issued.timer = null
-        tryOnce(undoing)
+        if (execution.handBack()) waitThenTry(undoing, 0, error)
+        else tryOnce(undoing)
       }),
     ),
   )

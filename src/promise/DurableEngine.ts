@@ -416,8 +416,9 @@ export class DurableEngine extends RunControls {
   }
 
   #layer(): Layer.Layer<Engine, unknown> {
-    const workflows = [...this.#workflows.values()].map((one) =>
-      layerOf(one, { trap: this.#trap, revive: this.#revive }),
+    const underlay = underlayOf(this.#options)
+    const workflows = [...this.#workflows.values()].map(
+      (one) => underlay?.layerOf?.(one) ?? layerOf(one, { trap: this.#trap, revive: this.#revive }),
     )
     const hooks = Layer.effectDiscard(
       Effect.map(Engine, (engine) => {
@@ -425,7 +426,6 @@ export class DurableEngine extends RunControls {
         underlay?.onEngine(engine)
       }),
     )
-    const underlay = underlayOf(this.#options)
     const engineClock = underlay?.engineClock ?? layerStore
     const store = storeLayer(this.#options, this.#store, engineClock)
     const { pollIntervalMs } = underlay?.worker ?? this.#options.worker ?? {}

@@ -8,7 +8,11 @@ import type { Engine } from "../Engine.ts"
 import type { EngineClock } from "../EngineClock.ts"
 import type { Worker, WorkerOptions } from "../Worker.ts"
 import type { WorkflowStore } from "../WorkflowStore.ts"
+import type { DuplicateWorkflow, InvalidInput } from "../FlowlyError.ts"
 import type { DurableEngineOptions } from "./options.ts"
+import type { AnyWorkflow } from "./workflow.ts"
+
+type WorkflowLayer = Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine>
 
 /**
  * What differs from an engine in production.
@@ -21,6 +25,8 @@ export interface Underlay {
     store: Layer.Layer<WorkflowStore, E, R>,
   ) => Layer.Layer<WorkflowStore, E, R>
   readonly worker: WorkerOptions
+  /** What to register in the place of a definition; `null`: the definition. */
+  readonly layerOf?: ((definition: AnyWorkflow) => WorkflowLayer | null) | undefined
   readonly onEngine: (engine: Engine["Service"]) => void
   readonly onWorker: (worker: Worker["Service"]) => void
 }

@@ -17,9 +17,9 @@ import {
   type ProgramSchedule,
   type Start,
 } from "./program.ts"
-import { canary } from "./promiseBody.ts"
 import type { Acknowledged, AskedSchedule, Heard } from "./scene.ts"
 import type { Timeline } from "./timeline.ts"
+import { canary } from "./watched.ts"
 import type { Node, Workers } from "./workers.ts"
 
 export interface Client {

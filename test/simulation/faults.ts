@@ -4,7 +4,7 @@
  * with a few of them each find more than all of them always.
  */
 import type { Dice } from "../support/dice.ts"
-import { favourites, type Favourite } from "./program.ts"
+import { favourites, type Favourite } from "./programOptions.ts"
 
 /**
  * Of store calls. Each says what the caller is told, and what happens to the store.
@@ -105,8 +105,13 @@ export interface Options extends Readonly<Record<Feature, boolean>> {
   readonly events: boolean
   /** The command that its programs have most. */
   readonly favourite: Favourite | null
+  /** Most runs that may be are forked; most that fail do so at a deadline. */
+  readonly forks: boolean
+  readonly deadlines: boolean
   /** All runs begin at about the same time. */
   readonly together: boolean
+  /** Its programs have more parallel blocks. */
+  readonly wide: boolean
   /** Of a call: its probability. */
   readonly calls: Readonly<Partial<Record<CallFault, number>>>
   /** Of processes: the mean pause between two, in milliseconds. */
@@ -175,6 +180,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     transaction: has.transactions,
     token: has.tokens,
     refused: has.refusals,
+    noReturn: has.spawns && has.undos,
   }
   const favourite = dice.pick(favourites.filter((one) => isOn[one] !== false))
   const isCalm = among === deaths || among === harmless
@@ -199,14 +205,18 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     races: dice.chance(0.6),
     events,
     favourite: dice.chance(0.7) ? favourite : null,
+    forks: false,
+    deadlines: false,
     together: dice.chance(0.4),
+    wide: dice.chance(0.3),
     ...has,
     calls,
     processes,
     maxFaults: null,
   }
   // last of all: the others stay what they are
-  return dice.chance(0.2) && !isHarmless(options) ? laborious(options) : options
+  if (dice.chance(0.2) && !isHarmless(options)) return laborious(options)
+  return dice.chance(0.25) ? dice.pick([sagas, forks, deadlines])(options) : options
 }
 
 /** Long steps, while others fail, are undone, and workers are restarted: what ends amid of work. */
@@ -215,6 +225,34 @@ const laborious = (options: Options): Options => ({
   undos: true,
   failures: true,
   favourite: "slow",
+  processes: { ...options.processes, restart: 3000 },
+})
+
+/** Runs that fail, also behind points of no return. */
+const sagas = (options: Options): Options => ({
+  ...options,
+  undos: true,
+  failures: true,
+  spawns: true,
+  favourite: "noReturn",
+})
+
+/** Runs that are forked, also when they have undone what they did; somebody waits for their ends. */
+const forks = (options: Options): Options => ({
+  ...options,
+  undos: true,
+  failures: true,
+  operators: true,
+  forks: true,
+})
+
+/** Steps whose time is up while their workers come and go. */
+const deadlines = (options: Options): Options => ({
+  ...options,
+  limits: true,
+  failures: true,
+  favourite: "limited",
+  deadlines: true,
   processes: { ...options.processes, restart: 3000 },
 })
 

@@ -19,6 +19,8 @@ export interface Process {
   state: "alive" | "frozen" | "dead"
   /** What its wall clock is wrong by. */
   skewMs: number
+  /** When it was asked to stop. */
+  stoppingAt: number | null
   readonly tasks: Array<Task>
 }
 
@@ -71,7 +73,13 @@ export class Machine {
   /** What threw out of a task: a bug of the engine, or of this suite. */
   readonly crashes: Array<unknown> = []
   /** Nature: the network, the store, the nemesis. It never freezes. */
-  readonly nature: Process = { name: "nature", state: "alive", skewMs: 0, tasks: [] }
+  readonly nature: Process = {
+    name: "nature",
+    state: "alive",
+    skewMs: 0,
+    stoppingAt: null,
+    tasks: [],
+  }
   readonly processes: Array<Process> = [this.nature]
   readonly dice: Dice
   turns = 0
@@ -94,7 +102,7 @@ export class Machine {
   }
 
   spawn(name: string): Process {
-    const process: Process = { name, state: "alive", skewMs: 0, tasks: [] }
+    const process: Process = { name, state: "alive", skewMs: 0, stoppingAt: null, tasks: [] }
     this.processes.push(process)
     return process
   }

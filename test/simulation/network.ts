@@ -25,7 +25,7 @@ import type { Dice } from "../support/dice.ts"
 import { type CallFault, callFaults, type Faults, type Options } from "./faults.ts"
 import { epoch, type Machine, type Process } from "./machine.ts"
 import type { SinkClient, SinkRow } from "./ledger.ts"
-import { poison } from "./promiseBody.ts"
+import { poison } from "./watched.ts"
 import type { Timeline } from "./timeline.ts"
 
 /** One call, when it was applied. */
@@ -63,6 +63,21 @@ const reads: ReadonlySet<string> = new Set([
 /** Between verbs that nobody sends a second time by himself. */
 const neverTwice: ReadonlySet<string> = new Set(["resumeRun", "retryRun", "transact", "begin"])
 
+/** What is asked again and again, and mostly in vain. */
+const idle: ReadonlySet<string> = new Set([
+  "sweep",
+  "renewLease",
+  "readSignals",
+  "dueSchedules",
+  "deadLetterPoison",
+  "cancelOrphans",
+  "getRuns",
+  "loadHistory",
+  "verify",
+  "migrate",
+  "begin",
+])
+
 const neverLate: ReadonlySet<string> = new Set(["upsertSchedule", "removeSchedule"])
 const lasting: ReadonlySet<CallFault> = new Set(["lateApply", "twice", "slow"])
 
@@ -77,6 +92,8 @@ export class Network {
   /** Calls of these processes fail, each as it happens to. */
   readonly storm = new Set<Process>()
   hintsLost = false
+  /** How often the driver of a process has died. */
+  readonly deaths = new Map<Process, number>()
   readonly handle: MemoryStore.Handle
   readonly #machine: Machine
   readonly #faults: Faults
@@ -177,7 +194,7 @@ export class Network {
         return Effect.uninterruptible(bounded("transact")(call as Effect.Effect<WriteAnswer>))
       }
       return Effect.flatMap(begin, () =>
-        Effect.flatMap(use({ client, sql: null, faultOf: () => null }), commit),
+        Effect.flatMap(use({ client, sql: client as never, faultOf: () => null }), commit),
       )
     }
   }
@@ -253,6 +270,7 @@ export class Network {
             if (this.#dice.chance(0.5)) apply()
             return
           case "defect":
+            this.deaths.set(process, (this.deaths.get(process) ?? 0) + 1)
             if (this.#dice.chance(0.5)) apply()
             return answer(Exit.die(new Error("the driver broke")))
           case "busy":
@@ -289,10 +307,7 @@ export class Network {
   }
 
   #matters(verb: string): boolean {
-    if (verb === "commit" || verb === "insertRuns" || verb === "transact") return true
-    // sources that come late meet newer signals
-    if (verb === "loadSources") return true
-    if (verb !== "claimRuns") return false
+    if (verb !== "claimRuns") return !idle.has(verb)
     const now = this.#storeClock.currentTimeMillisUnsafe()
     const { runs } = this.handle.inspect()
     return runs.some(({ workerId, dueAt }) => workerId === null && dueAt !== null && dueAt <= now)

@@ -1,5 +1,5 @@
 /**
- * Plants the bugs of mutants.ts, one at a time, in a copy of the repository, and looks for what finds
+ * Plants the bugs of mutants/, one at a time, in a copy of the repository, and looks for what finds
  * them: seeds of the simulation, from the first one, until one fails; or, of what only Postgres can
  * show, the tests that a bug names. Ends with the table of all, and the median.
  *
@@ -11,7 +11,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os"
 import * as path from "node:path"
 import { stripVTControlCharacters } from "node:util"
-import { type Mutant, mutants } from "./mutants.ts"
+import { type Mutant, mutants } from "./mutants/index.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
 const names = process.argv.slice(2)

@@ -4,8 +4,17 @@
  * Crashes, frozen processes and lost answers must not show in it. What the order of arrival decides
  * (arms of a race) is "maybe". A cancel or a deadline allows more endings, never other values.
  */
+import * as Payload from "../../src/Payload.ts"
 import type { RunStatus } from "../../src/Run.ts"
-import type { Block, Command, Program, ProgramWorkflow } from "./program.ts"
+import type { RunRow } from "../../src/WorkflowStore.ts"
+import {
+  type Block,
+  type Command,
+  type Given,
+  type Program,
+  type ProgramWorkflow,
+  undoTries,
+} from "./program.ts"
 
 /** What one run must come to. */
 export interface Prediction {
@@ -18,6 +27,8 @@ export interface Prediction {
   readonly maybe: ReadonlySet<string>
   /** Keys of what is undone when the run ends as `compensated`, at least. */
   readonly undone: ReadonlySet<string>
+  /** Those of them whose undo gives up: the run ends as `failed`. */
+  readonly stuck: ReadonlySet<string>
 }
 
 interface Thrown {
@@ -35,6 +46,7 @@ class Play {
   readonly sure = new Map<string, "completed" | "failed">()
   readonly maybe = new Set<string>()
   readonly undone = new Set<string>()
+  readonly stuck = new Set<string>()
   maybeUndone = false
   readonly #uses = new Map<string, number>()
   readonly #program: Program
@@ -56,17 +68,18 @@ class Play {
     return value(parts.join(" "))
   }
 
-  #record(name: string, status: "completed" | "failed", undo = false): void {
+  #record(name: string, status: "completed" | "failed", undo: "gives up" | boolean = false): void {
     if (this.#unsure > 0) {
       this.maybe.add(name)
-      if (undo) this.maybeUndone = true
+      if (undo !== false) this.maybeUndone = true
       return
     }
     const used = (this.#uses.get(name) ?? 0) + 1
     this.#uses.set(name, used)
     const key = used === 1 ? name : `${name}#${used}`
     this.sure.set(key, status)
-    if (undo) this.undone.add(key)
+    if (undo !== false) this.undone.add(key)
+    if (undo === "gives up") this.stuck.add(key)
   }
 
   /** The key that the next use of the name has. */
@@ -75,11 +88,18 @@ class Play {
     return used === 0 ? name : `${name}#${used + 1}`
   }
 
+  #child(again = false): Play {
+    return new Play(this.#program, again ? this.#attempt : 1)
+  }
+
   command(command: Command): Outcome {
     switch (command.is) {
-      case "step":
-        this.#record(command.name, "completed", command.undoFails !== null)
-        return value(command.name)
+      case "step": {
+        const { name, undoFails } = command
+        const givesUp = (undoFails ?? 0) >= undoTries
+        this.#record(name, "completed", givesUp ? "gives up" : undoFails !== null)
+        return value(name)
+      }
       case "flaky": {
         const fails = command.fails >= command.tries
         this.#record(command.name, fails ? "failed" : "completed")
@@ -104,7 +124,7 @@ class Play {
         return value(`${command.name}:${command.sent ? "heard" : "silence"}`)
       case "child": {
         const child = this.#program.workflows[command.of] as ProgramWorkflow
-        const outcome = new Play(this.#program, 1).block(child.block)
+        const outcome = this.#child(command.again).block(child.block)
         this.#record(command.name, outcome._tag === "Value" ? "completed" : "failed")
         return outcome._tag === "Value" ? value(`[${outcome.value}]`) : thrown("child")
       }
@@ -170,7 +190,7 @@ class Play {
       }
       case "spawn": {
         const child = this.#program.workflows[command.of] as ProgramWorkflow
-        const outcome = new Play(this.#program, 1).block(child.block)
+        const outcome = this.#child(command.again).block(child.block)
         const key = this.#keyOf(command.name)
         this.#record(command.name, "completed")
         const between = this.block(command.between)
@@ -181,11 +201,18 @@ class Play {
       }
       case "noReturn":
         this.#record(command.name, "completed")
-        if (this.#unsure === 0) this.undone.clear()
+        if (this.#unsure === 0) {
+          this.undone.clear()
+          this.stuck.clear()
+        }
         return value(command.name)
     }
   }
 }
+
+/** Which attempt a run is in: its own, or that of its parent that it was told of. */
+export const attemptOf = ({ attempt, input }: Pick<RunRow, "attempt" | "input">): number =>
+  Math.max(attempt, (Payload.decode(input) as Given).attempt ?? 1)
 
 /**
  * What this attempt of a run of this workflow comes to, with so many attempts (`null`: one, and no
@@ -200,14 +227,14 @@ export const predict = (
   const { block } = program.workflows[workflow] as ProgramWorkflow
   const play = new Play(program, attempt)
   const outcome = play.block(block)
-  const { sure, maybe, undone } = play
+  const { sure, maybe, undone, stuck } = play
   const statuses = (): Array<RunStatus> => {
     if (outcome._tag === "Value") return ["completed"]
     if (attempt < (maxAttempts ?? 1)) return []
     const gaveUp: RunStatus = maxAttempts === null ? "failed" : "dead_letter"
-    if (undone.size > 0) return ["compensated"]
+    if (undone.size > 0) return [stuck.size > 0 ? "failed" : "compensated"]
     return play.maybeUndone ? [gaveUp, "compensated"] : [gaveUp]
   }
   const result = outcome._tag === "Value" ? outcome.value : null
-  return { statuses: new Set(statuses()), result, sure, maybe, undone }
+  return { statuses: new Set(statuses()), result, sure, maybe, undone, stuck }
 }

@@ -1,31 +1,34 @@
 /**
- * Runs programs as workflows of the promise API, watched by the ledger.
+ * Runs programs as workflows of the promise API, watched.
  */
 import type { WorkflowContext } from "../../src/promise/context.ts"
 import type { StepInfo, TryInfo } from "../../src/promise/step.ts"
 import { type AnyWorkflow, defineWorkflow } from "../../src/promise/workflow.ts"
-import type { BodyExecution, Ledger, SinkClient, SinkRow } from "./ledger.ts"
-import type { Machine } from "./machine.ts"
-import type { Block, Command, Program } from "./program.ts"
-
-/** A secret in every input: it must not show where people look. */
-export const canary = "canary-7f3a"
-
-/** What the store refuses, wherever it stands in a batch. */
-export const poison = "a value that the store refuses"
+import type { SinkClient, SinkRow } from "./ledger.ts"
+import type { Block, Command, Given, Program } from "./program.ts"
+import {
+  type Answer,
+  canary,
+  Keys,
+  looksOf,
+  poison,
+  stepKeyOf,
+  type Watch,
+  type Watched,
+} from "./watched.ts"
 
 /** How a transactional step writes through the client that it is handed. */
-export type WriteIn = (client: unknown, row: SinkRow) => Promise<void> | void
+export type WriteIn = (client: unknown, row: SinkRow) => Promise<unknown> | void
 
 const writeToSink: WriteIn = (client, row) => (client as SinkClient).write(row)
 
 interface Scene {
-  readonly machine: Machine
-  readonly ledger: Ledger
+  readonly watched: Watched
   readonly program: Program
   readonly ctx: WorkflowContext
-  readonly execution: BodyExecution
-  readonly uses: Map<string, number>
+  /** Its own, or that of its parent that it was told of. */
+  readonly runAttempt: number
+  readonly keys: Keys
   readonly writeIn: WriteIn
 }
 
@@ -44,26 +47,16 @@ const untilAborted = (signal: AbortSignal, ms: number): Promise<void> =>
 /** The workflows of a program. */
 export const promiseWorkflows = (
   program: Program,
-  machine: Machine,
-  ledger: Ledger,
+  watch: Watch,
   writeIn: WriteIn = writeToSink,
 ): ReadonlyArray<AnyWorkflow> =>
   program.workflows.map(({ name, block }) =>
-    defineWorkflow<any, string>(name, (ctx, given) => {
-      const execution: BodyExecution = {
-        workflowRunId: ctx.workflowRunId,
-        attempt: ctx.attempt,
-        process: machine.current,
-        seen: [],
-        notes: new Map(),
-        ended: false,
-      }
+    defineWorkflow<Given, string>(name, (ctx, given) => {
       if (given?.secret !== canary) throw new Error("the input is not what was given")
-      ledger.executions.push(execution)
-      const scene = { machine, ledger, program, ctx, execution, uses: new Map(), writeIn }
-      return runBlock(scene, block, "").finally(() => {
-        execution.ended = true
-      })
+      const watched = watch(ctx)
+      const runAttempt = Math.max(ctx.attempt, given.attempt ?? 1)
+      const scene = { watched, program, ctx, runAttempt, keys: new Keys(), writeIn }
+      return runBlock(scene, block, "").finally(watched.ended)
     }),
   )
 
@@ -75,23 +68,16 @@ const runBlock = async (scene: Scene, block: Block, site: string): Promise<strin
   return parts.join(" ")
 }
 
-/** The key that the next use of the name has. */
-const keyOf = (scene: Scene, name: string): string => {
-  const used = (scene.uses.get(name) ?? 0) + 1
-  return used === 1 ? name : `${name}#${used}`
-}
-
 /** Asks for an operation, and sees its outcome. */
-const see = <T>(scene: Scene, name: string, ask: () => Promise<T>): Promise<T> => {
-  const key = keyOf(scene, name)
-  scene.uses.set(name, (scene.uses.get(name) ?? 0) + 1)
+const see = <T>({ keys, watched }: Scene, name: string, ask: () => Promise<T>): Promise<T> => {
+  const key = keys.use(name)
   const heard = ask().then(
     (got) => {
-      scene.execution.seen.push(`${key} completed`)
+      watched.saw(key, "completed")
       return got
     },
     (error: unknown) => {
-      scene.execution.seen.push(`${key} failed`)
+      watched.saw(key, "failed")
       throw error
     },
   )
@@ -99,44 +85,28 @@ const see = <T>(scene: Scene, name: string, ask: () => Promise<T>): Promise<T> =
   return heard
 }
 
-const note = (scene: Scene, site: string, what: unknown) =>
-  scene.execution.notes.set(site, String(what))
-
-const stepKeyOf = ({ workflowRunId, idempotencyKey }: StepInfo): string =>
-  idempotencyKey.slice(workflowRunId.length + 1).replace(/:compensate$/, "")
-
-/** One try, in the ledger from its beginning to its end. */
+/** One try, watched from its beginning to its end. */
 const attempt = async <T>(
-  scene: Scene,
+  { watched }: Scene,
   what: "step" | "undo",
   info: StepInfo | TryInfo,
   body: (nonce: string) => Promise<T> | T,
 ): Promise<T> => {
-  const { ledger, machine, ctx } = scene
-  const one = ledger.begin({
-    what,
-    workflowRunId: info.workflowRunId,
-    stepKey: stepKeyOf(info),
-    attempt: info.attempt,
-    runAttempt: ctx.attempt,
-    process: machine.current,
-    beganAt: machine.now,
-    ...("lastHeartbeat" in info ? { lastHeartbeat: info.lastHeartbeat } : {}),
-  })
+  const { nonce, ended } = await watched.begins(what, info)
   try {
-    const got = await body(one.nonce)
-    one.end = "completed"
+    const got = await body(nonce)
+    const told = ended("completed")
+    // an undo that is recorded as done must be known to have been
+    if (what === "undo") await told
     return got
   } catch (error) {
-    one.end = "failed"
+    void ended("failed")
     throw error
-  } finally {
-    one.endedAt = machine.now
   }
 }
 
 /** An error that a store cannot keep whole: what a body sees of it must be the same on replay. */
-export class StepBroke extends Error {
+class StepBroke extends Error {
   readonly site: string
   readonly helper = () => this.site
 
@@ -148,24 +118,20 @@ export class StepBroke extends Error {
 
 const failed = (name: string) => new StepBroke(name)
 
-/** All that a body could tell of an error. */
-const looksOf = (error: unknown): string => {
-  const { message, name, cause } = error as Error
-  const { helper } = error as Partial<StepBroke>
-  const looks = [error instanceof StepBroke, typeof helper, name, message, cause !== undefined]
-  return looks.join().replaceAll(/[0-9a-f-]{36}/g, "(id)")
-}
-
-/** What steps answer with: the try that it came from can be told. */
-interface Answer {
-  readonly name: string
-  readonly nonce: string
+/** The workflow of a child, and what it is given. */
+const callOf = (
+  { program, runAttempt }: Scene,
+  { of, again }: { readonly of: number; readonly again?: boolean },
+) => {
+  const { name = "" } = program.workflows[of] ?? {}
+  const given = { secret: canary, ...(again === true ? { attempt: runAttempt } : {}) }
+  return [defineWorkflow<Given, string>(name, () => ""), given] as const
 }
 
 const runCommand = async (scene: Scene, command: Command, site: string): Promise<string> => {
-  const { ctx, ledger, machine } = scene
+  const { ctx, keys, watched } = scene
   const named = (answer: Answer): string => {
-    note(scene, site, answer.nonce)
+    watched.note(site, answer.nonce)
     return answer.name
   }
   switch (command.is) {
@@ -211,7 +177,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
         await see(scene, name, () =>
           ctx.step(name, (info) =>
             attempt(scene, "step", info, (nonce): Answer => {
-              if (ctx.attempt === 1) throw failed(name)
+              if (scene.runAttempt === 1) throw failed(name)
               return { name, nonce }
             }),
           ),
@@ -229,22 +195,20 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
     }
     case "sleep": {
       const { name, ms } = command
-      const stepKey = keyOf(scene, name)
-      const { workflowRunId } = ctx
-      ledger.askSleep({ workflowRunId, stepKey, at: machine.now, ms, process: machine.current })
+      watched.asksSleep(keys.next(name), ms)
       await see(scene, name, () => ctx.sleep(name, ms))
       return name
     }
     case "effect": {
       const { name } = command
-      note(scene, site, await see(scene, name, () => ctx.sideEffect(name, () => Math.random())))
+      watched.note(site, await see(scene, name, () => ctx.sideEffect(name, () => Math.random())))
       return name
     }
     case "emit":
       await see(scene, command.name, () => ctx.emit(command.name, site))
       return command.name
     case "values": {
-      note(scene, `${site} values`, [ctx.now().getTime(), ctx.random(), ctx.uuid()].join())
+      watched.note(`${site} values`, [ctx.now().getTime(), ctx.random(), ctx.uuid()].join())
       const { name } = command
       await see(scene, name, () => ctx.sideEffect(name, () => name))
       return name
@@ -252,15 +216,14 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
     case "event": {
       const { name, ms } = command
       const heard = await see(scene, name, () => ctx.waitForEvent(name, { timeout: ms }))
-      note(scene, site, heard.timedOut)
-      if (!heard.timedOut) note(scene, `heard ${site}`, heard.payload)
+      watched.note(site, heard.timedOut)
+      if (!heard.timedOut) watched.note(`heard ${site}`, heard.payload)
       return `${name}:${heard.timedOut ? "silence" : "heard"}`
     }
     case "child": {
-      const of = scene.program.workflows[command.of]?.name ?? ""
-      const called = defineWorkflow<any, string>(of, () => "")
       const { name } = command
-      return `[${await see(scene, name, () => ctx.workflow(called, { secret: canary }, { name }))}]`
+      const [called, given] = callOf(scene, command)
+      return `[${await see(scene, name, () => ctx.workflow(called, given, { name }))}]`
     }
     case "all": {
       const arms = command.arms.map((arm, i) => runBlock(scene, arm, `${site}|${i}`))
@@ -270,7 +233,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       const arms = command.arms.map((arm, i) =>
         runBlock(scene, arm, `${site}|${i}`).then((got) => `${i}:${got}`),
       )
-      note(scene, site, await Promise.race(arms))
+      watched.note(site, await Promise.race(arms))
       return `<${command.name}>`
     }
     case "loop": {
@@ -284,7 +247,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
       try {
         return await runBlock(scene, command.block, `${site}t`)
       } catch (error) {
-        note(scene, site, looksOf(error))
+        watched.note(site, looksOf(error, StepBroke))
         return `caught ${await runBlock(scene, command.rescue, `${site}c`)}`
       }
     case "throw":
@@ -333,7 +296,7 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
             run: (info) =>
               attempt(scene, "step", info, async (nonce): Promise<Answer> => {
                 for (let i = 0; i < beats; i++) {
-                  info.heartbeat(ledger.beat(info.workflowRunId, stepKeyOf(info)))
+                  info.heartbeat(watched.beat(info))
                   await pause(everyMs)
                 }
                 if (info.attempt <= stalls) await untilAborted(info.signal, 600_000)
@@ -366,28 +329,24 @@ const runCommand = async (scene: Scene, command: Command, site: string): Promise
     }
     case "token": {
       const { name, ms, sent } = command
-      const key = keyOf(scene, name)
+      const key = keys.next(name)
       const token = await see(scene, name, () => ctx.token(name))
-      note(scene, `${site} token`, token)
-      const { workflowRunId } = ctx
-      if (sent) ledger.issueToken({ workflowRunId, token })
+      watched.note(`${site} token`, token)
+      if (sent) watched.holdsToken(token)
       const heard = await see(scene, `${key}:answer`, () =>
         ctx.waitForToken(token, { timeout: ms }),
       )
       if (!heard.timedOut && heard.payload !== token) throw new Error("an answer to another token")
-      note(scene, site, heard.timedOut)
+      watched.note(site, heard.timedOut)
       return `${name}:${heard.timedOut ? "silence" : "heard"}`
     }
     case "spawn": {
-      const of = scene.program.workflows[command.of]?.name ?? ""
-      const called = defineWorkflow<any, string>(of, () => "")
       const { name, abandons, between } = command
-      const key = keyOf(scene, name)
+      const [called, given] = callOf(scene, command)
+      const key = keys.next(name)
       const options = { name, onParentClose: abandons ? "abandon" : "cancel" } as const
-      const child = await see(scene, name, () =>
-        ctx.startChild(called, { secret: canary }, options),
-      )
-      note(scene, `${site} child`, child.workflowRunId)
+      const child = await see(scene, name, () => ctx.startChild(called, given, options))
+      watched.note(`${site} child`, child.workflowRunId)
       const meanwhile = await runBlock(scene, between, `${site}b`)
       return `[${meanwhile} ${await see(scene, `${key}.result`, () => child.result())}]`
     }

@@ -76,6 +76,8 @@ export interface Evidence {
   readonly inherited?: (workflowRunId: string) => ReadonlySet<string>
   /** How often a claim of the run ended before its holder had parked or settled it. */
   readonly taken: (workflowRunId: string) => number
+  /** Whether none of its claims ended so from then until it began to undo, or ended. */
+  readonly undisturbed?: (workflowRunId: string, sinceMs: number) => boolean
   /** What the engines have logged. */
   readonly logs: ReadonlyArray<string>
   readonly rows: () => ReadonlyMap<string, RunRow>

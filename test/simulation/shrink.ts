@@ -81,6 +81,10 @@ function* smaller({ options, program }: Case): Generator<Case> {
   }
   if (workers > 1) yield { options: { ...options, workers: workers - 1 }, program }
   for (const [index, workflow] of workflows.entries()) {
+    if (workflow.api === "effect") {
+      const fewer = workflows.with(index, { ...workflow, api: "promise" })
+      yield { options, program: { ...program, workflows: fewer } }
+    }
     for (const block of shorter(workflow.block)) {
       const fewer = workflows.with(index, { ...workflow, block })
       yield { options, program: { ...program, workflows: fewer } }

@@ -5,9 +5,11 @@
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { StoredError } from "../../src/ErrorPayload.ts"
 import { isTerminal } from "../../src/Run.ts"
-import type { RunRow } from "../../src/WorkflowStore.ts"
+import type { RunRow, RunWrite } from "../../src/WorkflowStore.ts"
 import { diceOf } from "../support/dice.ts"
 import { makeClient } from "./client.ts"
+import { makeProgram } from "./drawProgram.ts"
+import { effectWorkflows } from "./effectBody.ts"
 import {
   type FaultKind,
   Faults,
@@ -20,12 +22,14 @@ import { invariants } from "./invariants/index.ts"
 import { Ledger } from "./ledger.ts"
 import { epoch, Machine, type Process } from "./machine.ts"
 import { makeNemesis } from "./nemesis.ts"
-import { Network } from "./network.ts"
-import { type Prediction, predict } from "./predict.ts"
-import { makeProgram, type Program, printProgram } from "./program.ts"
+import { type Applied, Network } from "./network.ts"
+import { attemptOf, type Prediction, predict } from "./predict.ts"
+import type { Program } from "./program.ts"
+import { printProgram } from "./printProgram.ts"
 import { promiseWorkflows } from "./promiseBody.ts"
 import { type Checker, Observer, type Scene, type StoppedEngine, type Violation } from "./scene.ts"
 import { Timeline } from "./timeline.ts"
+import { watchedBy } from "./watched.ts"
 import { Workers } from "./workers.ts"
 
 /** What became of a seed. */
@@ -93,7 +97,8 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
   const violations: Array<Violation> = []
   const checkers: Array<Checker> = []
   const predictions = new Map<string, Prediction>()
-  const taken = new Map<string, number>()
+  const taken = new Map<string, Array<number>>()
+  const gaveUpAt = new Map<string, number>()
   const inherited = new Map<string, ReadonlySet<string>>()
 
   const network: Network = new Network({
@@ -113,9 +118,13 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
           const records = network.direct(handle.store.getSteps(after.workflowRunId))
           inherited.set(after.workflowRunId, new Set(records.map(({ stepKey }) => stepKey)))
         }
-        if (wasTaken(applied.verb, before, after)) {
-          taken.set(after.workflowRunId, (taken.get(after.workflowRunId) ?? 0) + 1)
+        const { workflowRunId } = after
+        if (wasTaken(applied, before, after)) {
+          taken.set(workflowRunId, [...(taken.get(workflowRunId) ?? []), machine.now])
         }
+        const hasGivenUp = after.compensating || isTerminal(after.status)
+        if (!hasGivenUp) gaveUpAt.delete(workflowRunId)
+        else if (!gaveUpAt.has(workflowRunId)) gaveUpAt.set(workflowRunId, machine.now)
         timeline.add(
           applied.process,
           `${applied.verb}: ${timeline.name(after.workflowRunId)} ${before?.status ?? "new"} -> ` +
@@ -129,13 +138,15 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     },
   })
   const logs: Array<string> = []
+  const watch = watchedBy(ledger, machine)
   const workers = new Workers({
     machine,
     logs,
     network,
     options,
     timeline,
-    workflows: () => promiseWorkflows(program, machine, ledger),
+    workflows: () => promiseWorkflows(program, watch),
+    effects: () => effectWorkflows(program, watch),
   })
   const rows = () => new Map(handle.inspect().runs.map((row) => [row.workflowRunId, row]))
   const client = makeClient({
@@ -171,14 +182,20 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     heard: client.heard,
     schedules: client.schedules,
     inherited: (id) => inherited.get(id) ?? none,
-    taken: (id) => taken.get(id) ?? 0,
+    taken: (id) => taken.get(id)?.length ?? 0,
+    undisturbed: (id, sinceMs) => {
+      const until = gaveUpAt.get(id) ?? Infinity
+      return taken.get(id)?.some((at) => at >= sinceMs && at <= until) !== true
+    },
     logs,
     rows,
     records: (id) => network.direct(handle.store.getSteps(id)),
     emitted: (id) => network.direct(handle.store.getEvents(id)),
     timers: (id) => network.direct(handle.store.loadHistory([id]))[0]?.timers ?? [],
     startOf,
-    prediction: ({ workflow, attempt, maxAttempts }) => {
+    prediction: (row) => {
+      const { workflow, maxAttempts } = row
+      const attempt = attemptOf(row)
       const key = `${workflow} ${attempt} ${maxAttempts}`
       const known = predictions.get(key)
       if (known !== undefined) return known
@@ -295,11 +312,16 @@ const stopAll = async (
 }
 
 /** A claim that ended, but not by a park, a settlement or a pause of its holder. */
-const wasTaken = (verb: string, before: RunRow | null, after: RunRow): boolean =>
-  before !== null &&
-  before.workerId !== null &&
-  (before.workerId !== after.workerId || before.token !== after.token) &&
-  (verb !== "commit" || after.status === "pending" || after.status === "paused")
+const wasTaken = ({ verb, args }: Applied, before: RunRow | null, after: RunRow): boolean => {
+  if (before === null || before.workerId === null) return false
+  if (before.workerId === after.workerId && before.token === after.token) return false
+  if (verb !== "commit" || after.status === "pending" || after.status === "paused") return true
+  const { workflowRunId } = after
+  const write = (args[0] as ReadonlyArray<RunWrite>).find(
+    (one) => one.workflowRunId === workflowRunId,
+  )
+  return write?.transition?._tag === "HandBack"
+}
 
 /** What a reader needs to see of a seed that failed. */
 export const report = (verdict: Verdict): string => {

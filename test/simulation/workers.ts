@@ -14,10 +14,11 @@ import type { AnyWorkflow } from "../../src/promise/workflow.ts"
 import { layerStore } from "../../src/EngineClock.ts"
 import { WorkflowStore } from "../../src/WorkflowStore.ts"
 import type { Options } from "./faults.ts"
-import { canary } from "./promiseBody.ts"
 import type { Machine, Process } from "./machine.ts"
 import type { Network } from "./network.ts"
+import type { effectWorkflows } from "./effectBody.ts"
 import type { Timeline } from "./timeline.ts"
+import { canary } from "./watched.ts"
 
 /** A run to start. */
 export type Item = TriggerItem<any>
@@ -51,6 +52,9 @@ export interface Node {
   stopping: boolean
 }
 
+/** How long a worker that stops waits for its runs. */
+export const shutdownTimeoutMs = 3000
+
 export interface WorkersOptions {
   readonly machine: Machine
   readonly network: Network
@@ -58,6 +62,8 @@ export interface WorkersOptions {
   readonly timeline: Timeline
   readonly logs: Array<string>
   readonly workflows: () => ReadonlyArray<AnyWorkflow>
+  /** Those whose bodies are effects, by name. */
+  readonly effects: () => ReturnType<typeof effectWorkflows>
 }
 
 export class Workers {
@@ -90,6 +96,7 @@ export class Workers {
   stop(node: Node, then: () => void): void {
     const { machine, timeline } = this.#given
     node.stopping = true
+    node.process.stoppingAt = machine.now
     timeline.add(node.process, "stops")
     machine.task(node.process, () => {
       void (async () => {
@@ -105,19 +112,21 @@ export class Workers {
   }
 
   #make(name: string, works: boolean): Node {
-    const { machine, network, options, timeline, workflows, logs } = this.#given
+    const { machine, network, options, timeline, workflows, effects, logs } = this.#given
     const process = machine.spawn(name)
     const known = workflows()
+    const layers = effects()
     const given: DurableEngineOptions = { workflows: known, logger: loggerTo(logs) }
     layUnder(given, {
       clock: Layer.empty,
       engineClock: layerStore,
+      layerOf: ({ name: workflow }) => layers.get(workflow) ?? null,
       store: () => Layer.succeed(WorkflowStore, network.clientOf(process)),
       worker: {
         pollIntervalMs: options.pollMs,
         maxConcurrent: options.maxConcurrent,
         leaseMs: options.leaseMs,
-        shutdownTimeoutMs: 3000,
+        shutdownTimeoutMs,
         limits: {
           shortWaitMs: options.shortWaitMs,
           // bodies do no asynchronous work of their own here

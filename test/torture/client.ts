@@ -5,7 +5,7 @@
 import { DurableEngine, FlowlyError } from "../../src/index.ts"
 import { commandsOf, type Program, type Start } from "../simulation/program.ts"
 import type { Dice } from "../support/dice.ts"
-import { canary } from "../simulation/promiseBody.ts"
+import { canary } from "../simulation/watched.ts"
 import { workflowsOf } from "./body.ts"
 
 /** A start that was confirmed. */

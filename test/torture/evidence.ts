@@ -13,8 +13,9 @@ import {
   WorkflowStore,
 } from "../../src/WorkflowStore.ts"
 import type { BodyExecution, Try } from "../simulation/ledger.ts"
-import { commandsOf, printBlock, type Program } from "../simulation/program.ts"
-import { type Prediction, predict } from "../simulation/predict.ts"
+import { printBlock } from "../simulation/printProgram.ts"
+import { commandsOf, type Program } from "../simulation/program.ts"
+import { attemptOf, type Prediction, predict } from "../simulation/predict.ts"
 import type { Evidence as Common } from "../simulation/scene.ts"
 import { withClient } from "../support/provision.ts"
 import { type Audit, readAudit } from "./audit.ts"
@@ -223,7 +224,9 @@ export const gather = async (given: {
     rows: () => rows,
     records: (id) => records.get(id) ?? [],
     emitted: (id) => emitted.get(id) ?? [],
-    prediction: ({ workflow, attempt, maxAttempts }) => {
+    prediction: (row) => {
+      const { workflow, maxAttempts } = row
+      const attempt = attemptOf(row)
       const key = `${workflow} ${attempt} ${maxAttempts}`
       const known = predictions.get(key)
       if (known !== undefined) return known

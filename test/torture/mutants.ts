@@ -2,7 +2,7 @@
  * Bugs to plant for level C: each is an edit of `src`, made in a copy. They are such as only a real
  * server, real processes or a real network can show.
  */
-import type { Mutant } from "../simulation/mutants.ts"
+import type { Mutant } from "../simulation/mutants/index.ts"
 
 /** A bug, and the scenario that should find it. */
 export interface TortureMutant extends Mutant {

@@ -1,6 +1,7 @@
 /** The workload: programs of the simulation, with times for a real clock. */
 import type { Dice } from "../support/dice.ts"
-import { type Command, makeProgram, type Program } from "../simulation/program.ts"
+import { makeProgram } from "../simulation/drawProgram.ts"
+import type { Command, Program } from "../simulation/program.ts"
 
 /** Nothing in a program waits longer than this, but for events that come. */
 export const longestWaitMs = 4000

@@ -7,6 +7,11 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
+import type { RegisteredWorkflow } from "../../src/Engine.ts"
+import type { StepOperation } from "../../src/engine/Operation.ts"
+import { encodeError } from "../../src/ErrorPayload.ts"
+import * as RetryPolicy from "../../src/RetryPolicy.ts"
+import { json } from "../store/conformanceFixture.ts"
 import { gated, makeRig, pass, pollMs, type Rig } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -255,4 +260,51 @@ describe("start", () => {
       assert.strictEqual(rig.open("verify"), 0)
     }),
   )
+
+  it.effect("in the backoff of an undo hands on how often that was tried", () =>
+    Effect.gen(function* () {
+      const tries: Array<number> = []
+      const rig = yield* makeRig(undone(tries))
+      const [id] = yield* rig.insert(1)
+      const { close } = yield* rig.startWorker({ shutdownTimeoutMs })
+      yield* until("the undo was tried", () => tries.length === 1)
+      const fiber = yield* Effect.forkChild(close)
+      yield* pass(2000)
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(tries, [1])
+      const [step] = yield* rig.memory.store.getSteps(id!)
+      assert.deepInclude(step?.compensation, { status: "retrying", attempts: 1 })
+      const next = yield* rig.startWorker()
+      yield* pass(2 * pollMs)
+      assert.deepStrictEqual(tries.slice(0, 3), [1, 2, 3])
+      yield* next.close
+    }),
+  )
+})
+
+/** Its body fails behind a step, the undo of which fails, and is tried again in half a second. */
+const undone = (tries: Array<number>): RegisteredWorkflow => ({
+  name: "w",
+  version: null,
+  startBody: (execution, onEnd) => {
+    const error = encodeError(new Error("broke"))
+    const operation: StepOperation = {
+      kind: "step",
+      name: "step",
+      retry: RetryPolicy.none,
+      timeoutMs: null,
+      run: () => Effect.succeed(json(null)),
+      undo: {
+        retry: RetryPolicy.spaced(500, { maxAttempts: 5 }),
+        timeoutMs: null,
+        onUnknown: false,
+        run: (_, { attempt }) => {
+          tries.push(attempt)
+          return Effect.fail({ error, raw: null })
+        },
+      },
+    }
+    execution.issue(operation, () => onEnd({ _tag: "Failure", error, raw: null }))
+    return () => undefined
+  },
 })

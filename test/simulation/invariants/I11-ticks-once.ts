@@ -20,9 +20,10 @@ export const I11: Invariant = {
       onChange: ({ applied, now, rows }) => {
         if (applied.verb !== "fireTick") return
         for (const { after } of rows) {
-          const { key, tick, run } = applied.args[0] as {
+          const { key, tick, nextTick, run } = applied.args[0] as {
             readonly key: string
             readonly tick: number
+            readonly nextTick: number
             readonly run: NewRun
           }
           const wrong = (message: string) =>
@@ -35,6 +36,8 @@ export const I11: Invariant = {
           fired.set(key, known)
           if (known.some((one) => one.tick === tick)) wrong("fired twice")
           if (tick > now) wrong(`fired ${tick - now} ms early`)
+          const { everyMs = 1 } = scene.schedules.get(key) ?? {}
+          if (nextTick > now - (now % everyMs) + everyMs) wrong("passes over the next one")
           if (tick % (scene.schedules.get(key)?.everyMs ?? 1) !== 0) wrong("is none of its rule")
           if (after.workflowRunId !== run.workflowRunId) wrong("started another run")
           if (after.scheduledFor !== tick) wrong(`its run is for ${after.scheduledFor}`)

@@ -1,21 +1,36 @@
 /** Compensation undoes what was completed, in reverse, and only where the run has given up. */
 import { isTerminal, type RunStatus } from "../../../src/Run.ts"
 import type { StepRecord } from "../../../src/WorkflowStore.ts"
-import { commandsOf } from "../program.ts"
+import type { Try } from "../ledger.ts"
+import { commandsOf, undoTries } from "../program.ts"
 import type { Evidence, Invariant } from "../scene.ts"
 
 export const I12: Invariant<Evidence> = {
   id: "I12",
-  claim: "undos are those of completed steps, in reverse order of completion, in compensating runs",
+  claim:
+    "undos are those of completed steps, in reverse order of completion, in compensating runs, while no step executes",
   watch: (scene) => {
     // one that took too long may end well, and nobody is told
+    const steps = scene.program.workflows
+      .flatMap(({ block }) => commandsOf(block))
+      .flatMap((one) => (one.is === "step" ? [one] : []))
+    const waitedFor = new Set(steps.map(({ name }) => name))
     const undoable = new Set(
-      scene.program.workflows
-        .flatMap(({ block }) => commandsOf(block))
-        .flatMap((one) => (one.is === "step" && one.undoFails !== null ? [one.name] : [])),
+      steps.flatMap(({ name, undoFails }) => ((undoFails ?? undoTries) < undoTries ? [name] : [])),
     )
+    const undisturbed = (workflowRunId: string, sinceMs: number): boolean =>
+      scene.undisturbed?.(workflowRunId, sinceMs) ?? scene.taken(workflowRunId) === 0
+
+    /** The run that gave up had to wait for it, and it was there to be waited for. */
+    const executes = ({ what, workflowRunId, stepKey, process, beganAt, end }: Try): boolean =>
+      what === "step" &&
+      end === null &&
+      process.state === "alive" &&
+      waitedFor.has(nameOf(stepKey)) &&
+      undisturbed(workflowRunId, beganAt)
+
     return {
-      onTry: ({ what, workflowRunId, stepKey }) => {
+      onTry: ({ what, workflowRunId, stepKey, beganAt: now }) => {
         const wrong = (message: string) => scene.violate("I12", workflowRunId, message)
         const row = scene.rows().get(workflowRunId)
         if (what === "step") {
@@ -24,10 +39,19 @@ export const I12: Invariant<Evidence> = {
         }
         if (row?.compensating !== true)
           return wrong(`the undo of ${stepKey} begins in a ${row?.status} run`)
+        for (const one of scene.ledger.tries) {
+          if (one.workflowRunId !== workflowRunId || now - one.beganAt > patienceMs) continue
+          if (executes(one)) wrong(`${stepKey} is undone while ${one.stepKey} executes`)
+        }
         const records = scene.records(workflowRunId)
         const own = records.find((record) => record.stepKey === stepKey)
         // what is unknown has no place in the order
         if (own?.status === "retrying") return
+        for (const { stepKey: unknown, ...record } of records) {
+          if (record.status !== "retrying" || !record.hasCompensate) continue
+          if (record.compensation !== null && record.compensation.status !== "retrying") continue
+          wrong(`${stepKey} is undone before ${unknown}, of which nothing is known`)
+        }
         if ((own?.position ?? 0) < noReturnOf(records)) {
           return wrong(`${stepKey} is undone, behind a point of no return`)
         }
@@ -65,7 +89,8 @@ export const I12: Invariant<Evidence> = {
           if (what !== "step" || end !== "completed" || row === undefined) continue
           if (!gaveUp.has(row.status) || scene.cancelled.has(workflowRunId)) continue
           const soon = endedAt !== null && endedAt - beganAt < patienceMs
-          if (!soon || scene.taken(workflowRunId) > 0 || !undoable.has(nameOf(stepKey))) continue
+          if (!soon || !undisturbed(workflowRunId, beganAt)) continue
+          if (!undoable.has(nameOf(stepKey))) continue
           if (undone.has(`${workflowRunId} ${stepKey}`)) continue
           const records = scene.records(workflowRunId)
           const own = records.find((one) => one.stepKey === stepKey)

@@ -1,5 +1,5 @@
 /** What users hand in stays where it belongs, and leaves JavaScript's own objects alone. */
-import { canary } from "../promiseBody.ts"
+import { canary } from "../watched.ts"
 import type { Evidence, Invariant } from "../scene.ts"
 
 const before = Object.getOwnPropertyNames(Object.prototype).join()

@@ -1,6 +1,6 @@
 /**
  * Every invariant of the simulation. I1 to I18 are those of the catalogue that one process without
- * Postgres can show; I19 and I20 are promises 11 and 12 of the design.
+ * Postgres can show; I19 and I20 are promises 11 and 12 of the design; the others are its mechanisms.
  */
 import type { Invariant } from "../scene.ts"
 import { I1 } from "./I01-one-run-per-key.ts"
@@ -23,6 +23,9 @@ import { I19 } from "./I19-crashes-are-crashes.ts"
 import { I20 } from "./I20-replay-is-the-same.ts"
 import { I21 } from "./I21-limits-hold.ts"
 import { I22 } from "./I22-heard-as-it-ended.ts"
+import { I23 } from "./I23-defects-pass.ts"
+import { I24 } from "./I24-requests-are-heard.ts"
+import { I25 } from "./I25-forks-have-the-past.ts"
 
 export const invariants: ReadonlyArray<Invariant> = [
   I1,
@@ -45,4 +48,7 @@ export const invariants: ReadonlyArray<Invariant> = [
   I20,
   I21,
   I22,
+  I23,
+  I24,
+  I25,
 ]

@@ -1,0 +1,171 @@
+/** Of the journal, and of what a commit does. */
+import { type Mutant, mutant } from "./mutant.ts"
+
+export const journalMutants: ReadonlyArray<Mutant> = [
+  mutant(
+    "busy-is-lost",
+    "a row that was locked for a moment costs the run its claim",
+    "Journal.ts",
+    "        default:\n          return false",
+    "        default:\n          tellLost(item.fragments)\n          return true",
+  ),
+  mutant(
+    "no-bisecting",
+    "one value that the store refuses fails everything in its batch",
+    "Journal.ts",
+    "if (items.length > 1) {",
+    "if (items.length > 1 && error instanceof StoreRejected) {\n" +
+      "        return Effect.as(Effect.forEach(items, (item) => refuse(item, error)), [])\n" +
+      "      }\n      if (items.length > 1) {",
+  ),
+  mutant(
+    "unknown-is-failure",
+    "a commit whose outcome is unknown is not sent again",
+    "Journal.ts",
+    'while: (error) => error._tag === "StoreUnavailable",',
+    'while: (error) => error._tag === "StoreUnavailable" && error.outcome === "not-applied",',
+  ),
+  {
+    ...mutant(
+      "newer-before-busy",
+      "what was busy is sent behind what its run produced later",
+      "Journal.ts",
+      "fragments: [...item.fragments, ...newer.fragments]",
+      "fragments: [...newer.fragments, ...item.fragments]",
+    ),
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
+  },
+  mutant(
+    "two-updates-of-one-run",
+    "one batch has two writes of a run",
+    "Journal.ts",
+    "batch.push({ claim: item.claim, fragments: item.fragments.splice(0, taken) })",
+    "for (const one of item.fragments.splice(0, taken)) batch.push({ claim: item.claim, fragments: [one] })",
+  ),
+  mutant(
+    "defect-not-forgiven",
+    "a driver that dies once pauses whoever was in the batch",
+    "Journal.ts",
+    "const defectsForgiven = 2",
+    "const defectsForgiven = 0",
+  ),
+  mutant(
+    "older-claim-writes",
+    "what an older claim of a run still has to say goes out with the newer one's token",
+    "Journal.ts",
+    "} else if (newer.claim.token > item.claim.token) {\n        tellLost(item.fragments)",
+    "} else if (newer.claim.token > item.claim.token) {\n        newer.fragments.unshift(...item.fragments)",
+  ),
+  mutant(
+    "emit-each-sending",
+    "a commit that is sent again emits its events again",
+    "memory/commit.ts",
+    "if (fresh.has(stepKey)) emit(",
+    "if (fresh.size >= 0) emit(",
+  ),
+  mutant(
+    "final-records-change",
+    "a record that stands is replaced by a later one",
+    "memory/commit.ts",
+    'if (standing !== undefined && standing.status !== "retrying") return false',
+    "",
+  ),
+  mutant(
+    "park-without-look",
+    "a run parks though something has woken it meanwhile",
+    "memory/commit.ts",
+    "if (run.wakeCounter !== transition.wakeCounter)",
+    "if (run.wakeCounter < transition.wakeCounter)",
+  ),
+  {
+    ...mutant(
+      "lost-untold",
+      "a run whose claim was lost is not told of it",
+      "Journal.ts",
+      '        case "lost":\n          tellLost(item.fragments)\n',
+      '        case "lost":\n',
+    ),
+    tests: {
+      project: "unit",
+      files: ["test/journal/answers.test.ts", "test/journal/journal.test.ts"],
+    },
+  },
+  {
+    ...mutant(
+      "refused-drops-the-rest",
+      "what a run wrote behind a busy row is dropped, once its batch was refused",
+      "Journal.ts",
+      "fragments: fragments.slice(i) }]",
+      "fragments: fragments.slice(i + 1) }]",
+    ),
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
+  },
+  mutant(
+    "half-forgotten",
+    "of a batch that was refused only one half is sent again",
+    "Journal.ts",
+    "          commit(items.slice(half), 0),",
+    "          commit(items.slice(half + 1), 0),",
+  ),
+  {
+    ...mutant(
+      "earlier-note-of-a-batch",
+      "of two records of a step in one batch the earlier counts",
+      "Journal.ts",
+      "new Map(rows.map((row) => [row.stepKey, row])).values()",
+      "new Map(rows.toReversed().map((row) => [row.stepKey, row])).values()",
+    ),
+    tests: { project: "unit", files: ["test/journal/journal.test.ts"] },
+  },
+  mutant(
+    "compensate-answered-lost",
+    "the beginning of the undoing that is sent again is not recognised",
+    "memory/commit.ts",
+    "      if (run.compensating) return\n",
+    "",
+  ),
+  {
+    ...mutant(
+      "end-of-sleep-unchecked",
+      "a sleep is over when its worker says so",
+      "memory/commit.ts",
+      "if (endsByTimer(write) && run.timers.get(write.stepKey)!.wakeAt > now) return false",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
+  mutant(
+    "timer-moves",
+    "a sleep that is reached again begins anew",
+    "memory/commit.ts",
+    "if (run.timers.has(timer.stepKey)) return",
+    "",
+  ),
+  {
+    ...mutant(
+      "older-undo-note-wins",
+      "a delayed copy of an older note of an undo undoes a newer one",
+      "memory/commit.ts",
+      'if (undo.status === "retrying" && standing !== null && undo.attempts <= standing.attempts) return',
+      "",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
+  {
+    ...mutant(
+      "undone-changes",
+      "what became of an undo is replaced by a later word",
+      "memory/commit.ts",
+      '  if (standing !== null && standing.status !== "retrying") return\n  if (undo',
+      "  if (undo",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
+  mutant(
+    "park-past-deadline",
+    "a run that parks forgets its deadline",
+    "memory/commit.ts",
+    "letGo(state, run, transition.status, withDeadline(run, wakeAt))",
+    "letGo(state, run, transition.status, wakeAt)",
+  ),
+]
