@@ -21,7 +21,8 @@ import { longestIdleMs } from "./invariants/I16-healthy-server.ts"
 import { type Harm, unleash } from "./nemesis/nemesis.ts"
 import type { Death, Freeze } from "./nemesis/processes.ts"
 import { makeObserver, type Observer } from "./observer.ts"
-import { recoveries } from "./recovery.ts"
+import { watchMachine } from "./machine.ts"
+import { judgeRecovery, recoveries } from "./recovery.ts"
 import type { Context } from "./scenario.ts"
 import type { Server } from "./server.ts"
 import { makeTimeline, printDeeds, type Timeline } from "./timeline.ts"
@@ -125,6 +126,8 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     },
   })
   context.atEnd(() => fleet.end())
+  const machine = watchMachine(() => fleet.working())
+  context.atEnd(async () => machine.stop())
   await fleet.fill()
   await Promise.race([
     Promise.all(fleet.alive().map(({ started }) => started)),
@@ -290,28 +293,6 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     if (stuck && id === "I9") continue
     check(found)
   }
-  judgeRecovery(found, { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }, context)
-}
-
-/** 95 % within a lease and a poll, all within two of each. */
-const judgeRecovery = (
-  found: Evidence,
-  options: { readonly leaseMs: number; readonly pollIntervalMs: number; readonly holds: boolean },
-  context: Context,
-): void => {
-  const all = recoveries(found).filter(({ isSuspect }) => !isSuspect)
-  for (const { ms, sweptMs } of all) {
-    context.measure("from a kill to the sweep", sweptMs)
-    context.measure("from a kill to the next claim", ms)
-  }
-  if (!options.holds || all.length === 0) return
-  const bound = options.leaseMs + options.pollIntervalMs
-  const late = all.filter(({ ms }) => ms > bound)
-  if (late.length > Math.ceil(all.length * 0.05)) {
-    context.count("recoveries later than a lease and a poll", late.length)
-  }
-  for (const { run, ms, name } of all) {
-    if (ms <= 2 * bound) continue
-    found.violate("recovery", run, `went on ${ms.toFixed(0)} ms after the kill of ${name}`)
-  }
+  const bound = { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }
+  judgeRecovery(recoveries(found, machine), bound, context)
 }

@@ -50,7 +50,7 @@ const seedOf = (seed: number, id: string): number =>
 /** Plays one, on the shared server. */
 export const playScenario = async (
   scenario: Scenario,
-  options: Pick<Options, "tier" | "seed" | "minutes">,
+  options: Pick<Options, "tier" | "seed" | "minutes" | "times">,
   server: Server,
   say: (line: string) => void,
 ): Promise<ScenarioReport> => {
@@ -73,6 +73,7 @@ export const playScenario = async (
       releases.push(drop)
       return url
     },
+    times: (sizes) => options.times ?? sizes[options.tier],
     sized: (sizes) => sizes[options.tier],
     count: (what, by = 1) => {
       counts[what] = (counts[what] ?? 0) + by

@@ -29,7 +29,7 @@ const seed = Number(process.env["FLOWLY_SEED"] ?? 1)
 for (const scenario of [commitCut, migrationStorm, starvation, poolSizes, poison, shutdown]) {
   const { id, title } = scenario
   it(`${id} ${title}`, { timeout: 90_000 }, async () => {
-    const options = { tier: "T0", seed, minutes: null } as const
+    const options = { tier: "T0", seed, minutes: null, times: null } as const
     const report = await playScenario(scenario, options, server(), () => undefined)
     const again = `FLOWLY_SEED=${seed} npm run test:torture -- --tier T0 --scenario ${id}`
     expect({ ...report, again }).toMatchObject({ violations: [], broke: null })

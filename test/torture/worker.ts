@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
+import { flushCompileCache } from "node:module"
 import pg from "pg"
 import { DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
 import type { Program } from "../simulation/program.ts"
@@ -100,4 +101,6 @@ process.on("message", ({ type }: ToWorker) => {
 process.once("disconnect", () => {
   if (process.exitCode === undefined) setTimeout(() => process.exit(3), 20_000).unref()
 })
+// for those that come after: who is killed writes nothing at its end
+flushCompileCache()
 tell({ type: "loaded" })

@@ -17,7 +17,7 @@ export const S4: Scenario = {
       harms: (field) => {
         const { fleet, leaseMs, deaths } = field
         const { tell } = field.timeline
-        const times = context.sized({ T0: 4, T1: 60, T2: 1000 })
+        const times = context.times({ T0: 4, T1: 60, T2: 1000 })
         const kill = { fleet, dice: context.dice.fork(), leaseMs, tell }
         return [killing({ ...kill, times, everyMs: 1100 }, deaths)]
       },
@@ -36,7 +36,7 @@ export const S5: Scenario = {
       harms: (field) => {
         const { fleet, leaseMs, freezes, url } = field
         const { tell } = field.timeline
-        const times = context.sized({ T0: 3, T1: 40, T2: 500 })
+        const times = context.times({ T0: 3, T1: 40, T2: 500 })
         const freeze = { fleet, dice: context.dice.fork(), leaseMs, tell }
         return [
           freezing({ ...freeze, times, everyMs: 1700 }, freezes),
