@@ -1,6 +1,9 @@
 /**
  * Plants the bugs of mutants.ts, one at a time, in a copy of the repository, and plays the scenario that
- * should find each. `node test/torture/plant.ts [name …]`; `FLOWLY_SEED` and `FLOWLY_TIER` as given.
+ * should find each, seed after seed, until one does. `node test/torture/plant.ts [name …]`, or `--check`:
+ * whether each can still be planted. `FLOWLY_SEED` is the first seed (1), `FLOWLY_SEEDS` how many at most
+ * (3), `FLOWLY_TIER` as given (T1), `FLOWLY_SECONDS` the patience with one (270). Prints lines of the
+ * table in README.md.
  */
 import { spawnSync } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -9,18 +12,13 @@ import * as path from "node:path"
 import { mutants, type TortureMutant } from "./mutants.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
-const names = process.argv.slice(2)
-const seed = process.env["FLOWLY_SEED"] ?? "1"
-const tier = process.env["FLOWLY_TIER"] ?? "T1"
+const { FLOWLY_SEED: firstSeed = "1", FLOWLY_SEEDS: seeds = "3" } = process.env
+const { FLOWLY_TIER: tier = "T1", FLOWLY_SECONDS: patience = "270" } = process.env
+const names = process.argv.slice(2).filter((one) => one !== "--check")
 
 const scratch = mkdtempSync(path.join(tmpdir(), "flowly-torture-mutants-"))
-for (const part of [
-  "test/torture",
-  "test/simulation",
-  "test/support",
-  "package.json",
-  "tsconfig.json",
-]) {
+// as one file runs the other's, all of it
+for (const part of ["test", "package.json", "tsconfig.json"]) {
   cpSync(path.join(root, part), path.join(scratch, part), { recursive: true })
 }
 symlinkSync(path.join(root, "node_modules"), path.join(scratch, "node_modules"))
@@ -40,29 +38,41 @@ const plant = (mutant: TortureMutant): string | null => {
   return null
 }
 
-for (const mutant of mutants) {
-  if (names.length > 0 && !names.includes(mutant.name)) continue
-  const obstacle = plant(mutant)
-  if (obstacle !== null) {
-    console.log(`${mutant.name}: cannot be planted: ${obstacle}`)
-    continue
-  }
-  const began = performance.now()
+/** What became of it with one seed: `null`, nothing. */
+const play = (mutant: TortureMutant, seed: number): string | null => {
   const { stdout, stderr } = spawnSync(
     process.execPath,
-    ["test/torture/main.ts", "--tier", tier, "--scenario", mutant.scenario, "--seed", seed],
-    { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28 },
+    ["test/torture/main.ts", "--tier", tier, "--scenario", mutant.scenario, "--seed", `${seed}`],
+    { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28, timeout: Number(patience) * 1000 },
   )
-  const seconds = ((performance.now() - began) / 1000).toFixed(0)
   const told = [...stdout.matchAll(/^ +(\d+) s +VIOLATION (\w+): (.*)$/gm)]
-  const first = told[0]
   const kinds = [...new Set(told.map((one) => one[2]))].join()
-  const verdict =
-    first !== undefined
-      ? `found by ${mutant.scenario} after ${first[1]} s: ${first[2]} ${first[3]?.slice(0, 110)} (of ${kinds})`
-      : stdout.includes(" 0 violations")
-        ? `SURVIVED ${mutant.scenario}, ${seconds} s`
-        : `broke: ${stderr.trim().split("\n").slice(0, 5).join(" | ").slice(0, 300)}`
-  console.log(`${mutant.name}: ${verdict}`)
+  const [first] = told
+  if (first !== undefined) {
+    const what = first[3]?.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "…").slice(0, 110)
+    return `seed ${seed}, ${first[1]} s | ${kinds}: ${what}`
+  }
+  if (stdout.includes(" 0 violations")) return null
+  const why = stderr.trim() || stdout.trim().split("\n").at(-1) || ""
+  return `seed ${seed}: broke, or was out of time: ${why.split("\n").slice(0, 5).join(" ").slice(0, 300)}`
+}
+
+for (const mutant of mutants) {
+  if (names.length > 0 && !names.includes(mutant.name)) continue
+  const line = (verdict: string) =>
+    console.log(`| ${mutant.name} | ${mutant.scenario}, ${tier} | ${verdict} |`)
+  const obstacle = plant(mutant)
+  if (obstacle !== null) {
+    line(`cannot be planted: ${obstacle} |`)
+    process.exitCode = 1
+    continue
+  }
+  if (process.argv.includes("--check")) continue
+  let found: string | null = null
+  let seed = Number(firstSeed)
+  for (; found === null && seed < Number(firstSeed) + Number(seeds); seed++) {
+    found = play(mutant, seed)
+  }
+  line(found ?? `none of ${seeds} | survived`)
 }
 rmSync(scratch, { recursive: true })
