@@ -47,8 +47,9 @@ export const recoveries = (
       if (claimed === undefined) continue
       const sweptAt = ended.at.getTime()
       const claimedAt = claimed.at.getTime()
-      const heldBack =
-        ended.crashes > 0 && ended.due_at !== null ? ended.due_at.getTime() - sweptAt : 0
+      const dueAt = ended.crashes > 0 ? (ended.due_at?.getTime() ?? sweptAt) : sweptAt
+      // an event that comes meanwhile ends the wait
+      const heldBack = Math.max(0, Math.min(dueAt, claimedAt) - sweptAt)
       const lapsedAt = Math.max(at, sweptAt + Math.min(0, ended.old_lease_ms ?? 0))
       const owed = machine
         .watched(lapsedAt, claimedAt)
