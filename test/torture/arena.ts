@@ -39,6 +39,8 @@ export interface ArenaOptions {
   readonly leaseMs?: number
   readonly pollIntervalMs?: number
   readonly maxConcurrent?: number
+  /** Starts that there are at most. */
+  readonly starts?: number
   /** At least so many starts; goes on until the harm is done, too. */
   readonly atLeast?: number
   /** Ends the safety phase, whatever has been done. */
@@ -75,7 +77,10 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
   const url = await context.database(server)
   const timeline = makeTimeline()
   const { tell } = timeline
-  const workload = makeWorkload(dice.fork(), { starts: 20_000, slowMs: leaseMs * 1.5 })
+  const workload = makeWorkload(dice.fork(), {
+    starts: options.starts ?? 20_000,
+    slowMs: leaseMs * 1.5,
+  })
 
   const migrator = new DurableEngine({ url, workflows: [] })
   await migrator.migrate()

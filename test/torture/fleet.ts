@@ -159,15 +159,19 @@ export class Fleet {
       workload: this.#options.workload,
       worker: { ...this.#options.worker, useNotify },
     }
-    const child = spawn(process.execPath, [path.join(import.meta.dirname, "worker.ts")], {
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-      env: {
-        ...process.env,
-        NODE_ENV: "production",
-        NODE_COMPILE_CACHE: compiled,
-        FLOWLY_TORTURE: JSON.stringify(config),
+    const child = spawn(
+      process.execPath,
+      ["--expose-gc", path.join(import.meta.dirname, "worker.ts")],
+      {
+        stdio: ["ignore", "ignore", "pipe", "ipc"],
+        env: {
+          ...process.env,
+          NODE_ENV: "production",
+          NODE_COMPILE_CACHE: compiled,
+          FLOWLY_TORTURE: JSON.stringify(config),
+        },
       },
-    })
+    )
     tell(name, `is loaded (${driver}${useNotify ? ", listens" : ""})`)
     return this.#watch(child, { name, role, proxy })
   }

@@ -31,7 +31,13 @@ const waitedOf = (pid: number): number | null => {
 
 /** How much of it had been by then: as if it grew evenly between two samples. */
 const byThen = (samples: ReadonlyArray<Sample>, at: number): number => {
-  const next = samples.findIndex((one) => one.at >= at)
+  // the first that is not before it
+  let [next, end] = [0, samples.length]
+  while (next < end) {
+    const middle = (next + end) >> 1
+    if ((samples[middle]?.at ?? 0) < at) next = middle + 1
+    else end = middle
+  }
   const [before, after] = [samples[next - 1], samples[next]]
   if (after === undefined) return samples.at(-1)?.waitedMs ?? 0
   if (before === undefined) return after.waitedMs

@@ -2,8 +2,8 @@
  * Plants the bugs of mutants.ts, one at a time, in a copy of the repository, and plays the scenario that
  * should find each, seed after seed, until one does. `node test/torture/plant.ts [name …]`, or `--check`:
  * whether each can still be planted. `FLOWLY_SEED` is the first seed (1), `FLOWLY_SEEDS` how many at most
- * (3), `FLOWLY_TIER` as given (T1), `FLOWLY_SECONDS` the patience with one (270). Prints lines of the
- * table in README.md.
+ * (3), `FLOWLY_TIER` as given (T1), `FLOWLY_TIMES` as `--times`, `FLOWLY_SECONDS` the patience with one
+ * (270). Prints lines of the table in README.md.
  */
 import { spawnSync } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -14,6 +14,7 @@ import { mutants, type TortureMutant } from "./mutants.ts"
 const root = path.resolve(import.meta.dirname, "../..")
 const { FLOWLY_SEED: firstSeed = "1", FLOWLY_SEEDS: seeds = "3" } = process.env
 const { FLOWLY_TIER: tier = "T1", FLOWLY_SECONDS: patience = "270" } = process.env
+const { FLOWLY_TIMES: times } = process.env
 const names = process.argv.slice(2).filter((one) => one !== "--check")
 
 const scratch = mkdtempSync(path.join(tmpdir(), "flowly-torture-mutants-"))
@@ -42,7 +43,10 @@ const plant = (mutant: TortureMutant): string | null => {
 const play = (mutant: TortureMutant, seed: number): string | null => {
   const { stdout, stderr } = spawnSync(
     process.execPath,
-    ["test/torture/main.ts", "--tier", tier, "--scenario", mutant.scenario, "--seed", `${seed}`],
+    [
+      ...["test/torture/main.ts", "--tier", tier, "--scenario", mutant.scenario],
+      ...["--seed", `${seed}`, ...(times === undefined ? [] : ["--times", times])],
+    ],
     { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28, timeout: Number(patience) * 1000 },
   )
   const told = [...stdout.matchAll(/^ +(\d+) s +VIOLATION (\w+): (.*)$/gm)]
@@ -60,7 +64,9 @@ const play = (mutant: TortureMutant, seed: number): string | null => {
 for (const mutant of mutants) {
   if (names.length > 0 && !names.includes(mutant.name)) continue
   const line = (verdict: string) =>
-    console.log(`| ${mutant.name} | ${mutant.scenario}, ${tier} | ${verdict} |`)
+    console.log(
+      `| ${mutant.name} | ${mutant.scenario}, ${tier}${times === undefined ? "" : ` × ${times}`} | ${verdict} |`,
+    )
   const obstacle = plant(mutant)
   if (obstacle !== null) {
     line(`cannot be planted: ${obstacle} |`)

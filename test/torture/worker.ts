@@ -91,6 +91,8 @@ process.on("message", ({ type }: ToWorker) => {
     })
   }
   if (type === "vitals") {
+    // what is left behind a collection is what is kept
+    globalThis.gc?.()
     const { rss, heapUsed } = process.memoryUsage()
     const mb = (bytes: number) => Math.round(bytes / 2 ** 18) / 4
     const handles = process.getActiveResourcesInfo().length
