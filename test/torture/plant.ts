@@ -14,7 +14,10 @@ import { mutants, type TortureMutant } from "./mutants.ts"
 const root = path.resolve(import.meta.dirname, "../..")
 const { FLOWLY_SEED: firstSeed = "1", FLOWLY_SEEDS: seeds = "3" } = process.env
 const { FLOWLY_TIER: tier = "T1", FLOWLY_SECONDS: patience = "270" } = process.env
-const { FLOWLY_TIMES: times } = process.env
+const { FLOWLY_TIMES: harms } = process.env
+/** As the scenario is asked for. */
+const size = harms === undefined ? tier : `${tier} × ${harms}`
+const sized = ["--tier", tier, ...(harms === undefined ? [] : ["--times", harms])]
 const names = process.argv.slice(2).filter((one) => one !== "--check")
 
 const scratch = mkdtempSync(path.join(tmpdir(), "flowly-torture-mutants-"))
@@ -43,10 +46,7 @@ const plant = (mutant: TortureMutant): string | null => {
 const play = (mutant: TortureMutant, seed: number): string | null => {
   const { stdout, stderr } = spawnSync(
     process.execPath,
-    [
-      ...["test/torture/main.ts", "--tier", tier, "--scenario", mutant.scenario],
-      ...["--seed", `${seed}`, ...(times === undefined ? [] : ["--times", times])],
-    ],
+    ["test/torture/main.ts", "--scenario", mutant.scenario, "--seed", `${seed}`, ...sized],
     { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28, timeout: Number(patience) * 1000 },
   )
   const told = [...stdout.matchAll(/^ +(\d+) s +VIOLATION (\w+): (.*)$/gm)]
@@ -64,9 +64,7 @@ const play = (mutant: TortureMutant, seed: number): string | null => {
 for (const mutant of mutants) {
   if (names.length > 0 && !names.includes(mutant.name)) continue
   const line = (verdict: string) =>
-    console.log(
-      `| ${mutant.name} | ${mutant.scenario}, ${tier}${times === undefined ? "" : ` × ${times}`} | ${verdict} |`,
-    )
+    console.log(`| ${mutant.name} | ${mutant.scenario}, ${size} | ${verdict} |`)
   const obstacle = plant(mutant)
   if (obstacle !== null) {
     line(`cannot be planted: ${obstacle} |`)
