@@ -284,4 +284,36 @@ export const mutants: ReadonlyArray<TortureMutant> = [
       },
     ],
   },
+  {
+    name: "tick-twice",
+    breaks: "neither the schedule's row nor the tick's keeps two tickers apart",
+    scenario: "S11",
+    edits: [
+      {
+        file: "postgres/schedules.ts",
+        find: "      for no key update of s skip locked\n",
+        replace: "",
+      },
+      {
+        file: "postgres/schedules.ts",
+        find: "      on conflict (schedule_key, tick) do nothing\n",
+        replace:
+          "      on conflict (schedule_key, tick) do update set fired_at = excluded.fired_at\n",
+      },
+    ],
+  },
+  {
+    name: "tick-by-own-clock",
+    breaks: "a process fires what is due by its own clock",
+    scenario: "S11",
+    edits: [
+      {
+        file: "worker/ticker.ts",
+        find: "  const { now, nextTick: soonest, schedules } = yield* store.dueSchedules({ limit: 100 })",
+        replace:
+          "  const { nextTick: soonest, schedules } = yield* store.dueSchedules({ limit: 100 })\n" +
+          "  const now = Date.now()",
+      },
+    ],
+  },
 ]
