@@ -44,7 +44,7 @@ const plant = (mutant: TortureMutant): string | null => {
 
 /** What became of it with one seed: `null`, nothing. */
 const play = (mutant: TortureMutant, seed: number): string | null => {
-  const { stdout, stderr } = spawnSync(
+  const { stdout, stderr, signal } = spawnSync(
     process.execPath,
     ["test/torture/main.ts", "--scenario", mutant.scenario, "--seed", `${seed}`, ...sized],
     { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28, timeout: Number(patience) * 1000 },
@@ -57,8 +57,10 @@ const play = (mutant: TortureMutant, seed: number): string | null => {
     return `seed ${seed}, ${first[1]} s | ${kinds}: ${what}`
   }
   if (stdout.includes(" 0 violations")) return null
-  const why = stderr.trim() || stdout.trim().split("\n").at(-1) || ""
-  return `seed ${seed}: broke, or was out of time: ${why.split("\n").slice(0, 5).join(" ").slice(0, 300)}`
+  if (signal !== null) return `seed ${seed} | not ended after ${patience} s`
+  // what a scenario waits for, and waits for in vain
+  const broke = /^\w*Error: (.*)$/m.exec(stdout)?.[1] ?? stderr.trim().split("\n")[0]
+  return `seed ${seed} | it broke: ${broke?.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "…").slice(0, 110)}`
 }
 
 for (const mutant of mutants) {
