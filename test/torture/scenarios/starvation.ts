@@ -36,7 +36,8 @@ export const starvation: Scenario = {
     const ours = defineWorkflow("ours", (ctx) => ctx.step("work", () => 1))
     const hopeless = defineWorkflow("hopeless", (ctx) =>
       ctx.step("fails", {
-        retry: { maxAttempts: 1000, initialDelayMs: 5000, backoff: "fixed" },
+        // not all at once: a wave that is due first is served first, and that is right
+        retry: { maxAttempts: 1000, initialDelayMs: 10_000, backoff: "fixed", jitter: true },
         run: () => Promise.reject(new Error("again and again")),
       }),
     )
