@@ -5,7 +5,7 @@
  * (3), `FLOWLY_TIER` as given (T1), `FLOWLY_TIMES` as `--times`, `FLOWLY_SECONDS` the patience with one
  * (270). Prints lines of the table in README.md.
  */
-import { spawnSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import * as path from "node:path"
@@ -42,25 +42,50 @@ const plant = (mutant: TortureMutant): string | null => {
   return null
 }
 
+/** What it said until it ended, was out of time, or had found something and was asked to end. */
+const listen = (args: ReadonlyArray<string>) =>
+  new Promise<{ readonly said: string; readonly isOutOfTime: boolean }>((resolve) => {
+    const child = spawn(process.execPath, [...args], { cwd: scratch })
+    let said = ""
+    let isOutOfTime = false
+    let ending: NodeJS.Timeout | undefined
+    const end = (afterMs: number) => {
+      ending ??= setTimeout(() => child.kill("SIGTERM"), afterMs)
+    }
+    const late = setTimeout(
+      () => {
+        isOutOfTime = true
+        end(0)
+      },
+      Number(patience) * 1000,
+    )
+    const hear = (chunk: Buffer) => {
+      said += chunk.toString()
+      // what else it finds at that moment is told, too
+      if (said.includes("VIOLATION")) end(500)
+    }
+    child.stdout.on("data", hear)
+    child.stderr.on("data", hear)
+    child.once("close", () => {
+      clearTimeout(late)
+      clearTimeout(ending)
+      resolve({ said, isOutOfTime })
+    })
+  })
+
 /** What became of it with one seed: `null`, nothing. */
-const play = (mutant: TortureMutant, seed: number): string | null => {
-  const { stdout, stderr, signal } = spawnSync(
-    process.execPath,
-    ["test/torture/main.ts", "--scenario", mutant.scenario, "--seed", `${seed}`, ...sized],
-    { cwd: scratch, encoding: "utf8", maxBuffer: 2 ** 28, timeout: Number(patience) * 1000 },
-  )
-  const told = [...stdout.matchAll(/^ +(\d+) s +VIOLATION (\w+): (.*)$/gm)]
+const play = async (mutant: TortureMutant, seed: number): Promise<string | null> => {
+  const args = ["--scenario", mutant.scenario, "--seed", `${seed}`, ...sized]
+  const { said, isOutOfTime } = await listen(["test/torture/main.ts", ...args])
+  const told = [...said.matchAll(/^ +(\d+) s +VIOLATION (\w+): (.*)$/gm)]
   const kinds = [...new Set(told.map((one) => one[2]))].join()
   const [first] = told
-  if (first !== undefined) {
-    const what = first[3]?.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "…").slice(0, 110)
-    return `seed ${seed}, ${first[1]} s | ${kinds}: ${what}`
-  }
-  if (stdout.includes(" 0 violations")) return null
-  if (signal !== null) return `seed ${seed} | not ended after ${patience} s`
+  const short = (text = "") => text.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "…").slice(0, 110)
+  if (first !== undefined) return `seed ${seed}, ${first[1]} s | ${kinds}: ${short(first[3])}`
+  if (said.includes(" 0 violations")) return null
+  if (isOutOfTime) return `seed ${seed} | not ended after ${patience} s`
   // what a scenario waits for, and waits for in vain
-  const broke = /^\w*Error: (.*)$/m.exec(stdout)?.[1] ?? stderr.trim().split("\n")[0]
-  return `seed ${seed} | it broke: ${broke?.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "…").slice(0, 110)}`
+  return `seed ${seed} | it broke: ${short(/^\w*Error: (.*)$/m.exec(said)?.[1] ?? said.slice(-110))}`
 }
 
 for (const mutant of mutants) {
@@ -77,7 +102,7 @@ for (const mutant of mutants) {
   let found: string | null = null
   let seed = Number(firstSeed)
   for (; found === null && seed < Number(firstSeed) + Number(seeds); seed++) {
-    found = play(mutant, seed)
+    found = await play(mutant, seed)
   }
   line(found ?? `none of ${seeds} | survived`)
 }
