@@ -256,6 +256,26 @@ export const mutants: ReadonlyArray<TortureMutant> = [
     ],
   },
   {
+    name: "any-version-executed",
+    breaks: "a run of a version that is not known is executed by another",
+    scenario: "S18",
+    edits: [
+      {
+        file: "postgres/claimRuns.ts",
+        find: "const ofWorkflow = `r.workflow = w.workflow and coalesce(r.version, '') = w.version`",
+        replace: "const ofWorkflow = `r.workflow = w.workflow`",
+      },
+      {
+        file: "engine/registry.ts",
+        find: "    get: (workflow) => known.get(workflowKey(workflow)),",
+        replace:
+          "    get: (workflow) =>\n" +
+          "      known.get(workflowKey(workflow)) ??\n" +
+          "      [...known.values()].find(({ name }) => name === workflow.name),",
+      },
+    ],
+  },
+  {
     name: "stop-gives-no-time",
     breaks: "a stop ends the steps that execute, however much time it was given",
     scenario: "S19",

@@ -12,6 +12,8 @@ import { versionCast } from "../casts.ts"
 import type { Context, Scenario } from "../scenario.ts"
 
 const worker = { ...quick, leaseMs: 1500 }
+/** Fifteen polls. */
+const idleMs = 1500
 const nobody = { note: async () => 0, seen: async () => undefined, close: async () => undefined }
 
 export const versions: Scenario = {
@@ -81,6 +83,23 @@ const play = async (context: Context): Promise<void> => {
     [allOld],
   )
   for (const { id, status } of waiting) violate(`without its code a run is ${status}`, id)
+  // nobody takes them, to find only then that it does not know them: a token is one claim, or one sweep
+  const tokens = async () =>
+    new Map(
+      (
+        await place.query<{ id: string; token: number }>(
+          `select workflow_run_id as id, claim_token::int as token
+          from durable_workflow.workflow_runs where workflow_run_id = any($1::uuid[])`,
+          [allOld],
+        )
+      ).map(({ id, token }) => [id, token]),
+    )
+  const first = await tokens()
+  await wait(idleMs)
+  for (const [id, token] of await tokens()) {
+    const grown = token - (first.get(id) ?? 0)
+    if (grown > 1) violate(`was given ${grown} tokens in ${idleMs} ms, and nobody knows it`, id)
+  }
   // and one comes that knows both
   await start("both")
   for (const run of allOld) await place.reaches(run, "completed")
