@@ -63,6 +63,8 @@ const start = async () => {
   for (;;) {
     try {
       await engine.start()
+      // for those that come after: who is killed writes nothing at its end
+      setTimeout(() => flushCompileCache(), 2000).unref()
       return tell({ type: "started" })
     } catch (error) {
       // a supervisor of processes would start it again
@@ -103,6 +105,4 @@ process.on("message", ({ type }: ToWorker) => {
 process.once("disconnect", () => {
   if (process.exitCode === undefined) setTimeout(() => process.exit(3), 20_000).unref()
 })
-// for those that come after: who is killed writes nothing at its end
-flushCompileCache()
 tell({ type: "loaded" })
