@@ -39,6 +39,8 @@ export interface ArenaOptions {
   readonly leaseMs?: number
   readonly pollIntervalMs?: number
   readonly maxConcurrent?: number
+  /** No proxy stands between a process and its server. */
+  readonly direct?: boolean
   /** Starts that there are at most. */
   readonly starts?: number
   /** At least so many starts; goes on until the harm is done, too. */
@@ -113,14 +115,16 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
 
   const observer = makeObserver(url)
   context.atEnd(() => observer.close())
+  const prefix = `flowly_${path.basename(new URL(url).pathname).slice(-14)}`
   const fleet = new Fleet({
     url,
-    prefix: `flowly_${path.basename(new URL(url).pathname).slice(-14)}`,
+    prefix,
     dice: dice.fork(),
     workload: file,
     worker: { leaseMs, pollIntervalMs, maxConcurrent, shutdownTimeoutMs: 3000 },
     size: options.workers,
     spares: options.spares,
+    direct: options.direct === true,
     tell,
     onCrash: (name, how, stderr) => {
       violate("I15", null, `process ${name} ended by itself (${how}): ${stderr.slice(-1500)}`)
@@ -131,7 +135,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     },
   })
   context.atEnd(() => fleet.end())
-  const machine = watchMachine(() => fleet.working())
+  const machine = watchMachine(() => fleet.working(), prefix)
   context.atEnd(async () => machine.stop())
   await fleet.fill()
   await Promise.race([

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import * as path from "node:path"
 import type { Dice } from "../support/dice.ts"
 import { withClient } from "../support/provision.ts"
-import { openProxy, type Proxy } from "./proxy.ts"
+import { noProxy, openProxy, type Proxy } from "./proxy.ts"
 import type { FromWorker, ToWorker, Vitals, WorkerConfig } from "./worker.ts"
 
 export type WorkerState = "loaded" | "working" | "frozen" | "dead"
@@ -36,6 +36,8 @@ export interface FleetOptions {
   /** Loaded processes that wait to take a dead one's place. */
   readonly spares: number
   readonly tell: (who: string, what: string) => void
+  /** Nothing happens on the network: no proxy in between. */
+  readonly direct: boolean
   /** A process ended that nobody had killed. */
   readonly onCrash: (name: string, how: string, stderr: string) => void
   readonly onFailure: (name: string, what: string, message: string) => void
@@ -151,7 +153,7 @@ export class Fleet {
     const own = new URL(url)
     own.username = role
     own.password = "torture"
-    const proxy = await openProxy(own.href)
+    const proxy = this.#options.direct ? noProxy(own.href) : await openProxy(own.href)
     const config: WorkerConfig = {
       name,
       url: proxy.url,

@@ -62,7 +62,7 @@ const listen = (args: ReadonlyArray<string>) =>
     const hear = (chunk: Buffer) => {
       said += chunk.toString()
       // what else it finds at that moment is told, too
-      if (said.includes("VIOLATION")) end(500)
+      if (/VIOLATION (?!recovery)/.test(said)) end(500)
     }
     child.stdout.on("data", hear)
     child.stderr.on("data", hear)
@@ -77,12 +77,13 @@ const listen = (args: ReadonlyArray<string>) =>
 const play = async (mutant: TortureMutant, seed: number): Promise<string | null> => {
   const args = ["--scenario", mutant.scenario, "--seed", `${seed}`, ...sized]
   const { said, isOutOfTime } = await listen(["test/torture/main.ts", ...args])
-  const told = [...said.matchAll(/^ +(\d+) s +VIOLATION (\w+): (.*)$/gm)]
+  // the recovery bound depends on the machine, and is no proof of a bug
+  const told = [...said.matchAll(/^ +(\d+) s +VIOLATION (?!recovery)(\w+): (.*)$/gm)]
   const kinds = [...new Set(told.map((one) => one[2]))].join()
   const [first] = told
   const short = (text = "") => text.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "…").slice(0, 110)
   if (first !== undefined) return `seed ${seed}, ${first[1]} s | ${kinds}: ${short(first[3])}`
-  if (said.includes(" 0 violations")) return null
+  if (/ \d+ violations(?!.*broke)/.test(said)) return null
   if (isOutOfTime) return `seed ${seed} | not ended after ${patience} s`
   // what a scenario waits for, and waits for in vain
   return `seed ${seed} | it broke: ${short(/^\w*Error: (.*)$/m.exec(said)?.[1] ?? said.slice(-110))}`

@@ -50,13 +50,14 @@ describe("the recovery bound", () => {
   })
 })
 
-it("the machine's part of a recovery begins where the lease ends, and is the least of all", () => {
+it("the machine's part begins where the lease ends: the least of all, or the session's", () => {
   const instant = 1_000_000
   const change = (at: number, more: Partial<RunChange>): RunChange => ({
     seq: at,
     at: new Date(instant + at),
     xid: "1",
     who: "role2",
+    pid: 7,
     verb: "claim",
     run: "r",
     was: "pending",
@@ -79,7 +80,7 @@ it("the machine's part of a recovery begins where the lease ends, and is the lea
         runs: [
           change(0, { worker: "a" }),
           change(1400, { verb: "sweep", old_worker: "a", old_lease_ms: -100, status: "pending" }),
-          change(1700, { worker: "b" }),
+          change(1700, { worker: "b", pid: 8 }),
         ],
         steps: [],
         workers: [],
@@ -93,6 +94,8 @@ it("the machine's part of a recovery begins where the lease ends, and is the lea
     },
     {
       watched: () => ["w2", "w3"],
+      // of the session that swept, and of the one that claimed
+      sessionWaited: (pid, from) => (pid === 8 && from - instant === 1400 ? 55 : 0),
       waited: (name, from, to) => {
         asked.push(`${name} ${from - instant}-${to - instant}`)
         return name === "w2" ? 40 : 70
@@ -104,9 +107,9 @@ it("the machine's part of a recovery begins where the lease ends, and is the lea
     run: "r",
     name: "w1",
     ms: 1690,
-    machineMs: 80,
+    machineMs: 95,
     sweptMs: 1390,
     isSuspect: false,
   })
-  assert.deepStrictEqual(asked, ["w2 1300-1400", "w2 1400-1700", "w3 1300-1400", "w3 1400-1700"])
+  assert.deepStrictEqual(asked, ["w2 1300-1400", "w3 1300-1400", "w2 1400-1700", "w3 1400-1700"])
 })

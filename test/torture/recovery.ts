@@ -3,11 +3,13 @@
  * the engine promises: 95 % within a lease and a poll, all within two of each.
  *
  * Two things are not the engine's, and are taken off. Where a run had recorded nothing under the claim
- * that ended, it is held back on purpose, longer each time. And while the lease is over and the run is
- * not claimed, whoever could do so needs a processor: what *every* living process waited for one (of
- * these, the least) is the machine's. Nothing else is: not the server's time, nor an event loop that is
- * busy with work of ours. Figures without this allowance are told, too.
+ * that ended, it is held back on purpose, longer each time. And from the end of the lease to the sweep,
+ * and from there to the claim, somebody needs a processor: what *every* living process waited for one (of
+ * these, the least), or the server's process for the session that did it, if that waited longer; not
+ * both. Nothing else is: not what the server works or waits otherwise, nor an event loop that is busy
+ * with work of ours. Figures without this allowance are told, too.
  */
+import type { RunChange } from "./audit.ts"
 import type { Evidence } from "./evidence.ts"
 import { grouped } from "./invariants/invariant.ts"
 import type { Machine } from "./machine.ts"
@@ -29,7 +31,7 @@ export interface Recovery {
 
 export const recoveries = (
   found: Pick<Evidence, "audit" | "deaths" | "roleOf" | "nameOf">,
-  machine: Pick<Machine, "waited" | "watched">,
+  machine: Omit<Machine, "stop">,
 ): ReadonlyArray<Recovery> => {
   const { audit, deaths, roleOf, nameOf } = found
   const all: Array<Recovery> = []
@@ -51,18 +53,19 @@ export const recoveries = (
       // an event that comes meanwhile ends the wait
       const heldBack = Math.max(0, Math.min(dueAt, claimedAt) - sweptAt)
       const lapsedAt = Math.max(at, sweptAt + Math.min(0, ended.old_lease_ms ?? 0))
-      const owed = machine
-        .watched(lapsedAt, claimedAt)
-        .map(
-          (one) =>
-            machine.waited(one, lapsedAt, sweptAt) +
-            machine.waited(one, sweptAt + heldBack, claimedAt),
+      const living = machine.watched(lapsedAt, claimedAt)
+      const owed = ({ pid }: RunChange, from: number, to: number) => {
+        const least = living.map((one) => machine.waited(one, from, to))
+        return Math.max(
+          least.length === 0 ? 0 : Math.min(...least),
+          machine.sessionWaited(pid, from, to),
         )
+      }
       all.push({
         run,
         name,
         ms: claimedAt - at - heldBack,
-        machineMs: owed.length === 0 ? 0 : Math.min(...owed),
+        machineMs: owed(ended, lapsedAt, sweptAt) + owed(claimed, sweptAt + heldBack, claimedAt),
         sweptMs: sweptAt - at,
         isSuspect: ended.crashes >= 2,
       })

@@ -15,6 +15,7 @@ export const S4: Scenario = {
       inFlight: context.sized({ T0: 20, T1: 40, T2: 40 }),
       // who is left has room for the runs of the dead: else the bound would be one on room
       maxConcurrent: 60,
+      direct: true,
       holdsRecovery: true,
       harms: (field) => {
         const { fleet, leaseMs, deaths } = field
