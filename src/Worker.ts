@@ -288,6 +288,8 @@ export const make = Effect.fnUntraced(function* (
   const sweep = Effect.gen(function* () {
     nudgeSweep.closeUnsafe()
     const swept = yield* store.sweep({ limit: 200 })
+    // at once: they have waited for a lease, and need not wait for what is looked at behind it
+    if (swept > 0) journal.hints.send("work")
     const { maxCrashes } = options
     // whoever counts the last crash dead-letters; the others look now and then
     const look = swept > 0 || sweeps % 10 === 0
@@ -301,7 +303,7 @@ export const make = Effect.fnUntraced(function* (
       )
       journal.hints.send("settled")
     }
-    if (swept + poisoned.length + orphaned > 0) journal.hints.send("work")
+    if (poisoned.length + orphaned > 0) journal.hints.send("work")
     if (orphaned > 0) journal.hints.send("signal")
     // the sweep has applied them: runs may be due, and claimed ones have something to hear
     if (wakesLeft) {

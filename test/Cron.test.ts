@@ -303,6 +303,34 @@ describe("what a rule means, minute by minute", () => {
     }
   })
 
+  // CRON_ZONES=all: every zone, each of its changes; by default one in twenty
+  it("holds at each change of 2024 to 2030", { timeout: 1_200_000 }, (test) => {
+    const all = Intl.supportedValuesOf("timeZone")
+    const isAll = process.env["CRON_ZONES"] === "all"
+    let changesSeen = 0
+    for (const [n, zone] of all.entries()) {
+      if (!isAll && n % 20 !== 0) continue
+      let at = Date.parse("2024-01-01T00:00Z")
+      while (at < Date.parse("2031-01-01T00:00Z")) {
+        const change = changeAfter(at, zone)
+        if (change === undefined) {
+          at += 366 * 24 * 60 * minute
+          continue
+        }
+        const expression = expressions[changesSeen++ % expressions.length]!
+        assert.deepStrictEqual(
+          disagreements(expression, zone, change - 130 * minute, change + 130 * minute),
+          [],
+        )
+        at = change
+      }
+    }
+    test.annotate(
+      `${changesSeen} changes of ${isAll ? all.length : Math.ceil(all.length / 20)} zones`,
+    )
+    assert.isAbove(changesSeen, 20)
+  })
+
   it("holds in every zone, around its changes", () => {
     const zoneAndTime = fc.tuple(
       fc.constantFrom(...Intl.supportedValuesOf("timeZone")),

@@ -37,13 +37,14 @@ const tokens = (json: string): string =>
 
 describe("a value in a jsonb column", () => {
   it("is the text that was written, but for blanks", async () => {
+    const count = Number(process.env["PAYLOAD_RUNS"] ?? 2000)
     const encoded = fc
-      .sample(value, 2000)
+      .sample(value, count)
       .map((sample) => encode(sample, { field: "input" }))
       .filter(Result.isSuccess)
       .map((result) => result.success)
     const texts = await throughJsonb(encoded.map(({ json }) => json))
-    assert.isAbove(texts.length, 1000)
+    assert.isAbove(texts.length, count / 2)
     for (const [i, written] of encoded.entries()) {
       const read: Encoded = { codec: written.codec, json: texts[i]! }
       assert.strictEqual(tokens(read.json), written.json)

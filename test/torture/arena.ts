@@ -21,7 +21,8 @@ import { longestIdleMs } from "./invariants/I16-healthy-server.ts"
 import { type Harm, unleash } from "./nemesis/nemesis.ts"
 import type { Death, Freeze } from "./nemesis/processes.ts"
 import { makeObserver, type Observer } from "./observer.ts"
-import { recoveries } from "./recovery.ts"
+import { watchMachine } from "./machine.ts"
+import { judgeRecovery, recoveries } from "./recovery.ts"
 import type { Context } from "./scenario.ts"
 import type { Server } from "./server.ts"
 import { makeTimeline, printDeeds, type Timeline } from "./timeline.ts"
@@ -38,6 +39,10 @@ export interface ArenaOptions {
   readonly leaseMs?: number
   readonly pollIntervalMs?: number
   readonly maxConcurrent?: number
+  /** No proxy stands between a process and its server. */
+  readonly direct?: boolean
+  /** Starts that there are at most. */
+  readonly starts?: number
   /** At least so many starts; goes on until the harm is done, too. */
   readonly atLeast?: number
   /** Ends the safety phase, whatever has been done. */
@@ -74,7 +79,10 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
   const url = await context.database(server)
   const timeline = makeTimeline()
   const { tell } = timeline
-  const workload = makeWorkload(dice.fork(), { starts: 20_000, slowMs: leaseMs * 1.5 })
+  const workload = makeWorkload(dice.fork(), {
+    starts: options.starts ?? 20_000,
+    slowMs: leaseMs * 1.5,
+  })
 
   const migrator = new DurableEngine({ url, workflows: [] })
   await migrator.migrate()
@@ -107,14 +115,16 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
 
   const observer = makeObserver(url)
   context.atEnd(() => observer.close())
+  const prefix = `flowly_${path.basename(new URL(url).pathname).slice(-14)}`
   const fleet = new Fleet({
     url,
-    prefix: `flowly_${path.basename(new URL(url).pathname).slice(-14)}`,
+    prefix,
     dice: dice.fork(),
     workload: file,
     worker: { leaseMs, pollIntervalMs, maxConcurrent, shutdownTimeoutMs: 3000 },
     size: options.workers,
     spares: options.spares,
+    direct: options.direct === true,
     tell,
     onCrash: (name, how, stderr) => {
       violate("I15", null, `process ${name} ended by itself (${how}): ${stderr.slice(-1500)}`)
@@ -125,6 +135,8 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     },
   })
   context.atEnd(() => fleet.end())
+  const machine = watchMachine(() => fleet.working(), prefix)
+  context.atEnd(async () => machine.stop())
   await fleet.fill()
   await Promise.race([
     Promise.all(fleet.alive().map(({ started }) => started)),
@@ -290,28 +302,6 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     if (stuck && id === "I9") continue
     check(found)
   }
-  judgeRecovery(found, { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }, context)
-}
-
-/** 95 % within a lease and a poll, all within two of each. */
-const judgeRecovery = (
-  found: Evidence,
-  options: { readonly leaseMs: number; readonly pollIntervalMs: number; readonly holds: boolean },
-  context: Context,
-): void => {
-  const all = recoveries(found).filter(({ isSuspect }) => !isSuspect)
-  for (const { ms, sweptMs } of all) {
-    context.measure("from a kill to the sweep", sweptMs)
-    context.measure("from a kill to the next claim", ms)
-  }
-  if (!options.holds || all.length === 0) return
-  const bound = options.leaseMs + options.pollIntervalMs
-  const late = all.filter(({ ms }) => ms > bound)
-  if (late.length > Math.ceil(all.length * 0.05)) {
-    context.count("recoveries later than a lease and a poll", late.length)
-  }
-  for (const { run, ms, name } of all) {
-    if (ms <= 2 * bound) continue
-    found.violate("recovery", run, `went on ${ms.toFixed(0)} ms after the kill of ${name}`)
-  }
+  const bound = { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }
+  judgeRecovery(recoveries(found, machine), bound, context)
 }

@@ -14,6 +14,7 @@ export const auditTables = `
     at timestamptz not null default clock_timestamp(),
     xid xid8 not null default pg_current_xact_id(),
     who text not null default session_user,
+    pid int not null default pg_backend_pid(),
     verb text not null,
     run uuid not null,
     was text, status text not null,
@@ -128,6 +129,8 @@ export interface RunChange {
   readonly at: Date
   readonly xid: string
   readonly who: string
+  /** Of the server's process for that session. */
+  readonly pid: number
   readonly verb: string
   readonly run: string
   readonly was: string | null
@@ -178,7 +181,7 @@ export interface Audit {
 
 export const readAudit = async (client: pg.Client): Promise<Audit> => {
   const runs = await client.query<RunChange>(
-    `select seq::float8, at, xid::text, who, verb, run, was, status, old_token::float8,
+    `select seq::float8, at, xid::text, who, pid, verb, run, was, status, old_token::float8,
       token::float8, old_worker, worker, attempt, crashes, due_at, old_lease_ms, lease_ms
     from torture.audit_runs order by seq`,
   )

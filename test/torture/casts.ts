@@ -107,8 +107,14 @@ export const versionCast = (witness: Witness) => {
   return { old, young, patchedOld, patchedNew }
 }
 
+/** What schedules start. */
+export const cronCast = (witness: Witness) => ({
+  ticking: defineWorkflow("ticking", (ctx) => ctx.step("tick", noteOn(witness)("tick"))),
+})
+
 export const castOf = (cast: string, witness: Witness): ReadonlyArray<AnyWorkflow> => {
   if (cast === "poison") return Object.values(poisonCast(witness))
+  if (cast === "cron") return Object.values(cronCast(witness))
   const { old, young, patchedOld, patchedNew } = versionCast(witness)
   if (cast === "old") return [old, patchedOld]
   if (cast === "new") return [young, patchedNew]

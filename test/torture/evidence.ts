@@ -63,7 +63,7 @@ export interface Evidence extends Common {
   readonly audit: Audit
   readonly lines: ReadonlyArray<LedgerRow>
   readonly asked: ReadonlyArray<AskedSleep>
-  readonly wakes: ReadonlyMap<string, Date>
+  readonly timers: ReadonlyMap<string, { readonly setAt: Date; readonly wakeAt: Date }>
   readonly sink: ReadonlyArray<{
     readonly key: string
     readonly run: string
@@ -140,8 +140,9 @@ export const gather = async (given: {
       transfers: await all<{ run: string; step: string; nonce: string }>(
         "select run, step, nonce from torture.transfers",
       ),
-      timers: await all<{ run: string; step: string; at: Date }>(
-        `select workflow_run_id as run, step_key as step, wake_at as at
+      timers: await all<{ run: string; step: string; setAt: Date; wakeAt: Date }>(
+        `select workflow_run_id as run, step_key as step, created_at as "setAt",
+          wake_at as "wakeAt"
         from durable_workflow.sleep_timers`,
       ),
       deadlocks: await all<{ n: number }>(
@@ -239,7 +240,7 @@ export const gather = async (given: {
     audit,
     lines,
     asked,
-    wakes: new Map(witnessed.timers.map(({ run, step, at }) => [`${run} ${step}`, at])),
+    timers: new Map(witnessed.timers.map((one) => [`${one.run} ${one.step}`, one])),
     sink: witnessed.sink,
     freezes: given.freezes,
     deaths: given.deaths,

@@ -7,6 +7,8 @@ export interface Options {
   readonly tier: Tier
   readonly scenarios: ReadonlyArray<Scenario>
   readonly minutes: number | null
+  /** Instead of the tier's number of kills, freezes, faults … */
+  readonly times: number | null
   readonly seed: number
   readonly server: ServerKind
   readonly report: string
@@ -18,6 +20,7 @@ npm run test:torture [-- options]
   --tier T0|T1|T2      how much (default T1)
   --scenario S4,S5     only these
   --minutes N          how long a scenario without another end lasts (S21)
+  --times N            how often harm is done, instead of the tier's number (S4 to S9, S11)
   --seed N             the choices of the nemesis and the workload (default: FLOWLY_SEED, or by chance)
   --postgres KIND      embedded, system (of /usr/lib/postgresql) or given (DATABASE_URL);
                        default: given where DATABASE_URL is set, else embedded
@@ -70,8 +73,12 @@ export const parseOptions = (
   if (!kinds.includes(server)) {
     throw invalid(`--postgres: "${server}" is none of ${kinds.join(", ")}`)
   }
-  const minutes = values.minutes === undefined ? null : numberOf(values.minutes, "--minutes", 0.1)
-  return { tier, scenarios, minutes, seed, server, report: values.report ?? "torture-report.json" }
+  const optional = (text: string | undefined, name: string, least: number) =>
+    text === undefined ? null : numberOf(text, name, least)
+  const minutes = optional(values.minutes, "--minutes", 0.1)
+  const times = optional(values.times, "--times", 1)
+  const report = values.report ?? "torture-report.json"
+  return { tier, scenarios, minutes, times, seed, server, report }
 }
 
 const parsed = (args: ReadonlyArray<string>) => {
@@ -85,6 +92,7 @@ const parsed = (args: ReadonlyArray<string>) => {
         tier: text,
         scenario: text,
         minutes: text,
+        times: text,
         seed: text,
         postgres: text,
         report: text,

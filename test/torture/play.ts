@@ -50,7 +50,7 @@ const seedOf = (seed: number, id: string): number =>
 /** Plays one, on the shared server. */
 export const playScenario = async (
   scenario: Scenario,
-  options: Pick<Options, "tier" | "seed" | "minutes">,
+  options: Pick<Options, "tier" | "seed" | "minutes" | "times">,
   server: Server,
   say: (line: string) => void,
 ): Promise<ScenarioReport> => {
@@ -73,6 +73,7 @@ export const playScenario = async (
       releases.push(drop)
       return url
     },
+    times: (sizes) => options.times ?? sizes[options.tier],
     sized: (sizes) => sizes[options.tier],
     count: (what, by = 1) => {
       counts[what] = (counts[what] ?? 0) + by
@@ -146,6 +147,26 @@ export const playAll = async (options: Options): Promise<number> => {
   const server = await openServer(options.server)
   const reports: Array<ScenarioReport> = []
   const at = new Date().toISOString()
+  /** After each scenario: what was found stands, whatever becomes of the next one. */
+  const save = (): Report => {
+    const totals: Record<string, number> = {}
+    for (const { counts } of reports) {
+      for (const [what, n] of Object.entries(counts)) totals[what] = (totals[what] ?? 0) + n
+    }
+    const report: Report = {
+      seed,
+      tier,
+      at,
+      commit: commitOf(),
+      node: process.version,
+      postgres: `${server.version} (${server.kind})`,
+      scenarios: reports,
+      totals,
+      violations: reports.reduce((sum, one) => sum + one.violations.length, 0),
+    }
+    writeFileSync(options.report, `${JSON.stringify(report, null, 2)}\n`)
+    return report
+  }
   try {
     console.log(
       `tier ${tier}, seed ${seed}, Postgres ${server.version} (${server.kind}), ` +
@@ -160,6 +181,7 @@ export const playAll = async (options: Options): Promise<number> => {
       }
       const report = await playScenario(scenario, options, server, say)
       reports.push(report)
+      save()
       console.log(print(report))
       if (report.violations.length > 0 || report.broke !== null) {
         console.log(
@@ -170,24 +192,9 @@ export const playAll = async (options: Options): Promise<number> => {
   } finally {
     await server.stop()
   }
-  const totals: Record<string, number> = {}
-  for (const { counts } of reports) {
-    for (const [what, n] of Object.entries(counts)) totals[what] = (totals[what] ?? 0) + n
-  }
-  const violations = reports.reduce((sum, one) => sum + one.violations.length, 0)
+  const report = save()
+  const { totals, violations } = report
   const broken = reports.filter(({ broke }) => broke !== null).map(({ id }) => id)
-  const report: Report = {
-    seed,
-    tier,
-    at,
-    commit: commitOf(),
-    node: process.version,
-    postgres: `${server.version} (${server.kind})`,
-    scenarios: reports,
-    totals,
-    violations,
-  }
-  writeFileSync(options.report, `${JSON.stringify(report, null, 2)}\n`)
   console.log(
     `\n${list(totals)} · ${violations} violations${broken.length === 0 ? "" : ` · broke: ${broken.join()}`}` +
       ` · ${((performance.now() - began) / 1000).toFixed(0)} s · seed ${seed} · Node ${report.node}` +

@@ -20,6 +20,14 @@ export interface Proxy {
   readonly close: () => Promise<void>
 }
 
+/** None: for a fleet whose network does nothing. The suite is busy, and would be in the way. */
+export const noProxy = (to: string): Proxy => ({
+  url: to,
+  suffer: () => Promise.reject(new Error("nobody stands between this process and its server")),
+  connections: () => 0,
+  close: async () => undefined,
+})
+
 type Mode = "pass" | Exclude<NetworkFault, "cut">
 
 const delayMs = 150

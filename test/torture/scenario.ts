@@ -45,6 +45,8 @@ export interface Context {
   readonly ownServer: (settings?: Readonly<Record<string, string>>) => Promise<Server>
   /** A fresh database on the shared server (or on `server`), dropped at the end. */
   readonly database: (server?: Server) => Promise<string>
+  /** How often harm is done: `--times`, else the tier's number. */
+  readonly times: (sizes: Readonly<Record<Tier, number>>) => number
   /** The one for this tier. */
   readonly sized: <A>(sizes: Readonly<Record<Tier, A>>) => A
   /** "kills", "freezes", "cuts", "backend kills", "restarts", "runs", "steps", "ledger rows" … */

@@ -5,6 +5,7 @@
 import { expect, inject, it } from "vitest"
 import { playScenario } from "./play.ts"
 import { commitCut } from "./scenarios/commitCut.ts"
+import { cron } from "./scenarios/cron.ts"
 import { migrationStorm } from "./scenarios/migrationStorm.ts"
 import { poison } from "./scenarios/poison.ts"
 import { poolSizes } from "./scenarios/poolSizes.ts"
@@ -26,10 +27,10 @@ const server = (): Server => ({
 
 const seed = Number(process.env["FLOWLY_SEED"] ?? 1)
 
-for (const scenario of [commitCut, migrationStorm, starvation, poolSizes, poison, shutdown]) {
+for (const scenario of [commitCut, migrationStorm, cron, starvation, poolSizes, poison, shutdown]) {
   const { id, title } = scenario
   it(`${id} ${title}`, { timeout: 90_000 }, async () => {
-    const options = { tier: "T0", seed, minutes: null } as const
+    const options = { tier: "T0", seed, minutes: null, times: null } as const
     const report = await playScenario(scenario, options, server(), () => undefined)
     const again = `FLOWLY_SEED=${seed} npm run test:torture -- --tier T0 --scenario ${id}`
     expect({ ...report, again }).toMatchObject({ violations: [], broke: null })

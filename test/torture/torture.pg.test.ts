@@ -55,7 +55,7 @@ it(
     const lines: Array<string> = []
     const report = await playScenario(
       everything,
-      { tier: "T0", seed: Number(process.env["FLOWLY_SEED"] ?? 1), minutes: null },
+      { tier: "T0", seed: Number(process.env["FLOWLY_SEED"] ?? 1), minutes: null, times: null },
       { ...server, stop: async () => undefined },
       (line) => lines.push(line),
     )
@@ -71,6 +71,7 @@ it("the command line says what is wrong with it", () => {
   expect(() => parse("--tier", "T9")).toThrow(InvalidOption)
   expect(() => parse("--scenario", "S4,S99")).toThrow(/"S99" is none of S4/)
   expect(() => parse("--minutes", "soon")).toThrow(/--minutes: "soon" is not a number/)
+  expect(() => parse("--times", "0")).toThrow(/--times: "0" is not a number of at least 1/)
   expect(() => parse("--seed", "1.5")).toThrow(/--seed: 1.5 is not whole/)
   expect(() => parse("--sed", "1")).toThrow(/--sed/)
   expect(parse("--help")).toBeNull()

@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
+import { flushCompileCache } from "node:module"
 import pg from "pg"
 import { DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
 import type { Program } from "../simulation/program.ts"
@@ -62,6 +63,8 @@ const start = async () => {
   for (;;) {
     try {
       await engine.start()
+      // for those that come after: who is killed writes nothing at its end
+      setTimeout(() => flushCompileCache(), 2000).unref()
       return tell({ type: "started" })
     } catch (error) {
       // a supervisor of processes would start it again
@@ -90,6 +93,8 @@ process.on("message", ({ type }: ToWorker) => {
     })
   }
   if (type === "vitals") {
+    // what is left behind a collection is what is kept
+    globalThis.gc?.()
     const { rss, heapUsed } = process.memoryUsage()
     const mb = (bytes: number) => Math.round(bytes / 2 ** 18) / 4
     const handles = process.getActiveResourcesInfo().length

@@ -221,6 +221,30 @@ describe("lost replies", () => {
   )
 })
 
+describe("the runs of a dead worker", () => {
+  it.effect("are asked for at once, before what else is looked at behind a sweep", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const { store } = rig.memory
+      const [run] = yield* rig.insert(1)
+      yield* store.registerWorker({ ...registration(101, 25_000) })
+      const workflows = [{ name: "w", version: null }]
+      yield* store.claimRuns({ workerId: workerId(101), workflows, limit: 1, suspects: false })
+      yield* rig.startWorker({ pollIntervalMs: 10_000 })
+      yield* quiet
+      rig.script("deadLetterPoison", () => "hang")
+      let claims = 0
+      for (let ms = 0; rig.row(run!).workerId !== null && ms < 60_000; ms += 100) {
+        claims = plain(rig).length
+        yield* pass(100)
+      }
+      assert.isNull(rig.row(run!).workerId)
+      assert.isAtLeast(plain(rig).length, claims + 1)
+    }),
+  )
+})
+
 describe("suspects", () => {
   /** Makes every run that is there a suspect: two workers died with it. */
   const crashTwice = Effect.fnUntraced(function* (rig: Rig, workflow = "w") {

@@ -9,6 +9,8 @@ export interface Harm {
   readonly everyMs: number
   /** Like radioactive decay; else regularly, give or take a half. */
   readonly poisson?: boolean
+  /** Whether the next one comes within a tenth of that time. */
+  readonly hurries?: () => boolean
   /** False: there was nothing to harm; it does not count. */
   readonly act: () => Promise<boolean>
   /** Undoes what lasts. */
@@ -40,10 +42,11 @@ export const unleash = (
       const timer = setTimeout(wake, ms)
       wakes.add(wake)
     })
-  const play = async ({ name, times, everyMs, poisson, act }: Harm, own: Dice): Promise<void> => {
+  const play = async (harm: Harm, own: Dice): Promise<void> => {
+    const { name, times, everyMs, poisson, hurries, act } = harm
     while (!state.peace && (done.get(name) ?? 0) < times) {
       const share = poisson === true ? -Math.log(1 - own.roll()) : 0.5 + own.roll()
-      await wait(everyMs * share)
+      await wait(everyMs * share * (hurries?.() === true ? 0.1 : 1))
       if (state.peace) return
       try {
         if (await act()) done.set(name, (done.get(name) ?? 0) + 1)

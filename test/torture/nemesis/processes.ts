@@ -24,11 +24,15 @@ export interface Freeze {
   to: number
 }
 
-/** SIGKILL of one that works, while another does; a third takes its place as soon as it can. */
+/**
+ * SIGKILL of one that works, while another does, and another takes its place as soon as it can. One in
+ * three comes at once behind the one before: whoever took over dies, too.
+ */
 export const killing = (given: Given, deaths: Array<Death>): Harm => ({
   name: "kills",
   times: given.times,
   everyMs: given.everyMs,
+  hurries: () => given.dice.chance(1 / 3),
   act: async () => {
     const { fleet, dice, tell } = given
     const working = fleet.working()

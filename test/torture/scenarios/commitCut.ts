@@ -12,7 +12,8 @@ export const commitCut: Scenario = {
   tiers: ["T0", "T1", "T2"],
   run: async (context) => {
     const { dice, sized, count, say, violate } = context
-    const perVerb = sized({ T0: 2, T1: 25, T2: 250 })
+    const each = { T0: 2, T1: 25, T2: 250 }
+    const perVerb = context.times(each)
     try {
       const report = await cutVerbs({ url: await context.database(), dice, perVerb, log: say })
       count("cuts", report.cuts)
@@ -20,13 +21,13 @@ export const commitCut: Scenario = {
     } catch (error) {
       violate({ invariant: "S8", message: (error as Error).message, workflowRunId: null })
     }
-    await cutEngines(
-      context,
-      sized({
-        T0: { quota: 1, maxRounds: 1 },
-        T1: { quota: 4, maxRounds: 30 },
-        T2: { quota: 40, maxRounds: 300 },
-      }),
-    )
+    const { quota, maxRounds } = sized({
+      T0: { quota: 1, maxRounds: 1 },
+      T1: { quota: 4, maxRounds: 30 },
+      T2: { quota: 40, maxRounds: 300 },
+    })
+    // with fewer cuts of each verb, as many rounds fewer
+    const share = perVerb / sized(each)
+    await cutEngines(context, { quota, maxRounds: Math.ceil(maxRounds * share) })
   },
 }

@@ -17,7 +17,7 @@ export const S6: Scenario = {
         terminating({
           observer,
           dice: context.dice.fork(),
-          times: context.sized({ T0: 10, T1: 200, T2: 5000 }),
+          times: context.times({ T0: 10, T1: 200, T2: 5000 }),
           everyMs: 500,
           tell: timeline.tell,
         }),
@@ -39,7 +39,7 @@ export const S7: Scenario = {
           fleet,
           leaseMs,
           dice: context.dice.fork(),
-          times: context.sized({ T0: 10, T1: 200, T2: 3000 }),
+          times: context.times({ T0: 10, T1: 200, T2: 3000 }),
           everyMs: 450,
           tell: timeline.tell,
         }),

@@ -2,7 +2,9 @@
 import type { Scenario } from "../scenario.ts"
 import { commitCut } from "./commitCut.ts"
 import { S6, S7 } from "./connections.ts"
+import { cron } from "./cron.ts"
 import { failover } from "./failover.ts"
+import { longSnapshot } from "./longSnapshot.ts"
 import { migrationStorm } from "./migrationStorm.ts"
 import { poison } from "./poison.ts"
 import { poolSizes } from "./poolSizes.ts"
@@ -23,8 +25,10 @@ export const scenarios: ReadonlyArray<Scenario> = [
   S9,
   failover,
   migrationStorm,
+  cron,
   starvation,
   poolSizes,
+  longSnapshot,
   poison,
   versions,
   shutdown,

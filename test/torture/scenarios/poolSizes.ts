@@ -8,6 +8,8 @@ import { defineWorkflow, DurableEngine, FlowlyError } from "../../../src/index.t
 import type { Context, Scenario } from "../scenario.ts"
 
 const leaseMs = 3000
+/** As many as there are connections take so long, at once if they could. */
+const longMs = 2500
 
 interface Setting {
   readonly pool: number
@@ -55,14 +57,15 @@ const play = async (context: Context, url: string, look: pg.Pool, setting: Setti
   const pool = new pg.Pool({ connectionString: url, max: setting.pool })
   pool.on("error", () => undefined)
   const transactional = setting.pool > needed(setting)
+  let longOnes = setting.pool
   const busy = defineWorkflow("busy", async (ctx) => {
     await ctx.step("wait", () => new Promise((resolve) => setTimeout(resolve, 40)))
     if (transactional) {
-      await ctx.transaction("pay", (client, { workflowRunId }) =>
-        client
-          .query("insert into public.effects values ($1::text::uuid)", [workflowRunId])
-          .then(() => undefined),
-      )
+      await ctx.transaction("pay", async (client, { workflowRunId }) => {
+        await client.query("insert into public.effects values ($1::text::uuid)", [workflowRunId])
+        // some keep their connection for longer than a heartbeat may be late
+        if (longOnes-- > 0) await new Promise((resolve) => setTimeout(resolve, longMs))
+      })
     }
     return ctx.step("after", () => 1)
   })

@@ -13,13 +13,16 @@ export const S4: Scenario = {
       workers: context.sized({ T0: 2, T1: 4, T2: 4 }),
       spares: context.sized({ T0: 1, T1: 2, T2: 2 }),
       inFlight: context.sized({ T0: 20, T1: 40, T2: 40 }),
+      // who is left has room for the runs of the dead: else the bound would be one on room
+      maxConcurrent: 60,
+      direct: true,
       holdsRecovery: true,
       harms: (field) => {
         const { fleet, leaseMs, deaths } = field
         const { tell } = field.timeline
-        const times = context.sized({ T0: 4, T1: 60, T2: 1000 })
+        const times = context.times({ T0: 4, T1: 60, T2: 1000 })
         const kill = { fleet, dice: context.dice.fork(), leaseMs, tell }
-        return [killing({ ...kill, times, everyMs: 1100 }, deaths)]
+        return [killing({ ...kill, times, everyMs: 1800 }, deaths)]
       },
     }),
 }
@@ -36,7 +39,7 @@ export const S5: Scenario = {
       harms: (field) => {
         const { fleet, leaseMs, freezes, url } = field
         const { tell } = field.timeline
-        const times = context.sized({ T0: 3, T1: 40, T2: 500 })
+        const times = context.times({ T0: 3, T1: 40, T2: 500 })
         const freeze = { fleet, dice: context.dice.fork(), leaseMs, tell }
         return [
           freezing({ ...freeze, times, everyMs: 1700 }, freezes),

@@ -28,7 +28,7 @@ export const S9: Scenario = {
           observer,
           alone,
           tell: timeline.tell,
-          times: context.sized({ T0: 1, T1: 5, T2: 100 }),
+          times: context.times({ T0: 1, T1: 5, T2: 100 }),
           everyMs: 12_000,
         }
         return [

@@ -12,6 +12,8 @@ import { versionCast } from "../casts.ts"
 import type { Context, Scenario } from "../scenario.ts"
 
 const worker = { ...quick, leaseMs: 1500 }
+/** Fifteen polls. */
+const idleMs = 1500
 const nobody = { note: async () => 0, seen: async () => undefined, close: async () => undefined }
 
 export const versions: Scenario = {
@@ -49,6 +51,11 @@ const play = async (context: Context): Promise<void> => {
     await process.call("start")
     return process
   }
+  /** What does not come about is a violation; the ledger says what was done instead. */
+  const completed = (runs: ReadonlyArray<string>) =>
+    Promise.all(runs.map((run) => place.reaches(run, "completed"))).catch((error: Error) =>
+      context.violate({ invariant: "I2", message: error.message, workflowRunId: null }),
+    )
   const n = sized({ T0: 5, T1: 25, T2: 60 })
   const items = () => Array.from({ length: n }, () => ({ input: { ms: dice.whole(50, 1800) } }))
   const ids = (outcomes: ReadonlyArray<PromiseSettledResult<{ readonly workflowRunId: string }>>) =>
@@ -72,7 +79,7 @@ const play = async (context: Context): Promise<void> => {
   // the last of the old dies: runs of the old version wait, whole
   olds[1]?.signal("SIGKILL")
   count("kills")
-  await Promise.all(newRuns.map((run) => place.reaches(run, "completed")))
+  await completed(newRuns)
   const allOld = [...oldRuns, ...moreOldRuns]
   const waiting = await place.query<{ id: string; status: string }>(
     `select workflow_run_id as id, status from durable_workflow.workflow_runs
@@ -81,9 +88,26 @@ const play = async (context: Context): Promise<void> => {
     [allOld],
   )
   for (const { id, status } of waiting) violate(`without its code a run is ${status}`, id)
+  // nobody takes them, to find only then that it does not know them: a token is one claim, or one sweep
+  const tokens = async () =>
+    new Map(
+      (
+        await place.query<{ id: string; token: number }>(
+          `select workflow_run_id as id, claim_token::int as token
+          from durable_workflow.workflow_runs where workflow_run_id = any($1::uuid[])`,
+          [allOld],
+        )
+      ).map(({ id, token }) => [id, token]),
+    )
+  const first = await tokens()
+  await wait(idleMs)
+  for (const [id, token] of await tokens()) {
+    const grown = token - (first.get(id) ?? 0)
+    if (grown > 1) violate(`was given ${grown} tokens in ${idleMs} ms, and nobody knows it`, id)
+  }
   // and one comes that knows both
   await start("both")
-  for (const run of allOld) await place.reaches(run, "completed")
+  await completed(allOld)
   const allVisits = [...visits, ...moreVisits]
   for (const run of allVisits) {
     await ended(place, run).then((status) => {
@@ -95,7 +119,7 @@ const play = async (context: Context): Promise<void> => {
       return undefined
     })
   }
-  for (const run of allVisits) await place.reaches(run, "completed")
+  await completed(allVisits)
   const all = [...allOld, ...newRuns, ...allVisits]
   count("runs", all.length)
   await judge(context, place, all)
