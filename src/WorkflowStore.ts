@@ -304,7 +304,9 @@ export class WorkflowStore extends Context.Service<
     }) => Effect.Effect<"revised" | "nothing" | "which" | "refused" | "unknown", StoreError>
     /**
      * Stores events and wakes their runs; answers align. Sending the same `id` to a run again
-     * changes nothing (`duplicate`, also when the run is terminal by now).
+     * changes nothing (`duplicate`, also when the run is terminal by now). `full`: so many events
+     * (`maxPending`) wait in the run that no record of it has consumed. Senders at the same moment
+     * may pass the limit by each other; what was sent in a transaction counts from the next sweep on.
      */
     readonly sendEvents: (
       events: ReadonlyArray<{
@@ -313,7 +315,11 @@ export class WorkflowStore extends Context.Service<
         readonly payload: Encoded
         readonly id: string | null
       }>,
-    ) => Effect.Effect<ReadonlyArray<"sent" | "duplicate" | "terminal" | "unknown">, StoreError>
+      options?: { readonly maxPending: number },
+    ) => Effect.Effect<
+      ReadonlyArray<"sent" | "duplicate" | "terminal" | "full" | "unknown">,
+      StoreError
+    >
 
     /**
      * The step key of the token that this run has recorded; `null`: the run has no such token.
