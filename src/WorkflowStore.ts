@@ -149,11 +149,14 @@ export class WorkflowStore extends Context.Service<
     /**
      * Returns runs that lapsed workers hold: fresh token, claim cleared, `running` → `pending`
      * (`compensating` stays), crash counted unless a record or an undo was written under the token
-     * (then the count restarts at 0). Due now, plus 1 s · 2^(crashes-1) when one was counted.
+     * (then the count restarts at 0). Due now, plus 1 s · 2^(crashes-1), at most 2^20, when one was counted.
      * Skips what is locked. Answers how many.
      */
     readonly sweep: (options: { readonly limit: number }) => Effect.Effect<number, StoreError>
-    /** Dead-letters unclaimed runs with at least `maxCrashes` crashes; wakes their parents. */
+    /**
+     * Dead-letters unclaimed runs with at least `maxCrashes` crashes; wakes their parents. One that is
+     * paused is left to the person it waits for, and is judged when it was resumed.
+     */
     readonly deadLetterPoison: (options: {
       readonly maxCrashes: number
       readonly limit: number
