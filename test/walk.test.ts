@@ -4,7 +4,11 @@ import * as path from "node:path"
 import { describe, expect, it } from "vitest"
 
 const page = readFileSync(path.join(import.meta.dirname, "README.md"), "utf8")
-const rows = page.split("\n").filter((line) => /^\| (?!\||---|threat)/.test(line))
+const lines = page.split("\n")
+/** Of the tables, without their heads. */
+const rows = lines.filter(
+  (line, i) => /^\|(?! ?-)/.test(line) && !/^\| ?-/.test(lines[i + 1] ?? ""),
+)
 
 const linksOf = (row: string) =>
   [...row.matchAll(/\[((?:[^\]\\]|\\.)+)\]\(([^)]+)\)/g)].map(([, words = "", file = ""]) => ({
