@@ -24,7 +24,7 @@ const betweenAttempts = makePolicy({ maxAttempts: Number.MAX_SAFE_INTEGER, jitte
  */
 export const bodyEnded = (execution: Execution, end: BodyEnd): void => {
   if (end._tag === "Success") return succeed(execution, end)
-  const error = execution.env.redact(end.error)
+  const { error } = end
   if (end._tag === "Unreadable") {
     return execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
   }

@@ -660,9 +660,10 @@ export const startExecution = (options: {
   /** The body has ended: what remains of the history must at least have been issued. */
   const ended = (end: BodyEnd): void => {
     if (end._tag === "Unreadable") {
-      // what it could not read is a part of what the Schema says
-      const error = env.redact(end.error)
-      return execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
+      return execution.finish(
+        { _tag: "Pause", error: end.error },
+        { _tag: "paused", error: end.error },
+      )
     }
     for (const record of [...queue.slice(head), ...begun]) {
       const issued = issuedByKey.get(record.key)
