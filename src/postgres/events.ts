@@ -59,7 +59,7 @@ export const sendEvents = (
   })
 }
 
-const sendStatement = (n: Names, deferred: boolean): string => `
+export const sendStatement = (n: Names, deferred: boolean): string => `
   with x as materialized (
     select x.*, row_number() over (partition by x.run, x.id order by x.place) as nth
     from json_to_recordset($2::json) as x(
@@ -80,20 +80,23 @@ const sendStatement = (n: Names, deferred: boolean): string => `
     }
   ),
   pending as materialized (
-    select t.workflow_run_id, count(*) as events
+    -- counted run by run: a join is planned as a scan of all events
+    select t.workflow_run_id, (
+        select count(*)
+        from ${n.events} e
+        where e.workflow_run_id = t.workflow_run_id and e.direction = 'sent' and not exists (
+          select 1 from ${n.steps} s
+          where s.workflow_run_id = e.workflow_run_id and s.event_id = e.event_id
+        )
+      ) as events
     from targets t
-    join ${n.events} e on e.workflow_run_id = t.workflow_run_id and e.direction = 'sent'
-    where $3::int8 is not null and not exists (
-      select 1 from ${n.steps} s
-      where s.workflow_run_id = e.workflow_run_id and s.event_id = e.event_id
-    )${
+    where $3::int8 is not null${
       deferred
         ? ""
         : `
     -- Each event has woken its run: most runs have not been woken often enough to be counted.
     and t.wake_counter + (select count(*) from x) > $3::int8`
     }
-    group by t.workflow_run_id
   ),
   known as materialized (
     select x.*, case
