@@ -15,7 +15,7 @@ export interface EngineLimits {
   readonly maxPendingEvents: number
   /**
    * The least that lies between two ticks of a schedule, in milliseconds. Default 1000, which is what
-   * a cron rule can say; raise it where others may write the rules.
+   * a cron rule can say; raise it where others may write the rules. Schedules that stand go on.
    */
   readonly minTickDistanceMs: number
 }

@@ -68,7 +68,10 @@ export interface DurableEngineOptions {
     | {
         /** Events that wait in one run, taken by no wait. Default 10,000. */
         readonly maxPendingEvents?: number | undefined
-        /** The least between two ticks of a schedule, in milliseconds. Default 1000. */
+        /**
+         * The least between two ticks of a schedule, in milliseconds, asked for when it is created.
+         * Default 1000.
+         */
         readonly minTickDistanceMs?: number | undefined
       }
     | undefined
