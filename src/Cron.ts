@@ -113,6 +113,33 @@ export const latestAtOrBefore = (rule: CronRule, now: Date, since: Date): Date |
   return new Date(newest)
 }
 
+/**
+ * The least that lies between two ticks by the wall clock, in milliseconds, at most a day. Days that
+ * do not follow each other count as if they did.
+ *
+ * @category stepping
+ * @since 0.1.0
+ */
+export const leastDistance = ({ wallClock }: CronRule): number => {
+  const fields = [
+    [wallClock.seconds, 60, 1],
+    [wallClock.minutes, 60, 60],
+    [wallClock.hours, 24, 3600],
+  ] as const
+  let least = 86_400
+  /** From the first tick to the last one of a minute, an hour, a day: of the unit below. */
+  let span = 0
+  for (const [field, size, seconds] of fields) {
+    const given = field.size === 0 ? Array.from({ length: size }, (_, i) => i) : [...field]
+    const values = given.toSorted((a, b) => a - b)
+    for (let i = 1; i < values.length; i++) {
+      least = Math.min(least, (values[i]! - values[i - 1]!) * seconds - span)
+    }
+    span += (values.at(-1)! - values[0]!) * seconds
+  }
+  return Math.min(least, 86_400 - span) * 1000
+}
+
 const nextMillis = (rule: CronRule, after: number): number => {
   const change = changeNear(after, rule.zone)
   if (change === undefined) return fromWall(rule, after + offsetAt(after, rule.zone))

@@ -18,6 +18,7 @@ import { type Control, makeControl } from "./engine/control.ts"
 import { type EventTail, makeEventTail } from "./engine/eventTail.ts"
 import type { BodyEnd, CompensateOn, Execution, ExecutionHook } from "./engine/Execution.ts"
 import { type Explanation, explain } from "./engine/explain.ts"
+import { checkDistance, checkLimits, type EngineLimits } from "./engine/limits.ts"
 import { makeReading, type Reading } from "./engine/selection.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
 import { readAgain } from "./engine/readAgain.ts"
@@ -26,9 +27,10 @@ import { reviseCompensation } from "./engine/revising.ts"
 import { makeStarter } from "./engine/starter.ts"
 import { type LocalWorker, makeStarts, type Starts } from "./engine/starts.ts"
 import { eventOfToken, runOfToken } from "./engine/tokens.ts"
-import type { StoredError } from "./ErrorPayload.ts"
+import { encodeError, type StoredError, summarize } from "./ErrorPayload.ts"
 import {
   DuplicateWorkflow,
+  EventBacklogFull,
   type InvalidInput,
   RunNotFound,
   RunStateConflict,
@@ -38,6 +40,7 @@ import {
 import * as Journal from "./Journal.ts"
 import { checkEventName, checkName } from "./Name.ts"
 import type { Encoded } from "./Payload.ts"
+import { type Redact, redactError } from "./Redaction.ts"
 import {
   type EventRow,
   type RunRow,
@@ -48,6 +51,7 @@ import {
   WorkflowStore,
 } from "./WorkflowStore.ts"
 
+export type { EngineLimits } from "./engine/limits.ts"
 export type { LocalWorker, Slot, Started, StartError, StartOptions } from "./engine/starts.ts"
 
 /**
@@ -141,8 +145,10 @@ export class Engine extends Context.Service<
       options?: { readonly id?: string | undefined },
     ) => Effect.Effect<
       "sent" | "duplicate",
-      InvalidInput | RunNotFound | RunStateConflict | StoreError
+      InvalidInput | RunNotFound | RunStateConflict | EventBacklogFull | StoreError
     >
+    /** What the application keeps out of the errors of its code. */
+    readonly redact: (error: StoredError) => StoredError
     /**
      * Runs an effect, a `start` or `sendEvent`, inside the transaction that the application has opened
      * on this client: a `pg` client, a Drizzle transaction on `pg`, a Kysely transaction.
@@ -188,6 +194,12 @@ export class Engine extends Context.Service<
 export interface EngineOptions {
   /** How often waiting callers and event listeners look, when no hint comes. Default 1 s. */
   readonly pollIntervalMs?: number | undefined
+  /**
+   * Takes out of errors what must not be kept: before they are stored, told to hooks or logged, and
+   * before the body catches them. Default: nothing.
+   */
+  readonly redactErrors?: Redact | undefined
+  readonly limits?: { readonly [K in keyof EngineLimits]?: EngineLimits[K] | undefined } | undefined
 }
 
 const conflict = (workflowRunId: string, operation: string, reason: string) =>
@@ -204,13 +216,24 @@ const ifUuid = <A, E>(id: string, effect: Effect.Effect<A, E>): Effect.Effect<A,
  */
 export const make = Effect.fnUntraced(function* (
   options: EngineOptions = {},
-): Effect.fn.Return<Engine["Service"], never, WorkflowStore | Journal.Journal | Scope.Scope> {
+): Effect.fn.Return<
+  Engine["Service"],
+  InvalidInput,
+  WorkflowStore | Journal.Journal | Scope.Scope
+> {
   const store = yield* WorkflowStore
   const journal = yield* Journal.Journal
   const pollIntervalMs = options.pollIntervalMs ?? 1000
+  const limits = yield* Effect.fromResult(checkLimits(options.limits))
+  const { redactErrors } = options
+  const redact = (error: StoredError) =>
+    redactErrors === undefined ? error : redactError(redactErrors, error)
+  /** An error that is logged. */
+  const shown = (error: unknown) =>
+    redactErrors === undefined ? error : summarize(redact(encodeError(error)))
   const starter = yield* makeStarter(store)
   const outcomes = yield* makeOutcomes(store, journal.hints, pollIntervalMs)
-  const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs)
+  const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs, shown)
   const workflows = makeRegistry()
   const registered = new Set<() => void>()
   const lifecycleListeners = new Set<(event: LifecycleEvent) => void>()
@@ -218,23 +241,30 @@ export const make = Effect.fnUntraced(function* (
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   /** A listener that throws changes nothing for the run it was told of. */
   const report = (error: unknown) =>
-    runFork(Effect.logError("flowly: a lifecycle listener failed", error))
+    runFork(Effect.logError("flowly: a lifecycle listener failed", shown(error)))
   const tellWork = () => journal.hints.send("work")
 
   const control = makeControl(store, journal.hints.send)
   const starts = makeStarts({ store, starter, control, tellWork, local: () => local })
 
-  const send = Effect.fnUntraced(function* (event: {
-    readonly workflowRunId: string
-    readonly name: string
-    readonly payload: Encoded
-    readonly id: string | null
-  }) {
+  const send = Effect.fnUntraced(function* (
+    event: {
+      readonly workflowRunId: string
+      readonly name: string
+      readonly payload: Encoded
+      readonly id: string | null
+    },
+    bound?: { readonly maxPending: number },
+  ) {
     const { workflowRunId } = event
-    const [answer] = yield* ifUuid(workflowRunId, store.sendEvents([event]))
+    const [answer] = yield* ifUuid(workflowRunId, store.sendEvents([event], bound))
     if (answer === undefined || answer === "unknown") return yield* unknown(workflowRunId)
     if (answer === "terminal") {
       return yield* conflict(workflowRunId, "take an event", "it has ended")
+    }
+    if (answer === "full") {
+      const { maxPendingEvents } = limits
+      return yield* new EventBacklogFull({ workflowRunId, maxPendingEvents })
     }
     const transaction = yield* store.callersTransaction
     if (transaction !== null) {
@@ -260,6 +290,7 @@ export const make = Effect.fnUntraced(function* (
     outcomes,
     tail,
     ...starts,
+    redact,
     register: (workflow) =>
       Effect.acquireRelease(
         Effect.suspend(() => {
@@ -300,7 +331,8 @@ export const make = Effect.fnUntraced(function* (
       yield* Effect.fromResult(checkEventName(name))
       const senderId = sendOptions?.id ?? null
       if (senderId !== null) yield* Effect.fromResult(checkEventName(senderId, "id of the event"))
-      return yield* send({ workflowRunId: id, name, payload, id: senderId })
+      const event = { workflowRunId: id, name, payload, id: senderId }
+      return yield* send(event, { maxPending: limits.maxPendingEvents })
     }),
     resolveToken: Effect.fn("Engine.resolveToken")(function* (token, payload) {
       const workflowRunId = runOfToken(token)
@@ -308,9 +340,11 @@ export const make = Effect.fnUntraced(function* (
       const stepKey = yield* store.findToken({ workflowRunId, token })
       if (stepKey === null) return yield* new TokenNotFound({})
       const event = eventOfToken(stepKey)
+      // no limit: a run has issued each of its tokens, and each takes one answer
       const answer = yield* send({ workflowRunId, name: event, payload, id: event }).pipe(
         // a run whose record was there, and is deleted by now
         Effect.catchTag("RunNotFound", () => Effect.fail(new TokenNotFound({}))),
+        Effect.catchTag("EventBacklogFull", Effect.die),
       )
       return answer === "sent" ? "resolved" : "already-resolved"
     }),
@@ -323,7 +357,8 @@ export const make = Effect.fnUntraced(function* (
       ),
     schedule: Effect.fn("Engine.schedule")(function* (schedule) {
       yield* Effect.fromResult(checkName(schedule.key, "schedule key"))
-      const rule = yield* Effect.fromResult(Cron.parse(schedule.cron, schedule.timeZone))
+      const parsed = yield* Effect.fromResult(Cron.parse(schedule.cron, schedule.timeZone))
+      const rule = yield* Effect.fromResult(checkDistance(parsed, limits))
       const now = yield* store.now
       return yield* store.upsertSchedule({
         key: schedule.key,
@@ -363,5 +398,5 @@ export const make = Effect.fnUntraced(function* (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: EngineOptions): Layer.Layer<Engine, never, WorkflowStore> =>
+export const layer = (options?: EngineOptions): Layer.Layer<Engine, InvalidInput, WorkflowStore> =>
   Layer.effect(Engine, make(options)).pipe(Layer.provide(Journal.layer))

@@ -18,6 +18,7 @@ import { maxMillis } from "./DurationInput.ts"
 import { Engine } from "./Engine.ts"
 import { type AnyCodec, anyValue, schemaValue } from "./engine/values.ts"
 import {
+  type EventBacklogFull,
   InvalidInput,
   type PayloadTooLarge,
   type RunNotFound,
@@ -112,7 +113,13 @@ export const send = <A = unknown>(
   options?: { readonly id?: string | undefined; readonly schema?: AnyCodec<A> | undefined },
 ): Effect.Effect<
   "sent" | "duplicate",
-  InvalidInput | RunNotFound | RunStateConflict | SerializationError | PayloadTooLarge | StoreError,
+  | InvalidInput
+  | RunNotFound
+  | RunStateConflict
+  | EventBacklogFull
+  | SerializationError
+  | PayloadTooLarge
+  | StoreError,
   Engine
 > =>
   Effect.gen(function* () {

@@ -533,6 +533,24 @@ export class ConcurrencyConflict extends Schema.TaggedError<ConcurrencyConflict>
 }
 
 /**
+ * So many events wait in the run, taken by no wait, that it is sent no more (`maxPendingEvents`).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EventBacklogFull extends Schema.TaggedError<EventBacklogFull>(
+  "flowly/EventBacklogFull",
+)("EventBacklogFull", { workflowRunId: Schema.String, maxPendingEvents: Schema.Number }) {
+  readonly retryable = true
+  override get message() {
+    return (
+      `run ${this.workflowRunId} has ${this.maxPendingEvents} events that it has not taken, which ` +
+      `is the limit (maxPendingEvents): nothing was stored; send it when the run has taken some`
+    )
+  }
+}
+
+/**
  * The engine was not told of this workflow.
  *
  * @category errors

@@ -175,7 +175,8 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
     retryRun: (id, reason = null) => at((now) => Requests.retryRun(state, now, id, reason)),
     reviseCompensation: (options) =>
       at((now) => Compensation.reviseCompensation(state, now, options)),
-    sendEvents: (events) => at((now) => Requests.sendEvents(state, now, events)),
+    sendEvents: (events, options) =>
+      at((now) => Requests.sendEvents(state, now, events, options?.maxPending ?? Infinity)),
     findToken: (options) => Effect.sync(() => Reads.findToken(state, options)),
 
     terminateRuns: (runs) => at((now) => Control.terminateRuns(state, now, runs)),

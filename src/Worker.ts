@@ -192,6 +192,7 @@ export const make = Effect.fnUntraced(function* (
     leaseTrusted: () => lease.trusted(),
     monotonicMs,
     random,
+    redact: engine.redact,
     lifecycle: engine.lifecycle,
     wantSignals: () => nudgeSignals.openUnsafe(),
     wantSources: () => nudgeSources.openUnsafe(),

@@ -184,7 +184,12 @@ export const register = (options: {
             execution,
             services,
             body: Effect.flatMap(bodyOf(options, execution.run.input), (end) =>
-              Effect.sync(() => onEnd(end)),
+              // also of what it could not read: a Schema tells what it was given
+              Effect.sync(() =>
+                onEnd(
+                  end._tag === "Success" ? end : { ...end, error: execution.env.redact(end.error) },
+                ),
+              ),
             ),
           }),
       })

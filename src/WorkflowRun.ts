@@ -216,7 +216,7 @@ export const pauseUnreadableUnsafe = (
   field: string,
   reason: string,
 ): void => {
-  const error = encodeError(new UnreadableValue({ field, reason }))
+  const error = execution.env.redact(encodeError(new UnreadableValue({ field, reason })))
   if (execution.mode !== "stopped") {
     execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
   }

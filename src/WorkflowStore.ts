@@ -149,11 +149,14 @@ export class WorkflowStore extends Context.Service<
     /**
      * Returns runs that lapsed workers hold: fresh token, claim cleared, `running` → `pending`
      * (`compensating` stays), crash counted unless a record or an undo was written under the token
-     * (then the count restarts at 0). Due now, plus 1 s · 2^(crashes-1) when one was counted.
+     * (then the count restarts at 0). Due now, plus 1 s · 2^(crashes-1), at most 2^20, when one was counted.
      * Skips what is locked. Answers how many.
      */
     readonly sweep: (options: { readonly limit: number }) => Effect.Effect<number, StoreError>
-    /** Dead-letters unclaimed runs with at least `maxCrashes` crashes; wakes their parents. */
+    /**
+     * Dead-letters unclaimed runs with at least `maxCrashes` crashes; wakes their parents. One that is
+     * paused is left to the person it waits for, and is judged when it was resumed.
+     */
     readonly deadLetterPoison: (options: {
       readonly maxCrashes: number
       readonly limit: number
@@ -304,7 +307,9 @@ export class WorkflowStore extends Context.Service<
     }) => Effect.Effect<"revised" | "nothing" | "which" | "refused" | "unknown", StoreError>
     /**
      * Stores events and wakes their runs; answers align. Sending the same `id` to a run again
-     * changes nothing (`duplicate`, also when the run is terminal by now).
+     * changes nothing (`duplicate`, also when the run is terminal by now). `full`: so many events
+     * (`maxPending`) wait in the run that no record of it has consumed. Senders at the same moment
+     * may pass the limit by each other; what was sent in a transaction counts from the next sweep on.
      */
     readonly sendEvents: (
       events: ReadonlyArray<{
@@ -313,7 +318,11 @@ export class WorkflowStore extends Context.Service<
         readonly payload: Encoded
         readonly id: string | null
       }>,
-    ) => Effect.Effect<ReadonlyArray<"sent" | "duplicate" | "terminal" | "unknown">, StoreError>
+      options?: { readonly maxPending: number },
+    ) => Effect.Effect<
+      ReadonlyArray<"sent" | "duplicate" | "terminal" | "full" | "unknown">,
+      StoreError
+    >
 
     /**
      * The step key of the token that this run has recorded; `null`: the run has no such token.

@@ -2,6 +2,7 @@ import { inspect, isDeepStrictEqual } from "node:util"
 import * as Result from "effect/Result"
 import fc from "fast-check"
 import { assert, describe, it } from "vitest"
+import { diceOf } from "./support/dice.ts"
 import { type CronRule, latestAtOrBefore, next, parse } from "../src/Cron.ts"
 import { InvalidInput } from "../src/FlowlyError.ts"
 
@@ -347,6 +348,42 @@ describe("what a rule means, minute by minute", () => {
       }),
       { numRuns: Number(process.env["CRON_RUNS"] ?? 25) },
     )
+  })
+})
+
+/** S12: `FLOWLY_ZONES=all` looks at each zone (tier T1, minutes), `FLOWLY_RULES` at so many rules. */
+describe("each change of clocks from 2024 to 2030", { timeout: 280_000 }, () => {
+  const all = Intl.supportedValuesOf("timeZone")
+  const given = process.env["FLOWLY_ZONES"] ?? "20"
+  const [part = 1, parts = 1] = (process.env["FLOWLY_PART"] ?? "1/1").split("/").map(Number)
+  const zones = all.filter((_, i) =>
+    given === "all" ? i % parts === part - 1 : i % Math.ceil(all.length / Number(given)) === 0,
+  )
+  const rules = Number(process.env["FLOWLY_RULES"] ?? 2)
+  const end = Date.parse("2031-01-01Z")
+
+  it(`keeps the meaning of ${rules} rules in ${zones.length} zones`, () => {
+    const dice = diceOf(Number(process.env["FLOWLY_SEED"] ?? 1))
+    let changes = 0
+    const wrong: Array<string> = []
+    for (const zone of zones) {
+      for (let from = Date.parse("2024-01-01Z"); from < end;) {
+        const at = changeAfter(from, zone)
+        if (at === undefined || at >= end) break
+        changes++
+        for (let n = 0; n < rules; n++) {
+          // around midnight to four, where clocks change
+          const minutes = dice.pick(["*", "*/30", "30", "0,45", "15-20", "59"])
+          const hours = dice.pick(["*", "*/2", "0", "1", "2", "3", "1-3", "0-4/2"])
+          const text = `${minutes} ${hours} * * ${dice.pick(["*", "*", "0", "1-6"])}`
+          wrong.push(...disagreements(text, zone, at - 90 * minute, at + 90 * minute))
+        }
+        from = at + minute
+      }
+    }
+    console.log(`${zones.length} zones, ${changes} changes, ${changes * rules} rules`)
+    assert.deepStrictEqual(wrong, [])
+    assert.isAbove(changes, zones.length)
   })
 })
 

@@ -36,8 +36,8 @@ const tokens = (json: string): string =>
   )
 
 describe("a value in a jsonb column", () => {
-  it("is the text that was written, but for blanks", async () => {
-    const count = Number(process.env["PAYLOAD_RUNS"] ?? 2000)
+  it("is the text that was written, but for blanks", { timeout: 280_000 }, async () => {
+    const count = Number(process.env["FLOWLY_VALUES"] ?? 2000)
     const encoded = fc
       .sample(value, count)
       .map((sample) => encode(sample, { field: "input" }))

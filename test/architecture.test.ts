@@ -24,7 +24,7 @@ const code = (file: string): string =>
 const layers: Record<string, { readonly holds: RegExp; readonly below: ReadonlyArray<string> }> = {
   model: {
     holds:
-      /^(Run|Control|Attributes|RetryPolicy|DurationInput|Name|Payload|ErrorPayload|FlowlyError|StepError|Cron)\.ts$|^payload\//,
+      /^(Run|Control|Attributes|RetryPolicy|DurationInput|Name|Payload|ErrorPayload|FlowlyError|StepError|Redaction|Cron)\.ts$|^payload\//,
     below: [],
   },
   contract: { holds: /^(WorkflowStore|EngineClock)\.ts$|^store\//, below: ["model"] },

@@ -131,6 +131,8 @@ export interface ExecutionEnv {
   readonly monotonicMs: () => number
   readonly random: () => number
   readonly newRunId: () => string
+  /** What the application keeps out of errors: of its code, before anybody is told of them. */
+  readonly redact: (error: StoredError) => StoredError
   readonly hook: (event: ExecutionHook) => void
 }
 

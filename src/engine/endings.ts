@@ -24,11 +24,9 @@ const betweenAttempts = makePolicy({ maxAttempts: Number.MAX_SAFE_INTEGER, jitte
  */
 export const bodyEnded = (execution: Execution, end: BodyEnd): void => {
   if (end._tag === "Success") return succeed(execution, end)
+  const { error } = end
   if (end._tag === "Unreadable") {
-    return execution.finish(
-      { _tag: "Pause", error: end.error },
-      { _tag: "paused", error: end.error },
-    )
+    return execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
   }
   startEmits(execution)
   const { run } = execution
@@ -38,14 +36,14 @@ export const bodyEnded = (execution: Execution, end: BodyEnd): void => {
         {
           _tag: "RetryRun",
           failedPosition: failedPosition(execution, end.raw),
-          delayMs: delayAfter(betweenAttempts, run.attempt, () => execution.env.random()),
-          error: end.error,
+          delayMs: delayAfter(betweenAttempts, run.attempt, execution.env.random),
+          error,
         },
-        { _tag: "retrying", error: end.error },
+        { _tag: "retrying", error },
       ),
     )
   }
-  giveUp(execution, end.error, {
+  giveUp(execution, error, {
     status: run.maxAttempts === null ? "failed" : "dead_letter",
     failedPosition: failedPosition(execution, end.raw),
     compensate: execution.env.compensateOn.failure,

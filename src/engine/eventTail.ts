@@ -25,6 +25,8 @@ export const makeEventTail = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
   hints: Hints,
   pollIntervalMs: number,
+  /** An error of a listener, as it is logged. */
+  shown: (error: unknown) => unknown = (error) => error,
 ): Effect.fn.Return<EventTail, never, Scope.Scope> {
   /** A function given twice is two listeners. */
   const listeners = new Set<{ readonly tell: (event: EventRow) => void }>()
@@ -59,7 +61,7 @@ export const makeEventTail = Effect.fnUntraced(function* (
           }
         }
         for (const error of defects) {
-          yield* Effect.logError("flowly: a listener of emitted events failed", error)
+          yield* Effect.logError("flowly: a listener of emitted events failed", shown(error))
         }
         if (listeners.size === 0) {
           anybody.closeUnsafe()

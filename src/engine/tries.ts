@@ -14,7 +14,7 @@ import { StepDeadlineExceeded, StepHeartbeatTimeout, StepTimeout } from "../Flow
 import { delayAfter } from "../RetryPolicy.ts"
 import { verdictOf } from "../StepError.ts"
 import { type AttemptEnd, startAttempt, type TimeLimit } from "./attempt.ts"
-import { type Execution, type Issued, undoesUnknown } from "./Execution.ts"
+import { type Execution, type ExecutionEnv, type Issued, undoesUnknown } from "./Execution.ts"
 import { beat, makeNotes, noteToLeave, sendUnsent, type Step, writeNote } from "./notes.ts"
 import type { AttemptFailure, StepAttempt, StepOperation } from "./Operation.ts"
 import { inTransaction } from "./transactions.ts"
@@ -165,7 +165,7 @@ const afterTry = (step: Step, end: End): void => {
     if (operation.transaction !== undefined) return
     return execution.record(issued, { _tag: "Success", result: end.value })
   }
-  const failure = failureOf(end)
+  const failure = failureOf(end, env.redact)
   if (failure.unknown === true) notes.unknown = true
   notes.error = failure.error
   const delayMs = delayBeforeNext(step, failure)
@@ -179,16 +179,19 @@ const afterTry = (step: Step, end: End): void => {
   backOff(step, delayMs)
 }
 
-const failureOf = (end: Exclude<End, { _tag: "Success" | "Interrupted" }>): AttemptFailure => {
+const failureOf = (
+  end: Exclude<End, { _tag: "Success" | "Interrupted" }>,
+  redact: ExecutionEnv["redact"],
+): AttemptFailure => {
   switch (end._tag) {
     case "Failure":
-      return end.failure
+      return { ...end.failure, error: redact(end.failure.error) }
     case "TimedOut":
       return { error: encodeError(end.error), retryable: end.error.retryable }
     case "Defect": {
       const verdict = verdictOf(end.error)
       return {
-        error: encodeError(end.error),
+        error: redact(encodeError(end.error)),
         retryable: verdict?._tag !== "NonRetryable",
         retryAfter: verdict?._tag === "RetryAfter" ? verdict : undefined,
       }
@@ -204,7 +207,7 @@ const delayBeforeNext = (
   const isLast = issued.attempts >= operation.retry.maxAttempts
   if (!retryable || isLast || execution.mode !== "forward" || issued.abandoned) return null
   if (retryAfter === undefined) {
-    return delayAfter(operation.retry, issued.attempts, () => execution.env.random())
+    return delayAfter(operation.retry, issued.attempts, execution.env.random)
   }
   return "delayMs" in retryAfter
     ? retryAfter.delayMs

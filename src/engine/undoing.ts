@@ -177,15 +177,16 @@ const afterTry = (undoing: Undoing, end: AttemptEnd<void, UndoFailure>): void =>
     case "Success":
       return conclude(undoing, null)
     default: {
-      const { error, raw } =
+      const { error: whole, raw } =
         end._tag === "Failure" ? end.failure : { error: encodeError(end.error), raw: end.error }
+      const error = execution.env.redact(whole)
       const verdict = verdictOf(raw)
       if (attempts >= undo.retry.maxAttempts || verdict?._tag === "NonRetryable") {
         return conclude(undoing, error)
       }
       const delayMs =
         verdict === null
-          ? delayAfter(undo.retry, attempts, () => execution.env.random())
+          ? delayAfter(undo.retry, attempts, execution.env.random)
           : "delayMs" in verdict
             ? verdict.delayMs
             : Math.max(0, verdict.at - execution.storeNow())

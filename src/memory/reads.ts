@@ -38,17 +38,20 @@ export const loadSources = (
 ): ReadonlyArray<RunSources> =>
   known(state, workflowRunIds).map((run) => sourcesOf(state, now, run))
 
-const sourcesOf = (state: State, now: number, run: Run): RunSources => {
+const sourcesOf = (state: State, now: number, run: Run): RunSources => ({
+  ...signalsOf(run, now),
+  workflowRunId: run.workflowRunId,
+  now,
+  children: childrenOf(state, run),
+  events: pendingEvents(run),
+  dueTimes: dueTimesOf(run),
+})
+
+/** Events that were sent and that no record has consumed, in order. */
+export const pendingEvents = (run: Run): ReadonlyArray<EventRow> => {
   const consumed = new Set<number>()
   for (const { eventId } of run.records.values()) if (eventId !== null) consumed.add(eventId)
-  return {
-    ...signalsOf(run, now),
-    workflowRunId: run.workflowRunId,
-    now,
-    children: childrenOf(state, run),
-    events: run.events.filter((e) => e.direction === "sent" && !consumed.has(e.eventId)),
-    dueTimes: dueTimesOf(run),
-  }
+  return run.events.filter((e) => e.direction === "sent" && !consumed.has(e.eventId))
 }
 
 /** Timers without a final record, and stored backoffs. */

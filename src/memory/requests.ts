@@ -6,6 +6,7 @@ import { isTerminal } from "../Run.ts"
 import type { Encoded } from "../Payload.ts"
 import { log } from "./controlLog.ts"
 import { release, resetCrashes, settle, startNextAttempt, wake } from "./lifecycle.ts"
+import { pendingEvents } from "./reads.ts"
 import { compositeKey, type Run, freezeEncoded, type State } from "./state.ts"
 
 export const requestCancel = (
@@ -129,12 +130,14 @@ export const sendEvents = (
   state: State,
   now: number,
   events: ReadonlyArray<EventToSend>,
-): ReadonlyArray<"sent" | "duplicate" | "terminal" | "unknown"> =>
+  maxPending: number,
+): ReadonlyArray<"sent" | "duplicate" | "terminal" | "full" | "unknown"> =>
   events.map((event) => {
     const run = state.runs.get(event.workflowRunId)
     if (run === undefined) return "unknown"
     if (wasSent(run, event.id)) return "duplicate"
     if (isTerminal(run.status)) return "terminal"
+    if (run.events.length >= maxPending && pendingEvents(run).length >= maxPending) return "full"
     const { workflowRunId, name, id } = event
     const eventId = ++state.lastEventId
     const payload = freezeEncoded(event.payload)

@@ -100,7 +100,7 @@ const sweepRun = (state: State, now: number, run: Run): void => {
     run.crashedWorkers = [...run.crashedWorkers, run.workerId!]
   }
   run.token++
-  const backoffMs = run.progressed ? 0 : 1000 * 2 ** (run.crashCount - 1)
+  const backoffMs = run.progressed ? 0 : 1000 * 2 ** Math.min(run.crashCount - 1, 20)
   release(state, run, "pending", now + backoffMs)
 }
 
@@ -112,7 +112,8 @@ export const deadLetterPoison = (
   const poison: Array<Run> = []
   for (const run of state.runs.values()) {
     if (run.crashCount < options.maxCrashes || run.crashCount === 0) continue
-    if (run.workerId === null && !isTerminal(run.status)) poison.push(run)
+    if (run.workerId !== null || run.status === "paused" || isTerminal(run.status)) continue
+    poison.push(run)
   }
   poison.sort((a, b) => byText(a.workflowRunId, b.workflowRunId))
   const dead = poison.slice(0, options.limit)

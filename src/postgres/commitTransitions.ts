@@ -20,7 +20,12 @@ cut as materialized (
       and s.status = 'failed')${
         shape.records
           ? `,
-    (select max(x.position) from records x where x.ord = h.ord and x.status = 'failed')`
+    (select max(x.position) from records x where x.ord = h.ord and x.status = 'failed'
+      -- a final outcome that stands is not replaced: its copy is no later failure
+      and not exists (
+        select 1 from ${n.steps} s
+        where s.workflow_run_id = x.run and s.step_key = x.key and s.status <> 'retrying'
+      ))`
           : ""
       }
   )) as position

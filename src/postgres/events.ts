@@ -19,7 +19,7 @@ import { clock, eventColumns, int, text, toEventRow } from "./rows.ts"
 import { isUuid } from "./uuids.ts"
 import { wakeAssignments } from "./wakes.ts"
 
-type SendAnswer = "sent" | "duplicate" | "terminal" | "unknown"
+type SendAnswer = "sent" | "duplicate" | "terminal" | "full" | "unknown"
 
 interface EventToSend {
   readonly workflowRunId: string
@@ -32,10 +32,11 @@ export const sendEvents = (
   database: Database,
 ): ((
   events: ReadonlyArray<EventToSend>,
+  options?: { readonly maxPending: number },
 ) => Effect.Effect<ReadonlyArray<SendAnswer>, StoreError>) => {
   const direct = sendStatement(database.names, false)
   const deferred = sendStatement(database.names, true)
-  return Effect.fnUntraced(function* (events) {
+  return Effect.fnUntraced(function* (events, options) {
     if (events.length === 0) return []
     const statement = (yield* database.inTransaction) ? deferred : direct
     const rows = yield* database.write("sendEvents", statement, [
@@ -51,13 +52,14 @@ export const sendEvents = (
           id: event.id,
         }),
       ),
+      options === undefined ? null : String(options.maxPending),
     ])
     const answers = new Map(rows.map((row) => [int(row["place"]), text(row["answer"])]))
     return events.map((_, place) => (answers.get(place) ?? "unknown") as SendAnswer)
   })
 }
 
-const sendStatement = (n: Names, deferred: boolean): string => `
+export const sendStatement = (n: Names, deferred: boolean): string => `
   with x as materialized (
     select x.*, row_number() over (partition by x.run, x.id order by x.place) as nth
     from json_to_recordset($2::json) as x(
@@ -65,7 +67,7 @@ const sendStatement = (n: Names, deferred: boolean): string => `
     )
   ),
   targets as materialized (
-    select r.workflow_run_id, r.completed_at
+    select r.workflow_run_id, r.completed_at, r.wake_counter
     from ${n.runs} r
     where r.workflow_run_id in (select run from x)${
       deferred
@@ -77,17 +79,56 @@ const sendStatement = (n: Names, deferred: boolean): string => `
     for no key update of r`
     }
   ),
-  judged as materialized (
+  pending as materialized (
+    -- counted run by run: a join is planned as a scan of all events
+    select t.workflow_run_id, (
+        select count(*)
+        from ${n.events} e
+        where e.workflow_run_id = t.workflow_run_id and e.direction = 'sent' and not exists (
+          select 1 from ${n.steps} s
+          where s.workflow_run_id = e.workflow_run_id and s.event_id = e.event_id
+        )
+      ) as events
+    from targets t
+    where $3::int8 is not null${
+      deferred
+        ? ""
+        : `
+    -- Each event has woken its run: most runs have not been woken often enough to be counted.
+    and t.wake_counter + (select count(*) from x) > $3::int8`
+    }
+  ),
+  known as materialized (
     select x.*, case
-      when x.id is not null and (x.nth > 1 or exists (
+      when x.id is not null and exists (
         select 1 from ${n.events} e
         where e.workflow_run_id = x.run and e.direction = 'sent' and e.sender_id = x.id
           and e.sender_id is not null
-      )) then 'duplicate'
+      ) then 'duplicate'
       when t.completed_at is not null then 'terminal'
+      -- of those that come in this very statement, the first counts
+      when x.id is not null and x.nth > 1 then 'repeated'
+      else 'new'
+    end as kind
+    from x join targets t on t.workflow_run_id = x.run
+  ),
+  counted as materialized (
+    select k.*, coalesce(p.events, 0)
+      + count(*) filter (where k.kind = 'new') over (partition by k.run order by k.place) as number
+    from known k left join pending p on p.workflow_run_id = k.run
+  ),
+  judged as materialized (
+    select c.place, c.run, c.name, c.codec, c.payload, c.id, case
+      when c.kind = 'repeated' then (
+        select case when f.number > $3::int8 then 'full' else 'duplicate' end
+        from counted f
+        where f.run = c.run and f.id = c.id and f.kind = 'new'
+      )
+      when c.kind <> 'new' then c.kind
+      when c.number > $3::int8 then 'full'
       else 'sent'
     end as answer
-    from x join targets t on t.workflow_run_id = x.run
+    from counted c
   ),
   stored as (
     insert into ${n.events}

@@ -129,7 +129,7 @@ export const deadLetterPoison = (
       select r.workflow_run_id, r.parent_run_id, r.crash_count
       from ${n.runs} r
       where r.crash_count >= 1 and r.crash_count >= $2::int and r.worker_id is null
-        and r.completed_at is null
+        and r.completed_at is null and r.status <> 'paused'
       order by r.workflow_run_id
       limit $3::int
       for no key update of r skip locked
@@ -174,6 +174,7 @@ export const deadLetterPoison = (
         crash_count = 0,
         crashed_by = '{}',
         pause_reason = null,
+        pause_request = null,
         -- an explicit retry keeps every record: none of them failed the run
         failed_position = ${noPosition},
         error = pg_catalog.jsonb_build_object(

@@ -27,6 +27,7 @@ import { send } from "../Event.ts"
 import { resolve } from "../Token.ts"
 import { layerStore } from "../EngineClock.ts"
 import type { Encoded } from "../Payload.ts"
+import { redactText } from "../Redaction.ts"
 import { make as makeWorker, type Worker, type WorkerOptions } from "../Worker.ts"
 import { type CallersClient, within } from "./transaction.ts"
 import { withinDeadline } from "./deadline.ts"
@@ -428,9 +429,10 @@ export class DurableEngine extends RunControls {
     )
     const engineClock = underlay?.engineClock ?? layerStore
     const store = storeLayer(this.#options, this.#store, engineClock)
+    const { redactErrors, limits } = this.#options
     const { pollIntervalMs } = underlay?.worker ?? this.#options.worker ?? {}
     return Layer.mergeAll(hooks, ...workflows).pipe(
-      Layer.provideMerge(engineLayer({ pollIntervalMs })),
+      Layer.provideMerge(engineLayer({ pollIntervalMs, redactErrors, limits })),
       Layer.provide(underlay?.store(store) ?? store),
       Layer.provideMerge(loggerLayer(this.#options.logger)),
       Layer.provideMerge(underlay?.clock ?? Layer.empty),
@@ -451,7 +453,12 @@ export class DurableEngine extends RunControls {
   }
 
   #guard(what: string, call: () => unknown): void {
-    const complain = (error: unknown) => this.#report(`${what} failed: ${String(error)}`)
+    const { redactErrors } = this.#options
+    const complain = (error: unknown) => {
+      const text = String(error)
+      const kept = redactErrors === undefined ? text : redactText(redactErrors, text, "message")
+      this.#report(`${what} failed: ${kept}`)
+    }
     try {
       const result = call()
       if (result instanceof Promise) result.catch(complain)

@@ -2,8 +2,10 @@
  * How an engine is set up, and what is wrong with a setup, told at construction.
  */
 import * as Result from "effect/Result"
+import { checkLimits } from "../engine/limits.ts"
 import type { PgPoolLike } from "../PostgresStore.ts"
 import { defaultSchema, makeNames } from "../postgres/names.ts"
+import type { Redact } from "../Redaction.ts"
 import { checkOptions as checkWorkerOptions } from "../worker/options.ts"
 import { checkErrorClasses, type ErrorClass } from "./errorClasses.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
@@ -57,6 +59,23 @@ export interface DurableEngineOptions {
    */
   readonly errors?: ReadonlyArray<ErrorClass> | undefined
   /**
+   * Takes out of errors of your code what must not be kept: is given each text of an error, and where
+   * it stood (`message`, `stack`, `details.card`), and answers what is stored, logged and caught.
+   * Default: nothing is taken out.
+   */
+  readonly redactErrors?: Redact | undefined
+  readonly limits?:
+    | {
+        /** Events that wait in one run, taken by no wait. Default 10,000. */
+        readonly maxPendingEvents?: number | undefined
+        /**
+         * The least between two ticks of a schedule, in milliseconds, asked for when it is created.
+         * Default 1000.
+         */
+        readonly minTickDistanceMs?: number | undefined
+      }
+    | undefined
+  /**
    * Tells, once for each place, of what a workflow calls outside a step although replay would call
    * it again: `Date.now`, `new Date()`, `Math.random`, `crypto.randomUUID`, timers, `fetch`. With
    * "throw", the call throws. Default: whether NODE_ENV is "development".
@@ -93,6 +112,10 @@ export const checkOptions = (options: DurableEngineOptions): void => {
     throw invalid("development", 'must be true, false or "throw"')
   }
   checkErrorClasses(options.errors)
+  if (options.redactErrors !== undefined && typeof options.redactErrors !== "function") {
+    throw invalid("redactErrors", "must be a function of a text and where it stood")
+  }
+  orThrow(checkLimits(options.limits))
   checkLogger(options.logger)
   if (options.prepare !== undefined && typeof options.prepare !== "boolean") {
     throw invalid("prepare", "must be true or false")

@@ -4,7 +4,6 @@
  * An object with methods, not a record of closures: there is one for each run that executes, and all of
  * them share everything but the claim.
  */
-import type * as Effect from "effect/Effect"
 import { v7 as uuidv7 } from "uuid"
 import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
 import { bounded } from "../engine/bounded.ts"
@@ -30,6 +29,7 @@ export interface SharedEnv {
   readonly monotonicMs: () => number
   readonly random: () => number
   readonly lifecycle: (event: LifecycleEvent) => void
+  readonly redact: ExecutionEnv["redact"]
   readonly wantSignals: () => void
   readonly wantSourcesOf: (workflowRunId: string) => void
   readonly cancelChildren: ExecutionEnv["cancelChildren"]
@@ -69,8 +69,8 @@ export class RunEnv implements ExecutionEnv {
     this.#shared.journal.append(this.#claim, fragment)
   }
 
-  refreshSignals(): void {
-    this.#shared.wantSignals()
+  get refreshSignals(): ExecutionEnv["refreshSignals"] {
+    return this.#shared.wantSignals
   }
 
   refreshSources(): void {
@@ -86,28 +86,32 @@ export class RunEnv implements ExecutionEnv {
     return bounded("transactionOutcome")(this.#shared.store.transactionOutcome({ claim, record }))
   }
 
-  cancelChildren(ids: ReadonlyArray<string>): Effect.Effect<void> {
-    return this.#shared.cancelChildren(ids)
+  get cancelChildren(): ExecutionEnv["cancelChildren"] {
+    return this.#shared.cancelChildren
   }
 
   parkedTooSoon(restedMs: number): void {
     this.#shared.parkedTooSoon(this.#claim, this.#run.workflow, restedMs)
   }
 
-  leaseTrusted(): boolean {
-    return this.#shared.leaseTrusted()
+  get leaseTrusted(): ExecutionEnv["leaseTrusted"] {
+    return this.#shared.leaseTrusted
   }
 
-  monotonicMs(): number {
-    return this.#shared.monotonicMs()
+  get monotonicMs(): ExecutionEnv["monotonicMs"] {
+    return this.#shared.monotonicMs
   }
 
-  random(): number {
-    return this.#shared.random()
+  get random(): ExecutionEnv["random"] {
+    return this.#shared.random
   }
 
-  newRunId(): string {
-    return uuidv7()
+  get redact(): ExecutionEnv["redact"] {
+    return this.#shared.redact
+  }
+
+  get newRunId(): ExecutionEnv["newRunId"] {
+    return uuidv7
   }
 
   hook(event: ExecutionHook): void {

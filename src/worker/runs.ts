@@ -100,6 +100,7 @@ export interface RunsOptions {
   readonly leaseTrusted: () => boolean
   readonly monotonicMs: () => number
   readonly random: () => number
+  readonly redact: ExecutionEnv["redact"]
   readonly lifecycle: (event: LifecycleEvent) => void
   /** Signals of runs should be read soon. */
   readonly wantSignals: () => void
@@ -194,7 +195,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
     try {
       beginUnsafe(entry, history)
     } catch (error) {
-      leave(entry, { _tag: "Pause", error: encodeError(error) })
+      leave(entry, { _tag: "Pause", error: options.redact(encodeError(error)) })
     }
   }
 
@@ -346,7 +347,8 @@ export const makeRuns = (options: RunsOptions): Runs => {
             }
             return Effect.sync(() => {
               for (const entry of open) {
-                leave(entry, { _tag: "Pause", error: encodeError(Cause.squash(cause)) })
+                const defect = options.redact(encodeError(Cause.squash(cause)))
+                leave(entry, { _tag: "Pause", error: defect })
               }
             })
           },

@@ -45,6 +45,22 @@ const asks = defineWorkflow("asks", async (ctx) => {
 
 const pollIntervalMs = 600_000
 
+it("many events in one transaction are bounded as they are outside", async () => {
+  const engine = await started({ limits: { maxPendingEvents: 3 }, workflows: [waits] })
+  const { workflowRunId } = await engine.trigger(waits, { scheduledFor: new Date("2200-01-01") })
+  const client = await pool.connect()
+  try {
+    await client.query("begin")
+    for (const n of [1, 2, 3]) await engine.sendEvent(workflowRunId, "n", n, { client })
+    const error = await refusal(engine.sendEvent(workflowRunId, "n", 4, { client }))
+    expect(error).toMatchObject({ code: "EventBacklogFull", details: { maxPendingEvents: 3 } })
+    // a refusal is no failure of the transaction
+    await client.query("commit")
+  } finally {
+    client.release()
+  }
+})
+
 const started = async (options: Partial<DurableEngineOptions> = {}) => {
   const engine = new DurableEngine({
     pool,

@@ -2,7 +2,7 @@ import { expect, it } from "vitest"
 import { defineWorkflow, DurableEngine, MemoryWorkflowStore } from "../../src/index.ts"
 import { refusal } from "./rig.ts"
 
-it("a run that records more than the limit fails, and says what to do", async () => {
+it("a run of more records than the limit fails, and says what to do", async () => {
   let ran = 0
   const workflow = defineWorkflow("endless", async (ctx) => {
     for (;;) {

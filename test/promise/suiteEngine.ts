@@ -352,6 +352,35 @@ export const engineSuite = (backend: Backend): void => {
       expect(ran).toBe(1)
     })
 
+    it("of one name are different workers: what becomes of one does not touch the other's runs", async () => {
+      const gates = new Map<number, PromiseWithResolvers<void>>()
+      const tries: Array<number> = []
+      const workflow = defineWorkflow(rig.name("same name"), (ctx, n: number) =>
+        ctx.step("works", async () => {
+          tries.push(n)
+          await gates.get(n)?.promise
+          return n
+        }),
+      )
+      const worker = { workerId: "same", shutdownTimeoutMs: 20, maxConcurrent: 1 }
+      const first = await rig.started([workflow], { worker })
+      const second = await rig.started([workflow], { worker })
+      for (const n of [1, 2]) gates.set(n, Promise.withResolvers<void>())
+      const one = await first.trigger(workflow, { input: 1 })
+      await until(() => tries.includes(1))
+      const two = await second.trigger(workflow, { input: 2 })
+      await until(() => tries.includes(2))
+      // its lease is retired, its run handed back; the one of the same name goes on
+      const ran = await Promise.all([one, two].map((run) => second.explain(run.workflowRunId)))
+      expect(ran.map((explained) => explained?._tag)).toEqual(["executing", "executing"])
+      await first.stop()
+      gates.get(2)?.resolve()
+      expect(await second.handle(workflow, two.workflowRunId).result()).toBe(2)
+      gates.get(1)?.resolve()
+      expect(await second.handle(workflow, one.workflowRunId).result()).toBe(1)
+      expect(tries).toEqual([1, 2, 1])
+    })
+
     it("stop gives a deaf step up after shutdownTimeoutMs, tells its signal, frees its run", async () => {
       const signals: Array<AbortSignal> = []
       let deaf = true

@@ -55,6 +55,34 @@ export const eventsSuite = (backend: Backend): void => {
       ])
     })
 
+    it("beyond the limit of those that wait is refused, until the run has taken one", async () => {
+      const gate = makeGate()
+      const waits = defineWorkflow(rig.name("full"), async (ctx) => {
+        const token = await ctx.token("answer")
+        ctx.setStatus(token)
+        const first = await ctx.waitForEvent("n")
+        await ctx.step("gate", gate.step)
+        return [first.payload, (await ctx.waitForToken(token)).payload]
+      })
+      const limits = { maxPendingEvents: 2 }
+      const engine = await rig.started([waits], { limits, worker: { shutdownTimeoutMs: 20 } })
+      const handle = await engine.trigger(waits)
+      await handle.sendEvent("m", 1)
+      await handle.sendEvent("n", 2)
+      await gate.reached
+      expect(await handle.sendEvent("m", 3, { id: "three" })).toBe("sent")
+      const error = await refusal(handle.sendEvent("m", 4))
+      expect(error).toMatchObject({ code: "EventBacklogFull", retryable: true })
+      expect(error.details).toEqual({ workflowRunId: handle.workflowRunId, maxPendingEvents: 2 })
+      expect(error.message).toContain("2 events that it has not taken, which is the limit")
+      expect(await handle.sendEvent("m", 3, { id: "three" })).toBe("duplicate")
+      const { statusText } = (await handle.status()) ?? {}
+      expect(await engine.resolveToken(statusText ?? "", "answer")).toBe("resolved")
+      await engine.stop()
+      const second = await rig.started([waits], { limits })
+      expect(await second.handle(waits, handle.workflowRunId).result()).toEqual([2, "answer"])
+    })
+
     it("carries values as steps do, undefined too", async () => {
       const waits = defineWorkflow(rig.name("values"), async (ctx) => {
         const rich = await ctx.waitForEvent<{ at: Date; of: Map<string, bigint> }>("rich")

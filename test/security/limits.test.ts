@@ -6,7 +6,9 @@ import {
   MemoryWorkflowStore,
   type WorkflowContext,
 } from "../../src/index.ts"
-import { parse } from "../../src/Cron.ts"
+import * as Result from "effect/Result"
+import { leastDistance, parse } from "../../src/Cron.ts"
+import { createTestEngine } from "../../src/testing.ts"
 import { refusal, thrown } from "../promise/rig.ts"
 
 const mib = 1_048_576
@@ -178,6 +180,65 @@ describe("a body", () => {
   it("a definition of too long a name", () => {
     const error = thrown(() => defineWorkflow(long, () => 1))
     expect(error.message).toMatch(/name.*255/)
+  })
+})
+
+describe("a rule that ticks too often", () => {
+  const distances: ReadonlyArray<readonly [expression: string, seconds: number]> = [
+    ["* * * * * *", 1],
+    ["*/20 * * * * *", 20],
+    ["59,0 * * * * *", 1],
+    ["0 * * * * *", 60],
+    ["* * * * *", 60],
+    ["*/15 * * * *", 900],
+    ["0,59 * * * *", 60],
+    ["@hourly", 3600],
+    ["59 23 * * *", 86_400],
+    ["0,59 0,23 * * *", 60],
+    ["0 9-17 * * 1", 3600],
+    ["@daily", 86_400],
+    ["30 30 4,16 * * *", 43_200],
+    ["@yearly", 86_400],
+  ]
+
+  it.each(distances)("%s: its least distance is known", (expression, seconds) => {
+    const rule = Result.getOrThrow(parse(expression))
+    expect(leastDistance(rule)).toBe(seconds * 1000)
+  })
+
+  it("is refused by a limit, which is named; others are not", async () => {
+    const strict = new DurableEngine({ workflows: [asks], limits: { minTickDistanceMs: 60_000 } })
+    strict.setStore(new MemoryWorkflowStore())
+    for (const [cron] of distances.filter(([, seconds]) => seconds >= 60)) {
+      await strict.schedule(asks, { cron, input: 1 })
+    }
+    for (const [cron, seconds] of distances.filter(([, tooFew]) => tooFew < 60)) {
+      const error = await refusal(strict.schedule(asks, { cron, input: 1 }))
+      expect(error).toMatchObject({ code: "InvalidInput", details: { field: "cron" } })
+      expect(error.message).toContain(`ticks every ${seconds * 1000} ms, and 60000 ms is`)
+      expect(error.message).toContain("minTickDistanceMs")
+    }
+    await strict.stop()
+  })
+
+  it("fires one run after a long absence, whatever was missed", async () => {
+    const ticks = defineWorkflow("ticks", () => 1)
+    const late = createTestEngine({ workflows: [ticks], startAt: new Date("2030-01-01") })
+    await late.schedule(ticks, { cron: "* * * * * *" })
+    const count = async () => (await late.listRuns({ workflow: "ticks", limit: 1000 })).runs.length
+    await late.clock.advance(3000)
+    expect(await count()).toBe(3)
+    await late.stop()
+    // the same store, ten years later
+    const store = new MemoryWorkflowStore()
+    const before = createTestEngine({ workflows: [ticks], startAt: new Date("2030-01-01"), store })
+    await before.schedule(ticks, { cron: "* * * * * *" })
+    await before.stop()
+    const after = createTestEngine({ workflows: [ticks], startAt: new Date("2040-01-01"), store })
+    await after.start()
+    await after.settle()
+    expect((await after.listRuns({ workflow: "ticks" })).runs).toHaveLength(1)
+    await after.stop()
   })
 })
 

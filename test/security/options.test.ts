@@ -43,9 +43,18 @@ const noop = defineWorkflow("noop", () => undefined)
 describe("an engine", () => {
   const options: Readonly<Record<string, (value: unknown) => object>> = {
     ...Object.fromEntries(
-      ["schema", "url", "pool", "prepare", "logger", "errors", "development", "workflows"].map(
-        (name) => [name, (value: unknown) => ({ [name]: value })],
-      ),
+      [
+        "schema",
+        "url",
+        "pool",
+        "prepare",
+        "logger",
+        "errors",
+        "redactErrors",
+        "limits",
+        "development",
+        "workflows",
+      ].map((name) => [name, (value: unknown) => ({ [name]: value })]),
     ),
     ...Object.fromEntries(
       [
@@ -67,6 +76,8 @@ describe("an engine", () => {
     errors: (value) => Array.isArray(value) && value.length === 0,
     workflows: (value) => Array.isArray(value) && value.length === 0,
     "worker.workerId": (value) => value === secret || value === "30000",
+    redactErrors: (value) => typeof value === "function",
+    limits: isRecord,
     "worker.limits": isRecord,
     worker: isRecord,
   }
@@ -84,6 +95,24 @@ describe("an engine", () => {
       expect(message.length).toBeGreaterThan(field.length + 10)
       expect(message).not.toContain(secret)
     }
+  })
+
+  it("takes no limit that it does not know, nor one out of its bounds", () => {
+    for (const [limits, field] of [
+      [{ maxEvents: 5 }, "limits.maxEvents"],
+      [{ maxPendingEvents: 0 }, "limits.maxPendingEvents"],
+      [{ maxPendingEvents: null }, "limits.maxPendingEvents"],
+      [{ maxPendingEvents: secret }, "limits.maxPendingEvents"],
+      [{ minTickDistanceMs: 999 }, "limits.minTickDistanceMs"],
+      [{ minTickDistanceMs: 1e12 }, "limits.minTickDistanceMs"],
+    ] as ReadonlyArray<readonly [object, string]>) {
+      const error = attempt(() => new DurableEngine({ workflows: [noop], limits } as never))
+      expect(error).toMatchObject({ code: "InvalidInput", details: { field } })
+      expect((error as Error).message).not.toContain(secret)
+    }
+    expect(
+      attempt(() => new DurableEngine({ workflows: [], limits: { maxPendingEvents: undefined } })),
+    ).not.toBeInstanceOf(Error)
   })
 
   it("is not made of nothing", () => {

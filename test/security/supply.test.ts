@@ -36,6 +36,11 @@ it("text goes to the driver through two places, which are given it whole", () =>
   expect(raw.map(([file]) => file).toSorted()).toEqual(["database.ts", "migrate.ts"])
 })
 
+it("no statement that writes also notifies: commits would queue for the database's one lock", () => {
+  const notifying = files.filter(([, text]) => /pg_notify|\bnotify\s+["$]/i.test(text))
+  expect(notifying.map(([file]) => file)).toEqual(["hints.ts"])
+})
+
 it("functions that fit any type are named with their schema", () => {
   const open =
     /(?<!pg_catalog\.)\b(jsonb?_build_object|jsonb_object_agg|jsonb?_agg|array_agg|unnest|to_jsonb?|pg_column_size|power|cardinality|array_(?:append|cat|length|position|positions|remove))\(/g

@@ -288,6 +288,64 @@ export const requestTests = (test: Test) => {
       assert.strictEqual(yield* s.sendEvent(1, "go", "k2"), "terminal")
     })
 
+    test("with one id twice in one call: the second repeats the first, whatever became of it", function* (s) {
+      yield* s.insert(newRun(1), newRun(2))
+      yield* s.cancel(2)
+      const answers = yield* s.store.sendEvents([
+        goTo(2, "x"),
+        goTo(2, "x"),
+        goTo(1, "x"),
+        goTo(1, "x"),
+      ])
+      assert.deepStrictEqual(answers, ["terminal", "terminal", "sent", "duplicate"])
+    })
+
+    test("are refused beyond the limit of those that wait, until one is consumed", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      yield* s.insert(newRun(2))
+      const bound = { maxPending: 3 }
+      const send = (...events: ReadonlyArray<ReturnType<typeof goTo>>) =>
+        s.store.sendEvents(events, bound)
+      assert.deepStrictEqual(yield* send(goTo(1, "a"), goTo(1, null)), ["sent", "sent"])
+      assert.deepStrictEqual(
+        yield* send(
+          goTo(1, "a"),
+          goTo(1, "b"),
+          goTo(2, "a"),
+          goTo(1, "b"),
+          goTo(1, "c"),
+          goTo(1, "c"),
+          goTo(1, null),
+        ),
+        ["duplicate", "sent", "sent", "duplicate", "full", "full", "full"],
+      )
+      const { wakeCounter } = yield* s.row(1)
+      const before = yield* s.observe(1)
+      assert.deepStrictEqual(yield* send(goTo(1, "b"), goTo(1, "c")), ["duplicate", "full"])
+      assert.deepStrictEqual(yield* s.observe(1), before)
+      assert.strictEqual(wakeCounter, 3)
+      const [first] = (yield* s.history(1)).events
+      yield* s.committed(claim, {
+        records: [record("wait", 1, { kind: "event", eventId: first!.eventId })],
+      })
+      assert.deepStrictEqual(yield* send(goTo(1, "c"), goTo(1, "d")), ["sent", "full"])
+      assert.deepStrictEqual(yield* s.store.sendEvents([goTo(1, "d")]), ["sent"])
+      yield* s.committed(claim, { transition: settle("completed") })
+      assert.deepStrictEqual(yield* send(goTo(1, "e")), ["terminal"])
+    })
+
+    test("that a run emits are no part of its backlog", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      for (let n = 1; n <= 3; n++) {
+        yield* s.committed(claim, {
+          records: [record(`tell#${n}`, n, { kind: "emit" })],
+          emitted: [{ stepKey: `tell#${n}`, name: "tell", payload: json(n) }],
+        })
+      }
+      const answers = yield* s.store.sendEvents([goTo(1, "a"), goTo(1, "b")], { maxPending: 1 })
+      assert.deepStrictEqual(answers, ["sent", "full"])
+    })
+
     test("with one id go to several runs", function* (s) {
       yield* s.insert(newRun(1), newRun(2))
       assert.strictEqual(yield* s.sendEvent(1, "go", "k"), "sent")

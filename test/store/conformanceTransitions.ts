@@ -190,6 +190,20 @@ export const transitionTests = (test: Test) => {
       ])
     })
 
+    test("takes no copy of a failure that stands for a later one", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      yield* s.committed(claim, { records: [failed("a", 1)] })
+      yield* s.committed(claim, {
+        records: [record("b", 2), failed("a", 3)],
+        transition: retryRun(null, 0),
+      })
+      const { records } = yield* s.history(1)
+      assert.deepStrictEqual(
+        records.map((one) => [one.stepKey, one.position, one.carried]),
+        [["b", 2, true]],
+      )
+    })
+
     test("of a run without failed records keeps them all", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* s.committed(claim, { records: [record("a", 1), record("b", 2)] })

@@ -5,6 +5,7 @@ import { isTerminal } from "../../src/Run.ts"
 import {
   childOf,
   compensate,
+  error,
   failed,
   handBack,
   id,
@@ -153,6 +154,23 @@ export const workerTests = (test: Test) => {
       assert.deepStrictEqual(delays, [1000, 2000, 4000, 8000])
     })
 
+    test("the delay grows to twelve days, and no longer", function* (s) {
+      yield* s.insert(newRun(1))
+      const delays = []
+      for (let n = 1; n <= 23; n++) {
+        const worker = yield* s.worker(n)
+        yield* s.claimOnly(worker, 1, { suspects: n > 2 })
+        yield* s.lapseAndSweep
+        const delay = (yield* s.row(1)).dueAt! - (yield* s.store.now)
+        delays.push(delay)
+        yield* s.advance(delay)
+      }
+      assert.deepStrictEqual(
+        delays.slice(-4),
+        [19, 20, 20, 20].map((power) => 1000 * 2 ** power),
+      )
+    })
+
     for (const [what, parts] of [
       ["a record", { records: [record("b", 2)] }],
       ["a failure", { records: [failed("b", 2)] }],
@@ -268,6 +286,28 @@ export const workerTests = (test: Test) => {
       yield* s.advance(1000)
       yield* s.claimOnly(yield* s.worker(2), 1)
       assert.deepStrictEqual(yield* s.store.deadLetterPoison({ maxCrashes: 1, limit: 10 }), [])
+    })
+
+    test("a paused run is left to the person it waits for, and judged when it was resumed", function* (s) {
+      yield* s.hold(yield* s.worker(1), 1)
+      yield* s.lapseAndSweep
+      const asked = { workflowRunId: id(1), error: error("paused"), reason: null }
+      assert.deepStrictEqual(yield* s.store.pauseRuns([asked]), ["paused"])
+      const poison = { maxCrashes: 1, limit: 10 }
+      assert.deepStrictEqual(yield* s.store.deadLetterPoison(poison), [])
+      assert.strictEqual((yield* s.row(1)).status, "paused")
+      yield* s.store.resumeRun(id(1), null)
+      assert.deepStrictEqual(yield* s.store.deadLetterPoison(poison), [id(1)])
+    })
+
+    test("a pause that its holder did not live to see is over with the run", function* (s) {
+      yield* s.hold(yield* s.worker(1), 1)
+      const asked = { workflowRunId: id(1), error: error("paused"), reason: null }
+      assert.deepStrictEqual(yield* s.store.pauseRuns([asked]), ["requested"])
+      yield* s.lapseAndSweep
+      yield* s.store.deadLetterPoison({ maxCrashes: 1, limit: 10 })
+      const { status, pauseRequest } = yield* s.row(1)
+      assert.deepStrictEqual([status, pauseRequest], ["dead_letter", null])
     })
 
     test("no more than the limit are dead-lettered at once", function* (s) {

@@ -2,7 +2,7 @@
  * The memory store and Postgres agree (I17): random sequences of all verbs of the contract, on both,
  * under one clock; the same answers, errors too, and the same to be seen after each.
  *
- * `FLOWLY_SEQUENCES=3000` plays more of them, `FLOWLY_SEED=…` others. A difference is made small:
+ * `FLOWLY_SEQUENCES=3000` plays more of them (`FLOWLY_FROM=1001` and `FLOWLY_SECONDS=250`: in pieces), `FLOWLY_SEED=…` others. A difference is made small:
  * what is printed is the shortest sequence found that still shows one. `FLOWLY_SEEN=1` prints how often
  * each verb gave which answer.
  */
@@ -15,26 +15,37 @@ import { generators } from "./differential/verbs.ts"
 
 const count = Number(process.env["FLOWLY_SEQUENCES"] ?? 200)
 const seed = Number(process.env["FLOWLY_SEED"] ?? 1)
+/** The first of them: pieces of a long run are played one after the other. */
+const from = Number(process.env["FLOWLY_FROM"] ?? 1)
 const shrinkMs = Number(process.env["FLOWLY_SHRINK_MS"] ?? 30_000)
 
+/** After this time no further one is begun. */
+const budgetMs = 1000 * Number(process.env["FLOWLY_SECONDS"] ?? Infinity)
+
+/** Sequences wait for round trips: several are played at once, each on a stage of its own. */
+const stageCount = Number(process.env["FLOWLY_STAGES"] ?? 3)
+
 let database: TestDatabase
-let stage: Stage
+let stages: ReadonlyArray<Stage> = []
 
 beforeAll(async () => {
   database = await createDatabase()
-  stage = await openStage(database.url)
+  const names = Array.from({ length: stageCount }, (_, i) => `differential_${i + 1}`)
+  stages = await Promise.all(names.map((name) => openStage(database.url, name)))
 })
 
 afterAll(async () => {
-  await stage?.close()
+  await Promise.all(stages.map((stage) => stage.close()))
   await database.drop()
 })
 
-const fails = (sequence: ReadonlyArray<Throw>): Promise<Error | null> =>
-  stage.play(sequence).then(
-    () => null,
-    (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
-  )
+const failsOn =
+  (stage: Stage) =>
+  (sequence: ReadonlyArray<Throw>): Promise<Error | null> =>
+    stage.play(sequence).then(
+      () => null,
+      (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
+    )
 
 describe("the memory store and Postgres", () => {
   it("have a generator for each verb", () => {
@@ -44,19 +55,35 @@ describe("the memory store and Postgres", () => {
 
   it(`agree on ${count} sequences`, { timeout: 120_000 + 600 * count }, async () => {
     const began = performance.now()
-    for (let n = 1; n <= count; n++) {
-      const sequence = sequenceOf(seed, n)
-      const failure = await fails(sequence)
-      if (failure === null) continue
-      const least = (await shrink(sequence, fails, shrinkMs)) ?? failure
-      assert.fail(`FLOWLY_SEED=${seed}, sequence ${n}: ${least.message}`)
+    let next = from
+    let found: { readonly n: number; readonly stage: Stage; readonly failure: Error } | null = null
+    const playOn = async (stage: Stage): Promise<void> => {
+      while (next < from + count && found === null && performance.now() - began < budgetMs) {
+        const n = next++
+        const failure = await failsOn(stage)(sequenceOf(seed, n))
+        if (failure !== null) found ??= { n, stage, failure }
+      }
+    }
+    await Promise.all(stages.map(playOn))
+    const broken = found as {
+      readonly n: number
+      readonly stage: Stage
+      readonly failure: Error
+    } | null
+    if (broken !== null) {
+      const least = await shrink(sequenceOf(seed, broken.n), failsOn(broken.stage), shrinkMs)
+      assert.fail(`FLOWLY_SEED=${seed}, sequence ${broken.n}: ${(least ?? broken.failure).message}`)
+    }
+    const seen = new Map<string, number>()
+    for (const stage of stages) {
+      for (const [kind, times] of stage.seen) seen.set(kind, (seen.get(kind) ?? 0) + times)
     }
     const seconds = ((performance.now() - began) / 1000).toFixed(1)
-    const operations = [...stage.seen.values()].reduce((sum, times) => sum + times, 0)
-    console.log(`${count} sequences, ${operations} operations in ${seconds} s`)
+    const operations = [...seen.values()].reduce((sum, times) => sum + times, 0)
+    console.log(`sequences ${from} to ${next - 1}, ${operations} operations in ${seconds} s`)
     if (process.env["FLOWLY_SEEN"] === undefined) return
     console.log(
-      [...stage.seen]
+      [...seen]
         .map((one) => one.join(" × "))
         .toSorted()
         .join("\n"),

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, it } from "vitest"
 import { claimStatements } from "../../src/postgres/claimRuns.ts"
 import { recordColumns, writesOf } from "../../src/postgres/commitRows.ts"
 import { commitStatement } from "../../src/postgres/commitStatement.ts"
+import { sendStatement } from "../../src/postgres/events.ts"
 import { listStatement } from "../../src/postgres/reads.ts"
 import { makeNames } from "../../src/postgres/names.ts"
 import type { RunSelection } from "../../src/WorkflowStore.ts"
@@ -43,6 +44,18 @@ beforeAll(async () => {
       case n % 4 when 0 then to_timestamp(0) when 1 then to_timestamp(9e9) end,
       'json', '1', now(), case when n % 4 = 2 then now() end
     from generate_series(1, 60000) n`)
+  // events of other runs, half of them consumed, and a few of one of ours
+  await rig.query(`
+    insert into workflow_events (workflow_run_id, direction, name, payload_codec, payload, created_at)
+    select r.workflow_run_id, 'sent', 'go', 'json', '1', now()
+    from (select workflow_run_id from workflow_runs limit 3000) r, generate_series(1, 10)`)
+  await rig.query(`
+    insert into workflow_steps (workflow_run_id, step_key, name, kind, position, issued_after, status,
+      attempts, has_compensate, claim_token, event_id)
+    select workflow_run_id, event_id::text, 'go', 'event', event_id, 0, 'completed', 1, false, 1, event_id
+    from workflow_events where event_id % 2 = 0`)
+  await rig.query("alter table workflow_events set (autovacuum_enabled = false)")
+  await rig.query("alter table workflow_steps set (autovacuum_enabled = false)")
 })
 afterAll(async () => {
   await rig.other.end()
@@ -99,7 +112,9 @@ const now = () => String(rig.clock.now)
 for (const state of ["never analyzed", "analyzed"]) {
   describe(`on tables that were ${state}`, () => {
     beforeAll(async () => {
-      if (state === "analyzed") await rig.query("vacuum analyze workflow_runs")
+      if (state === "analyzed") {
+        await rig.query("vacuum analyze workflow_runs, workflow_events, workflow_steps")
+      }
     })
 
     it("a claim reads bounded ranges of indexes", async () => {
@@ -132,6 +147,24 @@ for (const state of ["never analyzed", "analyzed"]) {
     it("a page of runs under way reads the index of those", async () => {
       const statuses = ["pending", "running"] as const
       assertBounded(await explainList({ statuses, workflow: "absent" }), 60)
+    })
+
+    it("an event is sent by keys, also to a run whose backlog must be counted", async () => {
+      await rig.query("update workflow_runs set wake_counter = 20000 where workflow_run_id = $1", [
+        id(0),
+      ])
+      const event = { place: 0, run: id(0), name: "go", codec: "json", payload: 1, id: "once" }
+      const parameters = [now(), JSON.stringify([event]), "10000"]
+      for (const deferred of [false, true]) {
+        const plan = await explain(sendStatement(names(), deferred), parameters)
+        assert.deepStrictEqual(
+          nodes(plan).flatMap((node) =>
+            node["Node Type"] === "Seq Scan" ? [node["Relation Name"]] : [],
+          ),
+          [],
+        )
+        assertBounded(plan, 200)
+      }
     })
 
     it("a batch of 40 reads its rows by key", async () => {

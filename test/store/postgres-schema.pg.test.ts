@@ -186,6 +186,26 @@ describe("a schema's name", () => {
   })
 })
 
+it("heartbeats and wakes stand in no index, and their tables have room on the page (HOT)", async () => {
+  await succeeds("hot", (s) => s.migrate)
+  const { rows } = await client.query(
+    "select tablename, indexdef from pg_indexes where schemaname = 'hot'",
+  )
+  const changed = /\b(wake_counter|claim_token|lease_expires_at|heartbeat_at)\b/
+  assert.deepStrictEqual(
+    rows.filter(({ indexdef }) => changed.test(indexdef)),
+    [],
+  )
+  const options = await client.query(
+    `select relname from pg_class c where relnamespace = 'hot'::regnamespace
+      and exists (select from unnest(reloptions) o where o ~ '^fillfactor=[5-8]') order by 1`,
+  )
+  assert.deepStrictEqual(
+    options.rows.map(({ relname }) => relname),
+    ["workflow_runs", "workflow_workers"],
+  )
+})
+
 it("the schema is the one in schema.txt", async () => {
   await succeeds("dump", (s) => s.migrate)
   const lines: Array<string> = []

@@ -112,6 +112,21 @@ describe("the poller", () => {
     }),
   )
 
+  it.effect("a burst of hints is one claim", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      yield* rig.startWorker()
+      yield* quiet
+      const before = rig.calls("claimRuns").length
+      for (let n = 0; n < 100; n++) rig.engine.journal.hints.local("work")
+      yield* quiet
+      // the one under way when they came, at most, and one that has seen all
+      const claims = rig.calls("claimRuns").length - before
+      assert.isAtLeast(claims, 1)
+      assert.isAtMost(claims, 2)
+    }),
+  )
+
   it.effect("claims nothing on a lease that is not trusted", () =>
     Effect.gen(function* () {
       const w = gated()

@@ -7,6 +7,58 @@
 import { diceOf } from "../../support/dice.ts"
 import { type Throw, throwable } from "./stage.ts"
 
+/** A throw of chosen dice: by the order in which the verb's generator asks them. */
+const chosen = (verb: Throw["verb"], ...dice: ReadonlyArray<number>): Throw => ({ verb, dice })
+
+/** Picks of `advance`. */
+const [aLease, aMinute] = [6, 7]
+
+/** The worker dies: a short lease, all that is due, and nobody renews it until a sweep comes. */
+const crash = (slot: number, suspects: boolean): ReadonlyArray<Throw> => [
+  chosen("registerWorker", slot, 0, 0, 3),
+  chosen("claimRuns", slot, 0, 0, suspects ? 4 : 0, suspects ? 1 : 0),
+  chosen("advance", aMinute),
+  chosen("sweep"),
+]
+
+/**
+ * What by chance alone comes too seldom: leases that lapse with runs under them, runs that have crashed
+ * several times, workers that come back from a freeze. What else is thrown comes in between.
+ */
+const crashes: ReadonlyArray<
+  (slot: number, any: (verb: Throw["verb"]) => Throw) => ReadonlyArray<Throw>
+> = [
+  (slot, any) => [
+    chosen("registerWorker", slot, 0, 0, 2),
+    chosen("claimRuns", slot),
+    any("commit"),
+    chosen("advance", aLease),
+    any("renewLease"),
+    chosen("sweep"),
+    any("commit"),
+    any("claimRuns"),
+  ],
+  // a frozen worker returns; a suspect is claimed, and makes progress or not
+  (slot, any) => [
+    ...crash(slot, false),
+    ...crash(slot, false),
+    any("refundCrashes"),
+    chosen("registerWorker", slot, 0, 0, 2),
+    chosen("claimRuns", slot, 0, 0, 4, 1),
+    any("commit"),
+    any("sweep"),
+    any("refundCrashes"),
+  ],
+  (slot, any) => [
+    ...crash(slot, false),
+    ...crash(slot, true),
+    ...crash(slot, true),
+    any("deadLetterPoison"),
+    any("retryRun"),
+    any("deadLetterPoison"),
+  ],
+]
+
 /** The `n`-th sequence of a seed. */
 export const sequenceOf = (seed: number, n: number): ReadonlyArray<Throw> => {
   const dice = diceOf(seed * 1_000_003 + n)
@@ -21,6 +73,9 @@ export const sequenceOf = (seed: number, n: number): ReadonlyArray<Throw> => {
     some("insertRuns"),
   ] as const
   const rest = Array.from({ length: dice.whole(20, 40) }, () => some(dice.pick(throwable)))
+  if (dice.chance(0.4)) {
+    rest.splice(dice.whole(0, 15), 0, ...dice.pick(crashes)(dice.whole(0, 2), some))
+  }
   return [...begun, ...rest]
 }
 

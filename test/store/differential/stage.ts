@@ -12,6 +12,7 @@ import * as MemoryStore from "../../../src/MemoryStore.ts"
 import * as PostgresStore from "../../../src/PostgresStore.ts"
 import { WorkflowStore } from "../../../src/WorkflowStore.ts"
 import { leaseMs, start } from "../conformanceFixture.ts"
+import { readingVerbs } from "./reading.ts"
 import { generators, weights } from "./verbs.ts"
 import { Dice, type Operation, play, type Side, type Verb, World } from "./world.ts"
 
@@ -54,6 +55,14 @@ export interface Stage {
   readonly seen: Map<string, number>
   readonly close: () => Promise<void>
 }
+
+/** What these change, if anything, is shown by the look after the next verb. */
+const readsOnly: ReadonlySet<Throw["verb"]> = new Set([
+  ...(Object.keys(readingVerbs) as ReadonlyArray<Verb>),
+  ...(["loadHistory", "loadSources", "readSignals", "findToken", "listSchedules"] as const),
+  ...(["dueSchedules", "notify", "listen", "now", "callersTransaction", "verify"] as const),
+  ...(["migrate", "advance"] as const),
+])
 
 /** How many operations pass between two closer looks. */
 const closerEach = 10
@@ -98,7 +107,9 @@ export const openStage = async (url: string, schema = "differential"): Promise<S
       const operation = verb === "advance" ? advance(world, dice) : generators[verb](world, dice)
       if (operation === null) continue
       const isLast = index === sequence.length - 1
-      const outcome = yield* play(world, sides, operation, isLast || index % closerEach === 0)
+      const isClose = isLast || index % closerEach === 0
+      const depth = isClose ? "everything" : readsOnly.has(verb) ? "answers" : "states"
+      const outcome = yield* play(world, sides, operation, depth)
       const kind = `${verb}: ${kindOf(outcome)}`
       seen.set(kind, (seen.get(kind) ?? 0) + 1)
     }

@@ -84,6 +84,7 @@ export const generators: Readonly<Record<Verb, Generator>> = {
       payload: json(dice.int(3)),
       id: dice.pick([null, "joined"]),
     }
+    const bound = dice.oneIn(3) ? { maxPending: 1 } : undefined
     // the wakes of events that are sent so are applied by a sweep
     return at(`joinTransaction: insert ${short(runs[0]!.workflowRunId)}, event`, (side) =>
       Effect.gen(function* () {
@@ -91,7 +92,10 @@ export const generators: Readonly<Record<Verb, Generator>> = {
         const { client, commit } = yield* side.begin
         const { run } = yield* store.joinTransaction(client)
         const answers = yield* run(
-          Effect.all([store.insertRuns({ runs, claimFor: null }), store.sendEvents([event])]),
+          Effect.all([
+            store.insertRuns({ runs, claimFor: null }),
+            store.sendEvents([event], bound),
+          ]),
         )
         yield* commit
         return [answers, yield* store.sweep({ limit: 100 })]
@@ -302,11 +306,11 @@ export const generators: Readonly<Record<Verb, Generator>> = {
       payload: json(dice.int(5)),
       id: dice.pick([null, null, "one", "two"]),
     }))
-    // an id twice in one call, to a run that has ended: the second is one store's `duplicate`
-    const ids = events.map((event) => event.workflowRunId + event.id)
-    if (new Set(ids).size < ids.length) return null
+    const maxPending = dice.pick([null, 2, 1])
     const text = events.map((event) => `${event.name} ${event.id} to ${short(event.workflowRunId)}`)
-    return at(`sendEvents ${text.join("; ")}`, ({ store }) => store.sendEvents(events))
+    return at(`sendEvents ${text.join("; ")} up to ${maxPending}`, ({ store }) =>
+      store.sendEvents(events, maxPending === null ? undefined : { maxPending }),
+    )
   },
 
   findToken: (world, dice) => {
@@ -393,7 +397,7 @@ export const weights: Readonly<Record<Verb, number>> = {
   insertRuns: 16,
   registerWorker: 6,
   sweep: 6,
-  sendEvents: 6,
+  sendEvents: 7,
   requestCancel: 5,
   pauseRuns: 5,
   resumeRun: 5,

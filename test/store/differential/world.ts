@@ -223,7 +223,7 @@ export const play = Effect.fnUntraced(function* (
   world: World,
   sides: { readonly memory: Side; readonly postgres: Side; readonly clock: { now: number } },
   operation: Operation,
-  closely: boolean,
+  depth: "answers" | "states" | "everything",
 ) {
   const { memory, postgres, clock } = sides
   clock.now = world.now
@@ -232,6 +232,7 @@ export const play = Effect.fnUntraced(function* (
   world.trace.push(`${operation.text} → ${inspect(mine, { depth: 4, breakLength: Infinity })}`)
   const theirs = outcomeOf(yield* Effect.exit(operation.run(postgres)))
   compare(world, `answers to ${operation.text}`, mine, theirs)
+  if (depth === "answers") return mine
   const seen = yield* onMemory(look(world, memory))
   compare(
     world,
@@ -247,7 +248,7 @@ export const play = Effect.fnUntraced(function* (
   }
   world.histories = new Map(seen.histories.map((one) => [one.workflowRunId, one]))
   world.schedules = seen.schedules
-  if (!closely) return mine
+  if (depth === "states") return mine
   const close = normal(yield* onMemory(lookCloser(world, memory)))
   compare(world, "closer looks", close, normal(yield* lookCloser(world, postgres)))
   return mine

@@ -72,8 +72,10 @@ const step: Part = (making) => {
     attempts: 1 + dice.int(2),
     heartbeat: dice.pick([undefined, json("beat"), null]),
   }
-  if (!dice.oneIn(3)) return put(making, stepKey, options)
   const before = standing.get(stepKey)
+  // nobody notes a try of what has ended: when such a write was committed, the stores tell differently
+  const hasEnded = before !== undefined && before.status !== "retrying"
+  if (!dice.oneIn(3) || hasEnded) return put(making, stepKey, options)
   put(making, stepKey, {
     ...options,
     position: null,
