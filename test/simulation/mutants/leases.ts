@@ -111,10 +111,10 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "engine/machine.ts",
-        find: "      handBackRequested = true\n",
+        find: "    this.#handBackRequested = true\n",
         replace:
-          "      handBackRequested = true\n" +
-          '      for (const issued of open) issued.running?.abort(new Error("shutdown"))\n',
+          "    this.#handBackRequested = true\n" +
+          '    for (const issued of this.open) issued.running?.abort(new Error("shutdown"))\n',
       },
     ],
   },
