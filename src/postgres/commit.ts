@@ -102,7 +102,7 @@ const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
   let single = true
   for (const write of writes) {
     records ||= write.records.length > 0
-    single &&= write.records.length === 1
+    single &&= write.records.length <= 1
     timed ||= write.records.some(({ kind }) => kind === "sleep" || kind === "event")
     transitions ||= write.transition !== null
     retry ||= write.transition?._tag === "RetryRun"
@@ -113,7 +113,7 @@ const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
       write.emitted.length > 0 ||
       write.compensations.length > 0
   }
-  single &&= !transitions && !extras && !attributes && !timed
+  single &&= records && !extras && !attributes && !timed && !retry
   return { records, transitions, extras, retry, attributes, timed, single }
 }
 

@@ -38,7 +38,7 @@ const writeColumns = {
 const staying = columns<Write>(writeColumns)
 
 /** Writes with transitions among them. */
-const moving = columns<Write>({
+const movingColumns = {
   ...writeColumns,
   kind: { type: "text", get: ({ transition }) => transition?._tag },
   status: { type: "text", get: ({ transition }) => transition && statusOf(transition) },
@@ -69,7 +69,9 @@ const moving = columns<Write>({
     get: ({ transition }) =>
       transition && "failedPosition" in transition ? transition.failedPosition : null,
   },
-})
+} satisfies Record<string, Column<Write>>
+
+const moving = columns<Write>(movingColumns)
 
 const statusOf = (transition: Transition): string | null =>
   "status" in transition ? transition.status : null
@@ -84,7 +86,10 @@ const errorOf = (transition: Transition): string | null =>
 export const writesOf = (shape: {
   readonly transitions: boolean
   readonly single: boolean
-}): Columns<Write> => (shape.single ? outcomes : shape.transitions ? moving : staying)
+}): Columns<Write> => {
+  if (shape.single) return shape.transitions ? singleMoving : single
+  return shape.transitions ? moving : staying
+}
 
 type OwnedRecord = Owned<Write["records"][number]>
 
@@ -135,15 +140,25 @@ const outcomeColumns = {
   more: { type: "jsonb", get: (record) => moreOf(record) },
 } satisfies Record<string, Column<OwnedRecord["item"]>>
 
-/** The same columns, of what `item` finds in a row. */
+/** The same columns, of what `item` finds in a row, their names behind `prefix`. */
 const within = <A, B>(
   given: Readonly<Record<string, Column<B>>>,
-  item: (row: A) => B,
+  item: (row: A) => B | undefined,
+  prefix = "",
 ): Record<string, Column<A>> =>
   Object.fromEntries(
-    Object.entries(given).map(([name, { get, ...column }]) => [
-      name,
-      { ...column, get: (row: A, place: number) => get(item(row), place) },
+    Object.entries(given).map(([name, { get, type, otherwise }]) => [
+      `${prefix}${name}`,
+      {
+        type,
+        get: (row: A, place: number) => {
+          const found = item(row)
+          return found === undefined ? null : get(found, place)
+        },
+        ...(otherwise === undefined
+          ? {}
+          : { otherwise: otherwise.replaceAll("x.", `x.${prefix}`) }),
+      },
     ]),
   )
 
@@ -153,11 +168,17 @@ export const recordColumns = columns<OwnedRecord>({
   ...within(outcomeColumns, ({ item }: OwnedRecord) => item),
 })
 
-/** Writes that are one record each: both in one row. */
-const outcomes = columns<Write>({
-  ...writeColumns,
-  ...within(outcomeColumns, ({ records }: Write) => records[0]!),
-})
+const beside = within(outcomeColumns, ({ records }: Write) => records[0], "s_")
+
+/** Writes with one record at most, which stands beside the write. */
+const single = columns<Write>({ ...writeColumns, ...beside })
+const singleMoving = columns<Write>({ ...movingColumns, ...beside })
+
+/** SQL: the records of such rows `h`, as `recordColumns` and `recordMore` give them. */
+export const besideRecord = (h: string): string =>
+  `${h}.run, ${h}.token, ${Object.keys(outcomeColumns)
+    .map((name) => `${h}.s_${name} as ${name}`)
+    .join(", ")}, ${recordMore(h, "s_more")}, false as carried`
 
 /** What most records do not have: the rest of them is read from this JSON, by `recordMore`. */
 const moreOf = (record: OwnedRecord["item"]): string | null => {
@@ -188,9 +209,9 @@ const moreOf = (record: OwnedRecord["item"]): string | null => {
 }
 
 /** SQL: the columns behind `more` of a record `x`. */
-export const recordMore = (x: string): string => {
-  const text = (name: string) => `(${x}.more->>'${name}'::text)`
-  const object = (name: string) => `nullif(${x}.more->'${name}'::text, 'null'::jsonb)`
+export const recordMore = (x: string, more = "more"): string => {
+  const text = (name: string) => `(${x}.${more}->>'${name}'::text)`
+  const object = (name: string) => `nullif(${x}.${more}->'${name}'::text, 'null'::jsonb)`
   return `${object("error")} as error, ${text("retry")}::float8 as retry,
     ${text("event")}::bigint as event, coalesce(${text("revision")}::int, 0) as revision,
     ${text("beat_codec")} as beat_codec, ${text("beat")}::jsonb as beat,

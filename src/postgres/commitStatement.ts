@@ -24,7 +24,7 @@
  */
 import { publishPart } from "./attributes.ts"
 import { payload } from "./batch.ts"
-import { recordColumns, recordMore, writesOf } from "./commitRows.ts"
+import { besideRecord, recordColumns, recordMore, writesOf } from "./commitRows.ts"
 import type { Names } from "./names.ts"
 import { newRunColumns, newRuns, newRunValues } from "./newRuns.ts"
 import { cutPart, foldedPart, retryPart } from "./commitTransitions.ts"
@@ -45,8 +45,8 @@ export interface Shape {
   /** Records that may be the end of a sleep, or of a wait for an event. */
   readonly timed: boolean
   /**
-   * Every write is one record, which is not timed, and nothing else: the usual batch. Its rows are
-   * writes and records at once, and nothing is joined.
+   * No write has more than one record, nothing is timed, and there is nothing rare: the usual batch. A
+   * record stands beside its write, in one row, and nothing is joined.
    */
   readonly single: boolean
 }
@@ -99,7 +99,7 @@ clock as materialized (
 
 const writesPart = (p: Positions, shape: Shape): string => `
 writes as materialized (
-  select x.*${shape.transitions || shape.single ? "" : ", null::text as kind"}
+  select x.*${shape.transitions ? "" : ", null::text as kind"}
   from ${writesOf(shape).rows("x", p.writes)}
 )`
 
@@ -218,7 +218,7 @@ written as (
     case when x.undo_status is not null then x.token end
   from ${
     shape.single
-      ? `(select h.*, ${recordMore("h")}, false as carried from held h) x`
+      ? `(select ${besideRecord("h")} from held h where h.s_key is not null) x`
       : "due_records x"
   } cross join clock c
   -- A final outcome never changes (I4), also when the same rows are sent again; a backoff gives way
@@ -306,7 +306,7 @@ const answerPart = (shape: Shape): string => {
   ${
     // Not per run: a join of two such CTEs is a nested loop, and the usual answer is "all of them".
     shape.records
-      ? `((select count(*) from ${shape.single ? "held" : "due_records"}) = (select count(*) from written))`
+      ? `((select count(*) from ${shape.single ? "held where s_key is not null" : "due_records"}) = (select count(*) from written))`
       : "true"
   } as whole${others ? ", null as tag, null as key, null as value" : ""}
 from held h
