@@ -2,8 +2,8 @@
  * Waits for runs to settle: at once when this process settled them or a hint came, else by looking.
  *
  * A process that only starts runs and waits does not LISTEN. Most runs are short, so who has just come
- * is looked for soon, and then ever more seldom, up to the poll interval: a wait of a second costs a
- * dozen looks, and ends late by half of what it took. One query looks for all whose time has come.
+ * is looked for soon, and then ever more seldom, up to the poll interval: a wait of a second costs
+ * twenty looks, and ends late by a third of what it took at most. One query looks for all whose time has come.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -58,7 +58,7 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   /** A hint came: look for everybody. */
   let hinted = false
   const pauseAfter = (waitedMs: number) =>
-    Math.min(pollIntervalMs, Math.max(firstPauseMs, waitedMs / 2))
+    Math.min(pollIntervalMs, Math.max(firstPauseMs, waitedMs / 3))
   const anybody = yield* Latch.make()
   const nudge = yield* Latch.make()
 
@@ -164,8 +164,8 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   }
 })
 
-/** About what a run of one step takes from its start to its end, in another process. */
-const firstPauseMs = 5
+/** Less than a run of one step takes from its start to its end, in another process. */
+const firstPauseMs = 3
 
 const monotonicMs = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 

@@ -13,6 +13,8 @@
  * A value that is its column's default is not sent, and a column that has its default in every row is an
  * empty array: of a step's record that leaves three arrays of eleven.
  *
+ * A batch of one row is that row: its values are the parameters.
+ *
  * Each array is bound as its text: drivers disagree about arrays with nulls, empty ones and numbers
  * beyond 32 bits, and about text they agree.
  *
@@ -37,19 +39,33 @@ export interface Columns<in A> {
   readonly rows: (alias: string, first: number) => string
   /** The parameters. */
   readonly parameters: (rows: ReadonlyArray<A>) => ReadonlyArray<string>
+  /** SQL: the one row of a batch that has no other, its values the parameters themselves. */
+  readonly row: (alias: string, first: number) => string
+  /** The parameters of `row`. */
+  readonly parametersOfRow: (row: A) => ReadonlyArray<string | null>
 }
 
 /** A batch of these columns, in this order. */
 export const columns = <A>(given: Readonly<Record<string, Column<A>>>): Columns<A> => {
   const names = Object.keys(given)
   const all = Object.values(given)
+  const list = all.map(({ otherwise }, i) => selected(names[i]!, otherwise)).join(", ")
   return {
     size: all.length,
     rows: (alias, first) =>
-      `(select ${all.map(({ otherwise }, i) => selected(names[i]!, otherwise)).join(", ")}
+      `(select ${list}
     from rows from (${all.map(({ type }, i) => `pg_catalog.unnest((select $${first + i}::${type}[]))`).join(", ")})
       with ordinality as x(${names.join(", ")}, place)) as ${alias}`,
+    row: (alias, first) =>
+      `(select ${list}
+    from (values (${all.map(({ type }, i) => `$${first + i}::${type}`).join(", ")}, 1::bigint))
+      as x(${names.join(", ")}, place)) as ${alias}`,
     parameters: (rows) => all.map(({ get }) => arrayText(rows, get)),
+    parametersOfRow: (row) =>
+      all.map(({ get }) => {
+        const value = get(row, 0)
+        return value === null || value === undefined ? null : String(value)
+      }),
   }
 }
 

@@ -49,6 +49,8 @@ export interface Shape {
    * record stands beside its write, in one row, and nothing is joined.
    */
   readonly single: boolean
+  /** A single write: its values are the parameters, not arrays of one. */
+  readonly alone: boolean
 }
 
 /** Parameters: $1 now, the columns of the writes, then those of the shape, in this order. */
@@ -100,7 +102,7 @@ clock as materialized (
 const writesPart = (p: Positions, shape: Shape): string => `
 writes as materialized (
   select x.*${shape.transitions ? "" : ", null::text as kind"}
-  from ${writesOf(shape).rows("x", p.writes)}
+  from ${shape.alone ? writesOf(shape).row("x", p.writes) : writesOf(shape).rows("x", p.writes)}
 )`
 
 const fencedPart = (n: Names, shape: Shape): string => `

@@ -10,10 +10,10 @@ const src = join(import.meta.dirname, "../../src")
 describe.each([
   ["the simulation", mutants],
   ["the torture suite", ofTorture],
-])("the planted bugs of %s", (_, all) => {
+])("the planted bugs of %s", (_suite, all) => {
   it.each(all.map((mutant) => [mutant.name, mutant] as const))(
     "%s fits the code",
-    (_, { edits }) => {
+    (_name, { edits }) => {
       for (const { file, find } of edits) {
         const text = readFileSync(join(src, file), "utf8")
         expect(text.split(find).length - 1, `${file}: ${find}`).toBe(1)

@@ -176,6 +176,7 @@ for (const state of ["never analyzed", "analyzed"]) {
         attributes: false,
         timed: false,
         single: false,
+        alone: false,
       }
       const writes = Array.from({ length: 40 }, (_, n) => write({ workflowRunId: id(n), token: 1 }))
       const plan = await explain(commitStatement(names(), shape), [
