@@ -236,7 +236,7 @@ export const make = Effect.fnUntraced(function* (
   const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs, shown)
   const workflows = makeRegistry()
   const registered = new Set<() => void>()
-  const lifecycleListeners = new Set<(event: LifecycleEvent) => void>()
+  let lifecycleListeners: ReadonlyArray<(event: LifecycleEvent) => void> = []
   let local: LocalWorker | null = null
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   /** A listener that throws changes nothing for the run it was told of. */
@@ -377,13 +377,15 @@ export const make = Effect.fnUntraced(function* (
         Effect.suspend(() => store.removeSchedule(key)),
       ),
     onLifecycle: (listener) => {
-      lifecycleListeners.add(listener)
-      return () => lifecycleListeners.delete(listener)
+      lifecycleListeners = [...lifecycleListeners, listener]
+      return () => {
+        lifecycleListeners = lifecycleListeners.filter((one) => one !== listener)
+      }
     },
     lifecycle: (event) => {
-      for (const listener of lifecycleListeners) {
+      for (let i = 0; i < lifecycleListeners.length; i++) {
         try {
-          listener(event)
+          lifecycleListeners[i]!(event)
         } catch (error) {
           report(error)
         }

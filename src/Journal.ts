@@ -122,7 +122,7 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
       const batch: Array<Item> = []
       let chars = 0
       let count = 0
-      for (const [key, item] of queue) {
+      for (const item of queue.values()) {
         let taken = 0
         for (const fragment of item.fragments) {
           const size = sizeOf(fragment)
@@ -132,9 +132,12 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
           taken++
         }
         if (taken === 0) break
-        batch.push({ claim: item.claim, fragments: item.fragments.splice(0, taken) })
-        if (item.fragments.length > 0) break
-        queue.delete(key)
+        if (taken < item.fragments.length) {
+          batch.push({ claim: item.claim, fragments: item.fragments.splice(0, taken) })
+          break
+        }
+        batch.push(item)
+        queue.delete(item.claim.workflowRunId)
         if (batch.length >= maxRuns) break
       }
       return batch

@@ -264,7 +264,13 @@ const millisOf = (limit: Limit): number | null =>
   limit === undefined ? null : Duration.toMillis(limit)
 
 const infoOf = (attempt: StepAttempt, name: string): Info => ({
-  ...attempt,
+  workflowRunId: attempt.workflowRunId,
+  attempt: attempt.attempt,
+  idempotencyKey: attempt.idempotencyKey,
+  // made when somebody looks at it
+  get signal() {
+    return attempt.signal
+  },
   lastHeartbeat: readHeartbeat(attempt),
   heartbeat: (details) =>
     Effect.orDie(

@@ -29,8 +29,8 @@ export interface Attempt {
  * What a step's body is told besides: what an earlier try had told of its progress, and how to tell.
  */
 export interface StepAttempt extends Attempt {
-  /** Where the operation asks for one. */
-  readonly transaction?: Transaction | undefined
+  /** Where the operation asks for one: the newest. */
+  transaction?: Transaction | undefined
   /** `null`: no try has told anything. */
   readonly lastHeartbeat: Encoded | null
   readonly heartbeat: (details: Encoded) => void

@@ -52,7 +52,6 @@ import {
   type ExecutionParts,
   type Fragment,
   type Issued,
-  recordOf,
   type Reserved,
   undoesUnknown,
 } from "./Execution.ts"
@@ -83,6 +82,9 @@ export const startExecution = (options: ExecutionOptions): ExecutionHandle => {
   machine.begin(options)
   return machine
 }
+
+/** A record as it is written, and, from its commit on, as the store answers it. */
+type LiveRecord = RecordWrite & Omit<StepRecord, "completedAt"> & { completedAt: number | null }
 
 /** Of operations that have just been asked for, or wait for their time. */
 const isIdle = ({ phase }: Issued): boolean => phase === "waiting" || phase === "unstarted"
@@ -452,7 +454,7 @@ export class Machine implements Execution, ExecutionHandle {
     issued: Issued,
     outcome: Outcome,
     extra?: { readonly eventId?: number | null; readonly unknown?: boolean },
-  ): RecordWrite {
+  ): LiveRecord {
     const completed = outcome._tag === "Success"
     if (completed) this.historyBytes += outcome.result?.json.length ?? 0
     const { operation } = issued
@@ -472,15 +474,23 @@ export class Machine implements Execution, ExecutionHandle {
       retryDelayMs: null,
       elapsedMs: issued.startedAtMs === 0 ? 0 : this.env.monotonicMs() - issued.startedAtMs,
       eventId: extra?.eventId ?? null,
+      carried: false,
+      startedAt: null,
+      completedAt: null,
+      retryAt: null,
+      revision: 0,
+      heartbeat: null,
+      compensation: null,
     }
   }
 
   /** A record stands: its delivery has its place behind all of lower numbers. */
-  #recorded(row: RecordWrite, outcome: Outcome, at: number): void {
+  #recorded(row: LiveRecord, outcome: Outcome, at: number): void {
     const { queue, head } = this
     const position = row.position ?? 0
     this.#retrying?.delete(row.stepKey)
-    this.records.set(row.stepKey, recordOf(row, at))
+    row.completedAt = at
+    this.records.set(row.stepKey, row)
     const queued: Queued = { key: row.stepKey, kind: row.kind, position, outcome, at }
     let place = queue.length
     while (place > head && (queue[place - 1] as Queued).position > position) place--
@@ -490,6 +500,7 @@ export class Machine implements Execution, ExecutionHandle {
 
   /** A lower number may still be committed: the journal keeps the order, transactions do not. */
   isAwaited(position: number): boolean {
+    if (this.#onTheirWay.size === 0) return false
     // numbers are drawn in order, so the first one in is the lowest
     const { value: lowest } = this.#onTheirWay.values().next()
     return lowest !== undefined && lowest < position

@@ -13,7 +13,8 @@ import type { Machine } from "./machine.ts"
 import { parkedWaits } from "./parkedWaits.ts"
 
 export const considerParking = (m: Machine): void => {
-  if (m.mode !== "forward") return
+  // nothing is open but steps that execute: the usual case
+  if (m.mode !== "forward" || m.open.size === m.executing) return
   const waiting: Array<Issued> = []
   for (const issued of m.open) {
     if (issued.phase === "waiting" && !issued.abandoned) waiting.push(issued)

@@ -96,9 +96,10 @@ export const inTransaction = (options: {
         use: (transaction) =>
           // the database may have taken its time to begin: the body is a try like any other
           Effect.interruptible(
-            Effect.suspend(() =>
-              env.leaseTrusted() ? operation.run({ ...attempt, transaction }) : lost,
-            ),
+            Effect.suspend(() => {
+              attempt.transaction = transaction
+              return env.leaseTrusted() ? operation.run(attempt) : lost
+            }),
           ).pipe(
             Effect.catchDefect((defect) => {
               const fault = transaction.faultOf(defect)

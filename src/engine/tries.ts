@@ -69,7 +69,7 @@ type End = AttemptEnd<Encoded, AttemptFailure>
 
 const tryNow = (step: Step): void => {
   const { execution, issued, operation, notes } = step
-  const { env, run } = execution
+  const { env } = execution
   // a blocked event loop delays timers: ask again, now
   if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })
   if (notes.deadlineAt !== null && notes.deadlineAt <= execution.storeNow()) {
@@ -83,29 +83,20 @@ const tryNow = (step: Step): void => {
   execution.executing++
   env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
   let over = false
-  const attemptOf = (signal: () => AbortSignal): StepAttempt => ({
-    workflowRunId: run.workflowRunId,
-    attempt: issued.attempts,
-    idempotencyKey: `${run.workflowRunId}:${issued.key}`,
-    get signal() {
-      return signal()
-    },
-    lastHeartbeat: notes.heartbeat,
-    heartbeat: (details: Encoded) => {
-      // a body that was given up may live on
-      if (!over) beat(step, details)
-    },
-  })
+  // a body that was given up may live on
+  const heartbeat = (details: Encoded) => {
+    if (!over) beat(step, details)
+  }
   const { call } = operation
   const running = startAttempt({
     fork: env.fork,
     body: (signal, hold) => {
-      const attempt = attemptOf(signal)
+      const attempt = new Try(step, signal, heartbeat)
       return operation.transaction === undefined
         ? operation.run(attempt)
         : inTransaction({ execution, issued, operation, attempt, hold })
     },
-    call: call && ((signal, ended) => call(attemptOf(signal), ended)),
+    call: call && ((signal, ended) => call(new Try(step, signal, heartbeat), ended)),
     limits: limitsOf(step),
     onEnd: (end: End, aborted) => {
       over = true
@@ -123,8 +114,43 @@ const tryNow = (step: Step): void => {
   if (!over) issued.running = running
 }
 
+/** What a body is told of its try. */
+class Try implements StepAttempt {
+  readonly workflowRunId: string
+  readonly attempt: number
+  readonly lastHeartbeat: Encoded | null
+  readonly heartbeat: (details: Encoded) => void
+  readonly #key: string
+  readonly #signal: () => AbortSignal
+
+  constructor(
+    { execution, issued, notes }: Step,
+    signal: () => AbortSignal,
+    heartbeat: Try["heartbeat"],
+  ) {
+    this.workflowRunId = execution.run.workflowRunId
+    this.attempt = issued.attempts
+    this.lastHeartbeat = notes.heartbeat
+    this.heartbeat = heartbeat
+    this.#key = issued.key
+    this.#signal = signal
+  }
+
+  get idempotencyKey(): string {
+    return `${this.workflowRunId}:${this.#key}`
+  }
+
+  get signal(): AbortSignal {
+    return this.#signal()
+  }
+}
+
+const noLimits: ReadonlyArray<TimeLimit> = []
+
 const limitsOf = ({ execution, issued, operation, notes }: Step): ReadonlyArray<TimeLimit> => {
   const { timeoutMs, heartbeatTimeoutMs = null } = operation
+  if (timeoutMs === null && heartbeatTimeoutMs === null && notes.deadlineAt === null)
+    return noLimits
   const stepKey = issued.key
   const limits: Array<TimeLimit> = []
   if (timeoutMs !== null) {

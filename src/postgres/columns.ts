@@ -75,23 +75,28 @@ const selected = (name: string, otherwise: string | undefined): string =>
 /** SQL: the place of row `x` in its batch, from 0. */
 export const placeOf = "(x.place - 1::bigint)::int"
 
+/** Nulls at the end are left out: `unnest` fills them up, to the length of the longest column. */
 const arrayText = <A>(rows: ReadonlyArray<A>, get: Column<A>["get"]): string => {
-  let text = "{"
-  let given = false
+  let text = ""
+  let nulls = 0
   for (let i = 0; i < rows.length; i++) {
-    if (i > 0) text += ","
     const value = get(rows[i]!, i)
-    given ||= value !== null && value !== undefined
+    if (value === null || value === undefined) {
+      nulls++
+      continue
+    }
+    if (nulls > 0) text += "NULL,".repeat(nulls)
+    nulls = 0
     text += element(value)
   }
-  return given ? text + "}" : "{}"
+  return `{${text.slice(0, -1)}}`
 }
 
 const special = /["\\]/
 const specials = /["\\]/g
 
-const element = (value: Value): string => {
-  if (value === null || value === undefined) return "NULL"
-  if (typeof value !== "string") return String(value)
-  return special.test(value) ? `"${value.replace(specials, "\\$&")}"` : `"${value}"`
+/** With the comma behind it. */
+const element = (value: string | number | boolean): string => {
+  if (typeof value !== "string") return `${value},`
+  return special.test(value) ? `"${value.replace(specials, "\\$&")}",` : `"${value}",`
 }

@@ -239,18 +239,24 @@ const answersOf = (
       now,
       timers: rowsOf(timers.get(ord)),
       refusedSleeps: rowsOf(early.get(ord), now),
-      children: Array.from(children.get(ord) ?? none, ([stepKey, workflowRunId]) => ({
-        stepKey,
-        workflowRunId,
-      })),
+      children: childrenOf(children.get(ord)),
     }
   }
   return answers
 }
+
+const childrenOf = (
+  children: ReadonlyMap<string, string> | undefined,
+): Extract<WriteAnswer, { readonly _tag: "committed" }>["children"] =>
+  children === undefined
+    ? none
+    : Array.from(children, ([stepKey, workflowRunId]) => ({ stepKey, workflowRunId }))
 
 /** A sleep without a timer is a bug of the caller: it is refused until now, for ever. */
 const rowsOf = (
   timers: ReadonlyMap<string, number | null> | undefined,
   otherwise = 0,
 ): ReadonlyArray<TimerRow> =>
-  Array.from(timers ?? none, ([stepKey, wakeAt]) => ({ stepKey, wakeAt: wakeAt ?? otherwise }))
+  timers === undefined
+    ? none
+    : Array.from(timers, ([stepKey, wakeAt]) => ({ stepKey, wakeAt: wakeAt ?? otherwise }))

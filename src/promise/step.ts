@@ -190,8 +190,9 @@ export const stepOperation = <T>(
       `heartbeatTimeoutMs of step "${name}"`,
     ),
     ...(transaction === undefined ? {} : { transaction: { isolation: transaction.isolation } }),
-    run: ({ transaction: opened, ...attempt }) =>
-      Effect.tryPromise({
+    run: (attempt) => {
+      const { transaction: opened } = attempt
+      return Effect.tryPromise({
         try: async () => {
           const info = infoOf(attempt, name)
           return transaction === undefined || opened === undefined
@@ -207,7 +208,8 @@ export const stepOperation = <T>(
           schema === undefined ? Effect.void : checkResult(schema, value, name),
         ),
         Effect.flatMap((value) => encodeResult(anyValue, value, name)),
-      ),
+      )
+    },
     call:
       schema === undefined && transaction === undefined ? callOf(name, run, retryIf) : undefined,
     undo: undoOf(name, options),
