@@ -49,13 +49,16 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "const defectsForgiven = 2",
     "const defectsForgiven = 0",
   ),
-  mutant(
-    "older-claim-writes",
-    "what an older claim of a run still has to say goes out with the newer one's token",
-    "Journal.ts",
-    "} else if (newer.claim.token > item.claim.token) {\n        tellLost(item.fragments)",
-    "} else if (newer.claim.token > item.claim.token) {\n        newer.fragments.unshift(...item.fragments)",
-  ),
+  {
+    ...mutant(
+      "older-claim-writes",
+      "what an older claim of a run still has to say goes out with the newer one's token",
+      "Journal.ts",
+      "} else if (newer.claim.token > item.claim.token) {\n        tellLost(item.fragments)",
+      "} else if (newer.claim.token > item.claim.token) {\n        newer.fragments.unshift(...item.fragments)",
+    ),
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
+  },
   mutant(
     "emit-each-sending",
     "a commit that is sent again emits its events again",

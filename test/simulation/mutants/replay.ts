@@ -83,20 +83,26 @@ export const replayMutants: ReadonlyArray<Mutant> = [
     "if (signals.wakeCounter !== execution.sourcesCounter) env.refreshSources()",
     "",
   ),
-  mutant(
-    "older-sources-win",
-    "a reading of the sources that comes late undoes a newer one",
-    "engine/machine.ts",
-    'if (execution.mode === "stopped" || sources.wakeCounter < execution.sourcesCounter) return',
-    'if (execution.mode === "stopped") return',
-  ),
-  mutant(
-    "older-signals-win",
-    "an answer that comes late takes back what a newer one told",
-    "engine/machine.ts",
-    "if (signals.wakeCounter < execution.signals.wakeCounter) return",
-    "",
-  ),
+  {
+    ...mutant(
+      "older-sources-win",
+      "a reading of the sources that comes late undoes a newer one",
+      "engine/machine.ts",
+      'if (execution.mode === "stopped" || sources.wakeCounter < execution.sourcesCounter) return',
+      'if (execution.mode === "stopped") return',
+    ),
+    tests: { project: "unit", files: ["test/engine/hearing.test.ts"] },
+  },
+  {
+    ...mutant(
+      "older-signals-win",
+      "an answer that comes late takes back what a newer one told",
+      "engine/machine.ts",
+      "if (signals.wakeCounter < execution.signals.wakeCounter) return",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/engine/hearing.test.ts"] },
+  },
   mutant(
     "failed-child-kept",
     "a run that is tried again hears of the child of its last attempt",
