@@ -107,8 +107,8 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "half-forgotten",
     "of a batch that was refused only one half is sent again",
     "Journal.ts",
-    "          commit(items.slice(half), 0),",
-    "          commit(items.slice(half + 1), 0),",
+    "          commit(items.slice(half), patience),",
+    "          commit(items.slice(half + 1), patience),",
   ),
   {
     ...mutant(
@@ -171,4 +171,14 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "letGo(state, run, transition.status, withDeadline(run, wakeAt))",
     "letGo(state, run, transition.status, wakeAt)",
   ),
+  {
+    ...mutant(
+      "defect-amid-refusal",
+      "a driver that dies once while a refused batch is halved pauses whoever is in the half",
+      "Journal.ts",
+      "return isolate(items, refusal, patience)",
+      "return isolate(items, refusal, 0)",
+    ),
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
+  },
 ]
