@@ -219,7 +219,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
   }
   // last of all: the others stay what they are
   if (dice.chance(0.2) && !isHarmless(options)) return laborious(options)
-  return dice.chance(0.3) ? dice.pick([sagas, forks, deadlines, families])(options) : options
+  return dice.chance(0.5) ? dice.pick([sagas, forks, deadlines, families])(options) : options
 }
 
 /** Long steps, while others fail, are undone, and workers are restarted: what ends amid of work. */

@@ -9,13 +9,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "  run.idempotencyKey === null\n    ? undefined",
     "  run.idempotencyKey !== null\n    ? undefined",
   ),
-  mutant(
-    "event-sent-twice",
-    "an event that is sent again under its id is another event",
-    "memory/requests.ts",
-    'if (wasSent(run, event.id)) return "duplicate"',
-    "",
-  ),
+  {
+    ...mutant(
+      "event-sent-twice",
+      "an event that is sent again under its id is another event",
+      "memory/requests.ts",
+      'if (wasSent(run, event.id)) return "duplicate"',
+      "",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   mutant(
     "cancel-waits",
     "a run that waits hears of its cancel only when something else wakes it",
