@@ -47,13 +47,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "if (position === null || position >= before) continue",
     "if (position === null || position >= before - 1) continue",
   ),
-  mutant(
-    "fork-undone",
-    "a fork takes what its origin has undone for undone",
-    "memory/control.ts",
-    "record: Object.freeze({ ...entry.record, compensation: null }),",
-    "record: Object.freeze({ ...entry.record }),",
-  ),
+  {
+    ...mutant(
+      "fork-undone",
+      "a fork takes what its origin has undone for undone",
+      "memory/control.ts",
+      "record: Object.freeze({ ...entry.record, compensation: null }),",
+      "record: Object.freeze({ ...entry.record }),",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   mutant(
     "waits-for-hints",
     "who waits for an outcome looks once, and then trusts hints",
