@@ -219,36 +219,40 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
             }),
           onFailure: (cause) => {
             const refusal = cause.reasons.find(Cause.isFailReason)?.error
-            if (refusal?._tag === "StoreRejected") return isolate(items, refusal)
+            if (refusal?._tag === "StoreRejected") return isolate(items, refusal, patience)
             // a defect of the store or its driver: perhaps a passing one
             return patience > 0
               ? Effect.delay(commit(items, patience - 1), "100 millis")
-              : isolate(items, Cause.squash(cause))
+              : isolate(items, Cause.squash(cause), 0)
           },
         }),
       )
 
-    /** Something in this batch cannot be written: find it, and let the others pass. */
+    /**
+     * Something in this batch cannot be written: find it, and let the others pass. A store that has
+     * refused a value may die once, all the same; one that died each time was forgiven before.
+     */
     const isolate = (
       items: ReadonlyArray<Item>,
       error: unknown,
+      patience: number,
     ): Effect.Effect<ReadonlyArray<Item>> => {
       const [first] = items
       if (first === undefined) return Effect.succeed([])
       if (items.length > 1) {
         const half = Math.ceil(items.length / 2)
         return Effect.zipWith(
-          commit(items.slice(0, half), 0),
-          commit(items.slice(half), 0),
+          commit(items.slice(0, half), patience),
+          commit(items.slice(half), patience),
           (a, b) => [...a, ...b],
         )
       }
-      return first.fragments.length > 1 ? oneByOne(first) : refuse(first, error)
+      return first.fragments.length > 1 ? oneByOne(first, patience) : refuse(first, error)
     }
 
-    const oneByOne = Effect.fnUntraced(function* ({ claim, fragments }: Item) {
+    const oneByOne = Effect.fnUntraced(function* ({ claim, fragments }: Item, patience: number) {
       for (let i = 0; i < fragments.length; i++) {
-        const busy = yield* commit([{ claim, fragments: fragments.slice(i, i + 1) }], 0)
+        const busy = yield* commit([{ claim, fragments: fragments.slice(i, i + 1) }], patience)
         // the rest must not overtake it
         if (busy.length > 0) return [{ claim, fragments: fragments.slice(i) }]
       }

@@ -395,4 +395,24 @@ describe("defects", () => {
       assert.strictEqual(statusOf(bench, 7), "paused")
     }),
   )
+
+  it.effect("a store that dies once while it takes a refused batch apart pauses nobody", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const claims = yield* bench.hold(2)
+      bench.script("commit", (nth, writes) =>
+        nth === 2 ? "die" : writes.some(isBad) ? "reject" : undefined,
+      )
+      const refused: Array<string> = []
+      claims.forEach((claim, n) => {
+        bench.append(claim, `${n}`, {
+          ...one(n === 1 ? "bad" : "good", 1),
+          ...(n === 1 ? { onRejected: () => refused.push(`${n}`) } : {}),
+        })
+      })
+      for (let i = 0; i < 5; i++) yield* Effect.andThen(TestClock.adjust(2000), quiet)
+      assert.deepStrictEqual(bench.told, ["0 committed"])
+      assert.deepStrictEqual(refused, ["1"])
+    }),
+  )
 })

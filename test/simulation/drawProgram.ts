@@ -33,7 +33,7 @@ const drawWorkflows = (dice: Dice, options: ProgramOptions): ReadonlyArray<Progr
     const most = dice.whole(2, options.commands)
     const place = { depth: 0, arm: false, children: i, racing: false, rescued: false }
     const body = [...block(place, () => dice.whole(2, 6), most)]
-    if (options.retries !== false && dice.chance(0.4)) {
+    if (options.retries !== false && dice.chance(options.attempts === true ? 0.7 : 0.4)) {
       body.splice(dice.whole(0, body.length), 0, { is: "shaky", name: site() })
     }
     const mayFail = options.failures !== false || options.undos !== false
@@ -74,6 +74,10 @@ const drawStarts = (
           }
         : null,
   })
+  const attemptsOf = (): number | null => {
+    if (options.attempts === true) return dice.chance(0.9) ? dice.whole(2, 3) : null
+    return options.retries !== false && dice.chance(0.4) ? dice.whole(1, 3) : null
+  }
   return Array.from({ length: options.runs }, (_, i): Start => {
     const workflow = dice.whole(0, workflows.length - 1)
     const cancels = options.cancels && dice.chance(0.15)
@@ -84,7 +88,7 @@ const drawStarts = (
         options.together === true || dice.chance(0.5)
           ? dice.whole(0, 200)
           : dice.whole(0, options.withinMs),
-      maxAttempts: options.retries !== false && dice.chance(0.4) ? dice.whole(1, 3) : null,
+      maxAttempts: attemptsOf(),
       timeoutMs: options.cancels && dice.chance(0.05) ? dice.whole(1, 20_000) : null,
       cancel: cancels ? { afterMs: dice.whole(0, 15_000), compensate: dice.chance(0.7) } : null,
       pause:

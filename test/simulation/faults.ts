@@ -108,6 +108,8 @@ export interface Options extends Readonly<Record<Feature, boolean>> {
   /** Most runs that may be are forked; most that fail do so at a deadline. */
   readonly forks: boolean
   readonly deadlines: boolean
+  /** Most runs may be tried again, and most workflows fail at first. */
+  readonly attempts: boolean
   /** All runs begin at about the same time. */
   readonly together: boolean
   /** Its programs have more parallel blocks. */
@@ -207,6 +209,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
     favourite: dice.chance(0.7) ? favourite : null,
     forks: false,
     deadlines: false,
+    attempts: false,
     together: dice.chance(0.4),
     wide: dice.chance(0.3),
     ...has,
@@ -216,7 +219,7 @@ export const optionsOf = (seed: number, dice: Dice, size: Size): Options => {
   }
   // last of all: the others stay what they are
   if (dice.chance(0.2) && !isHarmless(options)) return laborious(options)
-  return dice.chance(0.25) ? dice.pick([sagas, forks, deadlines])(options) : options
+  return dice.chance(0.5) ? dice.pick([sagas, forks, deadlines, families])(options) : options
 }
 
 /** Long steps, while others fail, are undone, and workers are restarted: what ends amid of work. */
@@ -254,6 +257,14 @@ const deadlines = (options: Options): Options => ({
   favourite: "limited",
   deadlines: true,
   processes: { ...options.processes, restart: 3000 },
+})
+
+/** Runs with children, which fail at first, and are tried again. */
+const families = (options: Options): Options => ({
+  ...options,
+  retries: true,
+  favourite: "child",
+  attempts: true,
 })
 
 /** What the nemesis of a seed did. */

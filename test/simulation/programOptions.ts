@@ -52,6 +52,8 @@ export interface ProgramOptions {
   /** Most runs that may be are forked; most that fail do so at a deadline. */
   readonly forks?: boolean
   readonly deadlines?: boolean
+  /** Most runs may be tried again, and most workflows fail at first. */
+  readonly attempts?: boolean
   /** More parallel blocks than others. */
   readonly wide?: boolean
 }

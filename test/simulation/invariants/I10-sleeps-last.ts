@@ -26,6 +26,8 @@ export const I10: Invariant = {
         const row = scene.rows().get(workflowRunId)
         const same = row?.token === asked?.token && row?.workerId === asked?.workerId
         if (!same || row?.workerId == null || row.compensating || process.state !== "alive") return
+        // who stops begins nothing any more
+        if (process.stoppingAt !== null) return
         const body = scene.ledger.executions.findLast(
           (one) => one.workflowRunId === workflowRunId && one.process === process,
         )

@@ -49,13 +49,16 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "const defectsForgiven = 2",
     "const defectsForgiven = 0",
   ),
-  mutant(
-    "older-claim-writes",
-    "what an older claim of a run still has to say goes out with the newer one's token",
-    "Journal.ts",
-    "} else if (newer.claim.token > item.claim.token) {\n        tellLost(item.fragments)",
-    "} else if (newer.claim.token > item.claim.token) {\n        newer.fragments.unshift(...item.fragments)",
-  ),
+  {
+    ...mutant(
+      "older-claim-writes",
+      "what an older claim of a run still has to say goes out with the newer one's token",
+      "Journal.ts",
+      "} else if (newer.claim.token > item.claim.token) {\n        tellLost(item.fragments)",
+      "} else if (newer.claim.token > item.claim.token) {\n        newer.fragments.unshift(...item.fragments)",
+    ),
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
+  },
   mutant(
     "emit-each-sending",
     "a commit that is sent again emits its events again",
@@ -104,8 +107,8 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "half-forgotten",
     "of a batch that was refused only one half is sent again",
     "Journal.ts",
-    "          commit(items.slice(half), 0),",
-    "          commit(items.slice(half + 1), 0),",
+    "          commit(items.slice(half), patience),",
+    "          commit(items.slice(half + 1), patience),",
   ),
   {
     ...mutant(
@@ -168,4 +171,14 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "letGo(state, run, transition.status, withDeadline(run, wakeAt))",
     "letGo(state, run, transition.status, wakeAt)",
   ),
+  {
+    ...mutant(
+      "defect-amid-refusal",
+      "a driver that dies once while a refused batch is halved pauses whoever is in the half",
+      "Journal.ts",
+      "return isolate(items, refusal, patience)",
+      "return isolate(items, refusal, 0)",
+    ),
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
+  },
 ]

@@ -63,20 +63,26 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     "if (worker.leaseExpiresAt > now) continue",
     "if (worker.leaseExpiresAt > now || worker.leaseExpiresAt < now - 2000) continue",
   ),
-  mutant(
-    "sweep-keeps-token",
-    "a run that is swept keeps its token",
-    "memory/workers.ts",
-    "  run.token++\n  const backoffMs",
-    "  const backoffMs",
-  ),
-  mutant(
-    "former-incarnation-executes",
-    "runs that were claimed under a lapsed lease are executed under the next",
-    "worker/slots.ts",
-    "if (claiming.workerId === lease.workerId()) runs.execute(claimed)",
-    "if (claiming.workerId !== null) runs.execute(claimed)",
-  ),
+  {
+    ...mutant(
+      "sweep-keeps-token",
+      "a run that is swept keeps its token",
+      "memory/workers.ts",
+      "  run.token++\n  const backoffMs",
+      "  const backoffMs",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
+  {
+    ...mutant(
+      "former-incarnation-executes",
+      "runs that were claimed under a lapsed lease are executed under the next",
+      "worker/slots.ts",
+      "if (claiming.workerId === lease.workerId()) runs.execute(claimed)",
+      "if (claiming.workerId !== null) runs.execute(claimed)",
+    ),
+    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
+  },
   mutant(
     "poison-at-once",
     "one crash makes a run poison",

@@ -62,4 +62,114 @@ export const postgresMutants: ReadonlyArray<Mutant> = [
     ),
     tests: conformance,
   },
+  {
+    ...mutant(
+      "sweep-ends-undoing",
+      "a run that is swept while it undoes begins anew",
+      "postgres/sweep.ts",
+      "status = case when r.status = 'compensating' then r.status else 'pending' end",
+      "status = 'pending'",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "sweep-leaves-token",
+      "a run that is swept keeps its token, in Postgres",
+      "postgres/sweep.ts",
+      "        claim_token = r.claim_token + 1,\n        status",
+      "        status",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "wake-of-the-same-batch",
+      "a run parks though its child settles in the same batch",
+      "postgres/commitTransitions.ts",
+      "h.wake_counter + coalesce(k.times, 0) <> h.wakes as woken",
+      "h.wake_counter <> h.wakes as woken",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "final-row-changes",
+      "a row that stands is replaced by a later one",
+      "postgres/commitStatement.ts",
+      "  where s.status = 'retrying'\n    and (excluded",
+      "  where s.status <> 'nothing'\n    and (excluded",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "emitted-each-sending",
+      "a commit that is sent again emits its events again, in Postgres",
+      "postgres/commitStatement.ts",
+      "join written r on r.workflow_run_id = h.run and r.step_key = x.key",
+      "join held r on r.run = h.run",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "early-end-of-sleep",
+      "a sleep is over when its worker says so, in Postgres",
+      "postgres/commitStatement.ts",
+      "where (x.wake_at is null or x.wake_at <= c.at)",
+      "where (x.wake_at is null or x.wake_at <= c.at + interval '1 day')",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "timer-row-moves",
+      "a sleep that is reached again begins anew, in Postgres",
+      "postgres/commitStatement.ts",
+      "on conflict (workflow_run_id, step_key) do nothing\n  returning workflow_run_id, step_key, wake_at",
+      "on conflict (workflow_run_id, step_key) do update set wake_at = excluded.wake_at\n  returning workflow_run_id, step_key, wake_at",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "deadline-while-undoing",
+      "the deadline of a run ends its undoing, in Postgres",
+      "postgres/commitTransitions.ts",
+      "case when not f.compensating then f.deadline_at end",
+      "f.deadline_at",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "settles-beside-its-parent",
+      "a child settles, and its parent, which is locked, is not woken",
+      "postgres/commitStatement.ts",
+      "or f.parent_run_id in (select p.workflow_run_id from parents p)",
+      "or f.parent_run_id in (select f.parent_run_id from parents p) or true",
+    ),
+    tests: overlap,
+  },
+  {
+    ...mutant(
+      "retry-keeps-failures",
+      "the next attempt remembers the failure of the last, in Postgres",
+      "postgres/commitTransitions.ts",
+      "and (s.status = 'retrying' or (s.status = 'failed' and s.position >= k.position))",
+      "and (s.status = 'retrying' or (s.status = 'failed' and s.position > k.position))",
+    ),
+    tests: conformance,
+  },
+  {
+    ...mutant(
+      "cancel-leaves-asleep",
+      "a run that sleeps hears of its cancel when it wakes",
+      "postgres/requests.ts",
+      "ready = v.answer = 'requested' and v.worker_id is null,",
+      "ready = r.ready and v.worker_id is null,",
+    ),
+    tests: conformance,
+  },
 ]

@@ -83,20 +83,26 @@ export const replayMutants: ReadonlyArray<Mutant> = [
     "if (signals.wakeCounter !== this.sourcesCounter) this.env.refreshSources()",
     "",
   ),
-  mutant(
-    "older-sources-win",
-    "a reading of the sources that comes late undoes a newer one",
-    "engine/machine.ts",
-    'if (this.mode === "stopped" || sources.wakeCounter < this.sourcesCounter) return',
-    'if (this.mode === "stopped") return',
-  ),
-  mutant(
-    "older-signals-win",
-    "an answer that comes late takes back what a newer one told",
-    "engine/machine.ts",
-    "if (signals.wakeCounter < this.signals.wakeCounter) return",
-    "",
-  ),
+  {
+    ...mutant(
+      "older-sources-win",
+      "a reading of the sources that comes late undoes a newer one",
+      "engine/machine.ts",
+      'if (this.mode === "stopped" || sources.wakeCounter < this.sourcesCounter) return',
+      'if (this.mode === "stopped") return',
+    ),
+    tests: { project: "unit", files: ["test/engine/hearing.test.ts"] },
+  },
+  {
+    ...mutant(
+      "older-signals-win",
+      "an answer that comes late takes back what a newer one told",
+      "engine/machine.ts",
+      "if (signals.wakeCounter < this.signals.wakeCounter) return",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/engine/hearing.test.ts"] },
+  },
   mutant(
     "failed-child-kept",
     "a run that is tried again hears of the child of its last attempt",

@@ -9,13 +9,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "  run.idempotencyKey === null\n    ? undefined",
     "  run.idempotencyKey !== null\n    ? undefined",
   ),
-  mutant(
-    "event-sent-twice",
-    "an event that is sent again under its id is another event",
-    "memory/requests.ts",
-    'if (wasSent(run, event.id)) return "duplicate"',
-    "",
-  ),
+  {
+    ...mutant(
+      "event-sent-twice",
+      "an event that is sent again under its id is another event",
+      "memory/requests.ts",
+      'if (wasSent(run, event.id)) return "duplicate"',
+      "",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   mutant(
     "cancel-waits",
     "a run that waits hears of its cancel only when something else wakes it",
@@ -44,13 +47,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "if (position === null || position >= before) continue",
     "if (position === null || position >= before - 1) continue",
   ),
-  mutant(
-    "fork-undone",
-    "a fork takes what its origin has undone for undone",
-    "memory/control.ts",
-    "record: Object.freeze({ ...entry.record, compensation: null }),",
-    "record: Object.freeze({ ...entry.record }),",
-  ),
+  {
+    ...mutant(
+      "fork-undone",
+      "a fork takes what its origin has undone for undone",
+      "memory/control.ts",
+      "record: Object.freeze({ ...entry.record, compensation: null }),",
+      "record: Object.freeze({ ...entry.record }),",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   mutant(
     "waits-for-hints",
     "who waits for an outcome looks once, and then trusts hints",
