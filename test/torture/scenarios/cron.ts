@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import pg from "pg"
 import { EngineClock } from "../../../src/EngineClock.ts"
+import { DurableEngine } from "../../../src/index.ts"
 import * as PostgresStore from "../../../src/PostgresStore.ts"
 import { fireDueTicks } from "../../../src/worker/ticker.ts"
 import { WorkflowStore } from "../../../src/WorkflowStore.ts"
@@ -187,7 +188,7 @@ const clocks: ReadonlyArray<Readonly<Record<string, string>>> = [
   {},
 ]
 
-const keys = ["ticking#1", "ticking#2", "ticking#3"]
+const keys = ["chiming#1", "chiming#2", "chiming#3"]
 
 const realTicks = async (context: Context, kills: number): Promise<void> => {
   const { dice, count, say, measure } = context
@@ -231,10 +232,10 @@ const realTicks = async (context: Context, kills: number): Promise<void> => {
   }
   const processes = await Promise.all(clocks.map((_, n) => begin(n)))
   const silent = { note: async () => 0, seen: async () => undefined, close: async () => undefined }
-  const { ticking } = cronCast(silent)
-  for (const key of keys) {
-    await place.engine.schedule(ticking, { cron: "* * * * * *", key })
-  }
+  const { chiming } = cronCast(silent)
+  const client = new DurableEngine({ url, workflows: [chiming] })
+  context.atEnd(() => client.stop())
+  for (const key of keys) await client.schedule(chiming, { cron: "* * * * * *", key })
   const began = await nowOf(place)
   const leader = async () => {
     const [last] = await place.query<{ who: string }>(
@@ -267,7 +268,7 @@ const realTicks = async (context: Context, kills: number): Promise<void> => {
     )
     return rows[0]?.n === keys.length
   })
-  for (const key of keys) await place.engine.unschedule(key)
+  for (const key of keys) await client.unschedule(key)
   await until("all runs have ended", async () => {
     const open = await place.query(
       "select from durable_workflow.workflow_runs where completed_at is null limit 1",
