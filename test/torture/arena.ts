@@ -165,6 +165,8 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
   tell("suite", "the safety phase begins")
   const nemesis = unleash(options.harms(field), dice.fork(), (name, error) => {
     tell("nemesis", `${name}: ${String(error)}`)
+    // a server that is away is one thing, harm that cannot be done another
+    if (error instanceof TypeError) violate("suite", null, `${name}: ${error.stack}`)
   })
   const strandedOnce = new Set<string>()
   const idled = new Set<string>()

@@ -109,7 +109,7 @@ export const versionCast = (witness: Witness) => {
 
 /** What schedules start. */
 export const cronCast = (witness: Witness) => ({
-  ticking: defineWorkflow("ticking", (ctx) => ctx.step("tick", noteOn(witness)("tick"))),
+  chiming: defineWorkflow("chiming", (ctx) => ctx.step("tick", noteOn(witness)("tick"))),
 })
 
 export const castOf = (cast: string, witness: Witness): ReadonlyArray<AnyWorkflow> => {

@@ -28,7 +28,13 @@ export interface Freeze {
  * SIGKILL of one that works, while another does, and another takes its place as soon as it can. One in
  * three comes at once behind the one before: whoever took over dies, too.
  */
-export const killing = (given: Given, deaths: Array<Death>): Harm => ({
+export const killing = (
+  given: Given & {
+    /** Default: everyone. */
+    readonly isMortal?: (one: WorkerProcess) => boolean
+  },
+  deaths: Array<Death>,
+): Harm => ({
   name: "kills",
   times: given.times,
   everyMs: given.everyMs,
@@ -36,8 +42,9 @@ export const killing = (given: Given, deaths: Array<Death>): Harm => ({
   act: async () => {
     const { fleet, dice, tell } = given
     const working = fleet.working()
-    if (working.length < 2) return false
-    const victim = dice.pick(working)
+    const mortal = working.filter((one) => given.isMortal?.(one) ?? true)
+    if (working.length < 2 || mortal.length === 0) return false
+    const victim = dice.pick(mortal)
     tell("nemesis", `kills ${victim.name}`)
     victim.kill()
     deaths.push({ name: victim.name, at: Date.now() })

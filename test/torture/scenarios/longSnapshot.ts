@@ -30,8 +30,8 @@ export const longSnapshot: Scenario = {
     const minutes = context.minutes ?? sized({ T0: 0.5, T1: 1.5, T2: 20 })
     const url = await context.database()
     await using place = await Place.on({ url, drop: async () => undefined })
-    const ticking = defineWorkflow("ticking", () => undefined)
-    const client = new DurableEngine({ url, workflows: [ticking] })
+    const chiming = defineWorkflow("chiming", () => undefined)
+    const client = new DurableEngine({ url, workflows: [chiming] })
     context.atEnd(() => client.stop())
     const workers = await Promise.all(
       [1, 2].map(() =>
@@ -47,7 +47,7 @@ export const longSnapshot: Scenario = {
     const traffic = (async () => {
       while (!load.over) {
         const items = Array.from({ length: (rate * everyMs) / 1000 }, () => ({}))
-        const outcomes = await client.triggerMany(ticking, items)
+        const outcomes = await client.triggerMany(chiming, items)
         count("runs", outcomes.filter(({ status }) => status === "fulfilled").length)
         await new Promise((resolve) => setTimeout(resolve, everyMs))
       }
@@ -150,7 +150,7 @@ const blocksOf = async (look: pg.Pool): Promise<number> => {
     )
     const { rows } = await client.query(
       `explain (analyze, buffers, format json) ${claimStatements(names).healthy}`,
-      [null, worker.rows[0]?.id, ["ticking"], "5", "26", [""]],
+      [null, worker.rows[0]?.id, ["chiming"], "5", "26", [""]],
     )
     const plan = rows[0]["QUERY PLAN"][0].Plan
     return (plan["Shared Hit Blocks"] ?? 0) + (plan["Shared Read Blocks"] ?? 0)

@@ -75,18 +75,14 @@ export const S21: Scenario = {
         const given = { fleet, leaseMs, tell, times: Infinity, observer, url }
         // two processes are never killed: what they use at the end can be held against the beginning
         const lasting = new Set<string>()
-        const mortal = {
-          ...given,
-          fleet: Object.assign(Object.create(fleet), {
-            working: () => {
-              const working = fleet.working()
-              for (const { name } of working) if (lasting.size < 2) lasting.add(name)
-              return working.filter(({ name }) => !lasting.has(name))
-            },
-          }) as typeof fleet,
+        const isMortal = ({ name }: { readonly name: string }) => {
+          if (lasting.size === 0) {
+            for (const one of fleet.working().slice(0, 2)) lasting.add(one.name)
+          }
+          return !lasting.has(name)
         }
         return [
-          killing({ ...mortal, dice: context.dice.fork(), everyMs: 30_000 }, deaths),
+          killing({ ...given, isMortal, dice: context.dice.fork(), everyMs: 20_000 }, deaths),
           freezing({ ...given, dice: context.dice.fork(), everyMs: 20_000 }, freezes),
           terminating({ ...given, dice: context.dice.fork(), everyMs: 5000 }),
           disturbing({ ...given, dice: context.dice.fork(), everyMs: 10_000 }),
