@@ -48,20 +48,6 @@ export const bugs: ReadonlyArray<Bug> = [
     "now: () => execution.storeNow()",
   ),
   bug(
-    "sleeps-anew",
-    "a timer that stands is not looked at: the sleep begins anew",
-    "engine/steps.ts",
-    "  const fixed = execution.timers.get(issued.key)\n  if (fixed !== undefined) return waitUntil(execution, issued, fixed)\n  // journaled",
-    "  const fixed = execution.timers.get(`${issued.key} `)\n  if (fixed !== undefined) return waitUntil(execution, issued, fixed)\n  // journaled",
-  ),
-  bug(
-    "children-anew",
-    "a child that stands is not found under its step's key",
-    "engine/steps.ts",
-    "  const known = execution.children.get(key)\n  const failedEarlier",
-    "  const known = execution.children.get(`${key} `)\n  const failedEarlier",
-  ),
-  bug(
     "other-patch-names",
     "the answer to a patch stands under another name",
     "engine/patches.ts",
@@ -88,13 +74,6 @@ export const bugs: ReadonlyArray<Bug> = [
     "engine/undoing.ts",
     'if (record.kind === "no_return") noReturn',
     'if (record.kind === "no_return") void noReturn; else if (record.kind === "patch") noReturn',
-  ),
-  bug(
-    "codes-lost",
-    "the code of a stored error is not given back",
-    "ErrorPayload.ts",
-    'if (stored.code !== undefined) show(error, "code", stored.code)',
-    "void stored.code",
   ),
   bug(
     "rich-as-text",
