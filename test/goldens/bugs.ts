@@ -1,6 +1,17 @@
 /**
  * Bugs to plant in the engine for the goldens to find: each reads the histories of an earlier day
- * otherwise than the version that wrote them (`plant.ts`).
+ * otherwise than the version that wrote them. How many of the 138 tests found each (`plant.ts`):
+ *
+ * | bug | found by |
+ * |---|---|
+ * | order-by-key | 74 |
+ * | other-keys, keys-from-zero | 31 each |
+ * | undone-forwards | 10 |
+ * | other-dice | 8 |
+ * | other-uuids | 4 |
+ * | clock-of-the-wall | 2 |
+ * | other-patch-names, patches-turned, undone-beyond-return, rich-as-text, leftovers-ignored | 1 each |
+ * | tries-forgotten | none: no history ends in the middle of tries that decide about the end |
  */
 import { type Bug, bug } from "../support/planting.ts"
 
