@@ -342,7 +342,7 @@ export const goOn = async (
 // -----------------------------------------------------------------------------
 
 /** The order in which completed steps must be undone: the reverse of their completion. */
-const reverseOfCompletion = (records: ReadonlyArray<StepRecord>): ReadonlyArray<string> => {
+export const reverseOfCompletion = (records: ReadonlyArray<StepRecord>): ReadonlyArray<string> => {
   const returns = records.filter((one) => one.kind === "no_return")
   const from = Math.max(0, ...returns.map((one) => one.position ?? 0))
   return records

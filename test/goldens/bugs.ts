@@ -1,6 +1,17 @@
 /**
  * Bugs to plant in the engine for the goldens to find: each reads the histories of an earlier day
- * otherwise than the version that wrote them (`plant.ts`).
+ * otherwise than the version that wrote them. How many of the 138 tests found each (`plant.ts`):
+ *
+ * | bug | found by |
+ * |---|---|
+ * | order-by-key | 74 |
+ * | other-keys, keys-from-zero | 31 each |
+ * | undone-forwards | 10 |
+ * | other-dice | 8 |
+ * | other-uuids | 4 |
+ * | clock-of-the-wall | 2 |
+ * | other-patch-names, patches-turned, undone-beyond-return, rich-as-text, leftovers-ignored | 1 each |
+ * | tries-forgotten | none: no history ends in the middle of tries that decide about the end |
  */
 import { type Bug, bug } from "../support/planting.ts"
 
@@ -48,20 +59,6 @@ export const bugs: ReadonlyArray<Bug> = [
     "now: () => execution.storeNow()",
   ),
   bug(
-    "sleeps-anew",
-    "a timer that stands is not looked at: the sleep begins anew",
-    "engine/steps.ts",
-    "  const fixed = execution.timers.get(issued.key)\n  if (fixed !== undefined) return waitUntil(execution, issued, fixed)\n  // journaled",
-    "  const fixed = execution.timers.get(`${issued.key} `)\n  if (fixed !== undefined) return waitUntil(execution, issued, fixed)\n  // journaled",
-  ),
-  bug(
-    "children-anew",
-    "a child that stands is not found under its step's key",
-    "engine/steps.ts",
-    "  const known = execution.children.get(key)\n  const failedEarlier",
-    "  const known = execution.children.get(`${key} `)\n  const failedEarlier",
-  ),
-  bug(
     "other-patch-names",
     "the answer to a patch stands under another name",
     "engine/patches.ts",
@@ -88,13 +85,6 @@ export const bugs: ReadonlyArray<Bug> = [
     "engine/undoing.ts",
     'if (record.kind === "no_return") noReturn',
     'if (record.kind === "no_return") void noReturn; else if (record.kind === "patch") noReturn',
-  ),
-  bug(
-    "codes-lost",
-    "the code of a stored error is not given back",
-    "ErrorPayload.ts",
-    'if (stored.code !== undefined) show(error, "code", stored.code)',
-    "void stored.code",
   ),
   bug(
     "rich-as-text",

@@ -5,7 +5,8 @@
 import { isDeepStrictEqual } from "node:util"
 import { describe, expect, it } from "vitest"
 import * as Payload from "../../src/Payload.ts"
-import { goOn, type Program } from "../engine/replay.ts"
+import type { StepRecord } from "../../src/WorkflowStore.ts"
+import { goOn, type Program, recordsOf, reverseOfCompletion } from "../engine/replay.ts"
 import type { World } from "../engine/world.ts"
 import { breaking, harmless } from "./edits.ts"
 import { goldens } from "./files.ts"
@@ -35,8 +36,33 @@ const faultsOf = async (golden: Golden, moment: StoredMoment): Promise<ReadonlyA
     [golden.end.status, resultOf(golden), golden.end.error],
   )
   if (!same && !program.anyEnd) faults.push(`ended as ${end.status}, ${end.error}`)
+  if (end.status === "compensated") faults.push(...wronglyUndone(golden, moment, world))
   return faults
 }
+
+/** What was open to be undone at the moment is undone in reverse of completion, and nothing else. */
+const wronglyUndone = (
+  { workflowRunId }: Golden,
+  { runs }: StoredMoment,
+  world: World,
+): ReadonlyArray<string> => {
+  const records = recordsOf(world.handle, workflowRunId)
+  const ended = new Set(
+    runs
+      .filter(({ row }) => row.workflowRunId === workflowRunId)
+      .flatMap((run) => run.records)
+      .filter(({ compensation }) => compensation !== null && compensation.status !== "retrying")
+      .map(({ stepKey }) => stepKey),
+  )
+  const expected = reverseOfCompletion(records).filter((key) => !ended.has(key))
+  const undone = world.undone.filter((key) => records.some((one) => one.stepKey === key))
+  const known = undone.filter((key) => !isUnknown(records, key))
+  return isDeepStrictEqual(known, expected) ? [] : [`undone [${known}], not [${expected}]`]
+}
+
+/** A step of which nobody knew what it did: it is undone first, and has no place in the order. */
+const isUnknown = (records: ReadonlyArray<StepRecord>, key: string): boolean =>
+  records.some((one) => one.stepKey === key && one.status !== "completed")
 
 it("goldens name no folder of the machine that recorded them", () => {
   for (const golden of goldens) {

@@ -15,6 +15,8 @@ const [aLease, aMinute] = [6, 7]
 
 /** The worker dies: a short lease, all that is due, and nobody renews it until a sweep comes. */
 const crash = (slot: number, suspects: boolean): ReadonlyArray<Throw> => [
+  // beyond the backoff of the crash before
+  chosen("advance", aMinute),
   chosen("registerWorker", slot, 0, 0, 3),
   chosen("claimRuns", slot, 0, 0, suspects ? 4 : 0, suspects ? 1 : 0),
   chosen("advance", aMinute),
@@ -43,17 +45,25 @@ const crashes: ReadonlyArray<
     ...crash(slot, false),
     ...crash(slot, false),
     any("refundCrashes"),
+    any("refundCrashes"),
+    // what is a suspect is due by now, and no claim of the others takes it
+    chosen("advance", aMinute),
     chosen("registerWorker", slot, 0, 0, 2),
+    chosen("claimRuns", slot),
     chosen("claimRuns", slot, 0, 0, 4, 1),
     any("commit"),
     any("sweep"),
     any("refundCrashes"),
   ],
   (slot, any) => [
+    // what it records before is there when it is retried
+    any("commit"),
+    any("commit"),
     ...crash(slot, false),
     ...crash(slot, true),
     ...crash(slot, true),
     any("deadLetterPoison"),
+    any("retryRun"),
     any("retryRun"),
     any("deadLetterPoison"),
   ],
