@@ -140,7 +140,7 @@ export class Machine implements Execution, ExecutionHandle {
   /** How often a name was used: once, where it is not in here. */
   #uses: Map<string, number> | null = null
   /** Places of records whose commit is under way: in the journal, or in a transaction of their own. */
-  readonly #onTheirWay = new Set<number>()
+  #onTheirWay: Set<number> | null = null
   #nextPosition = 1
   #pumping = false
   #handBackRequested = false
@@ -311,13 +311,13 @@ export class Machine implements Execution, ExecutionHandle {
     const row = this.#rowOf(issued, outcome, extra)
     const position = row.position as number
     issued.phase = "recorded"
-    this.#onTheirWay.add(position)
+    this.#sent(position)
     this.write({
       records: [row],
       ...(extra?.emitted ? { emitted: extra.emitted } : {}),
       ...(extra?.children ? { children: extra.children } : {}),
       onCommitted: (answer) => {
-        this.#onTheirWay.delete(position)
+        this.#onTheirWay?.delete(position)
         const refused = answer.refusedSleeps.find((timer) => timer.stepKey === issued.key)
         if (refused === undefined) return this.#recorded(row, outcome, answer.now)
         issued.phase = "waiting"
@@ -330,7 +330,7 @@ export class Machine implements Execution, ExecutionHandle {
         }
       },
       onRejected: (error) => {
-        this.#onTheirWay.delete(position)
+        this.#onTheirWay?.delete(position)
         // the value is what the database refuses: the failure must be smaller than it was
         if (completed) this.record(issued, { _tag: "Failure", error }, { unknown: true })
         else this.finish({ _tag: "Pause", error }, { _tag: "paused", error })
@@ -342,19 +342,19 @@ export class Machine implements Execution, ExecutionHandle {
     const outcome: Outcome = { _tag: "Success", result }
     const record = this.#rowOf(issued, outcome)
     const position = record.position as number
-    this.#onTheirWay.add(position)
+    this.#sent(position)
     issued.phase = "recorded"
     return {
       record,
       committed: (answer) => {
-        this.#onTheirWay.delete(position)
+        this.#onTheirWay?.delete(position)
         if (this.mode === "stopped") return
         this.#recorded(record, outcome, answer.now)
         this.noteAnswer(answer)
         this.progress()
       },
       dropped: () => {
-        this.#onTheirWay.delete(position)
+        this.#onTheirWay?.delete(position)
         this.historyBytes -= result.json.length
         issued.phase = "active"
         // later ones may have waited for it
@@ -498,9 +498,14 @@ export class Machine implements Execution, ExecutionHandle {
     else queue.splice(place, 0, queued)
   }
 
+  #sent(position: number): void {
+    this.#onTheirWay ??= new Set()
+    this.#onTheirWay.add(position)
+  }
+
   /** A lower number may still be committed: the journal keeps the order, transactions do not. */
   isAwaited(position: number): boolean {
-    if (this.#onTheirWay.size === 0) return false
+    if (this.#onTheirWay === null || this.#onTheirWay.size === 0) return false
     // numbers are drawn in order, so the first one in is the lowest
     const { value: lowest } = this.#onTheirWay.values().next()
     return lowest !== undefined && lowest < position

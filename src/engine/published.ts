@@ -18,21 +18,23 @@ export interface Published {
   readonly take: () => Pick<RunWrite, "attributes">
 }
 
+const nothing: Pick<RunWrite, "attributes"> = {}
+
 export const makePublished = (): Published => {
-  const pending = new Map<string, Attributes[string]>()
+  let pending: Map<string, Attributes[string]> | null = null
   let isOpen = false
   return {
     set: (values) => {
-      for (const [name, value] of Object.entries(values)) pending.set(name, value)
+      for (const [name, value] of Object.entries(values)) (pending ??= new Map()).set(name, value)
     },
     open: () => {
       isOpen = true
     },
-    waits: () => isOpen && pending.size > 0,
+    waits: () => isOpen && pending !== null,
     take: () => {
-      if (!isOpen || pending.size === 0) return {}
+      if (!isOpen || pending === null) return nothing
       const attributes = Object.fromEntries(pending)
-      pending.clear()
+      pending = null
       return { attributes }
     },
   }
