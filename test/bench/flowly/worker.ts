@@ -39,10 +39,16 @@ export const openEngine = (
     worker,
     ...(pool ? { pool } : { url }),
   })
+  let closed = false
+  pool?.on("error", (error) => {
+    // its database may be dropped before the server has heard of the end of its last session
+    if (!closed) throw error
+  })
   return {
     engine,
     close: async () => {
       await engine.stop()
+      closed = true
       await pool?.end()
     },
   }
