@@ -383,9 +383,11 @@ export const make = Effect.fnUntraced(function* (
       }
     },
     lifecycle: (event) => {
-      for (let i = 0; i < lifecycleListeners.length; i++) {
+      // those of this moment, also where one of them leaves
+      const listeners = lifecycleListeners
+      for (let i = 0; i < listeners.length; i++) {
         try {
-          lifecycleListeners[i]!(event)
+          listeners[i]!(event)
         } catch (error) {
           report(error)
         }
