@@ -125,7 +125,9 @@ export const allVerbs: Readonly<Record<string, Act>> = { ...verbs, ...rarerVerbs
 /** Its worker dies, after another claim if it had died before; the clock stands still. */
 const crash: Act = (c) =>
   Effect.gen(function* () {
-    const dying = workerId(1_000_000 + ++crashes)
+    // others crash at the same time
+    const number = ++crashes
+    const dying = workerId(1_000_000 + number)
     yield* c.s.store.registerWorker({ ...registration(1), workerId: dying })
     if ((yield* c.s.row(c.n)).workerId === null) {
       yield* c.s.store.wakeRuns({ workflowRunIds: [c.run], endSleeps: true, reason: null })
@@ -137,7 +139,7 @@ const crash: Act = (c) =>
     // its own worker's lease, for the verbs to come
     yield* c.s.store.registerWorker({
       ...registration(1),
-      workerId: (c.worker = workerId(2_000_000 + crashes)),
+      workerId: (c.worker = workerId(2_000_000 + number)),
     })
   })
 let crashes = 0
