@@ -159,7 +159,7 @@ export const makeClient = (given: {
       for (const [name, times] of eventsOf(block)) {
         for (let i = 0; i < times; i++) {
           later(dice.chance(0.3) ? 0 : dice.whole(0, 3000), () => {
-            const send = () => engine.sendEvent(id, name, name, { id: `${name}:${i}` })
+            const send = () => engine.sendEvent(id, name, `${name}:${i}`, { id: `${name}:${i}` })
             void ask(send)
           })
         }
