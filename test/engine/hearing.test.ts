@@ -60,7 +60,9 @@ const executing = () => {
     onEnd: () => {},
   })
   return {
-    ...handle,
+    execution: handle.execution,
+    onSources: (given: RunSources) => handle.onSources(given),
+    onSignals: (given: RunSignals) => handle.onSignals(given),
     refreshed: () => refreshed,
     stop: () => {
       handle.stopLost()
