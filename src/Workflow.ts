@@ -23,16 +23,23 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { Engine, type StartError, type Started, type StartOptions } from "./Engine.ts"
+import {
+  Engine,
+  type RegisteredWorkflow,
+  type StartError,
+  type Started,
+  type StartOptions,
+} from "./Engine.ts"
 import type { Attributes } from "./Attributes.ts"
 import type { ForkPoint } from "./Control.ts"
 import type { ControlOptions } from "./engine/control.ts"
-import type { BodyEnd, CompensateOn } from "./engine/Execution.ts"
+import type { BodyEnd, CompensateOn, Execution } from "./engine/Execution.ts"
 import type { RunOutcome } from "./engine/outcomes.ts"
 import {
   type AnyCodec,
@@ -155,8 +162,29 @@ export const make = <
 }
 
 /**
- * A body with its codecs, registered with the engine for the life of the layer. What both APIs
- * build on; the promise facade gives it the default codec.
+ * A body, registered with the engine for the life of the layer: what both APIs build on. `startBody`
+ * answers how to abandon the body that it has started; an abandoned one has no end.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const registerBody = (
+  workflow: Omit<RegisteredWorkflow, "startBody">,
+  startBody: (services: Context.Context<never>) => RegisteredWorkflow["startBody"],
+): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      yield* Effect.fromResult(checkName(workflow.name, "workflow name"))
+      const engine = yield* Engine
+      yield* engine.register({
+        ...workflow,
+        startBody: startBody(yield* Effect.context<never>()),
+      })
+    }),
+  )
+
+/**
+ * A body with its codecs, registered with the engine for the life of the layer.
  *
  * @category layers
  * @since 0.1.0
@@ -170,33 +198,39 @@ export const register = (options: {
   readonly compensateOn?: Partial<CompensateOn> | undefined
   readonly body: (payload: any) => Effect.Effect<any, any, WorkflowRun>
 }): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> =>
-  Layer.effectDiscard(
-    Effect.gen(function* () {
-      yield* Effect.fromResult(checkName(options.name, "workflow name"))
-      const engine = yield* Engine
-      const services = yield* Effect.context<never>()
-      yield* engine.register({
-        name: options.name,
-        version: options.version,
-        compensateOn: { failure: true, cancel: true, timeout: true, ...options.compensateOn },
-        startBody: (execution, onEnd) =>
-          runBody({
-            execution,
-            services,
-            body: Effect.flatMap(bodyOf(options, execution.run.input), (end) =>
-              // also of what it could not read: a Schema tells what it was given
-              Effect.sync(() =>
-                onEnd(
-                  end._tag === "Success" ? end : { ...end, error: execution.env.redact(end.error) },
-                ),
-              ),
-            ),
-          }),
-      })
-    }),
+  registerBody(
+    {
+      name: options.name,
+      version: options.version,
+      compensateOn: { failure: true, cancel: true, timeout: true, ...options.compensateOn },
+    },
+    (services) => (execution, onEnd) =>
+      runBody({
+        execution,
+        services,
+        body: Effect.flatMap(bodyOf(options, execution.run.input), (end) =>
+          Effect.sync(() => onEnd(redacted(execution, end))),
+        ),
+      }),
   )
 
-const unreadable = (field: string, reason: string): BodyEnd => ({
+/**
+ * The end of a body that is told: also what it could not read is redacted, for a Schema tells what it
+ * was given.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const redacted = (execution: Execution, end: BodyEnd): BodyEnd =>
+  end._tag === "Success" ? end : { ...end, error: execution.env.redact(end.error) }
+
+/**
+ * The end of a body that cannot read a stored value.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const unreadable = (field: string, reason: string): BodyEnd => ({
   _tag: "Unreadable",
   error: encodeError(new UnreadableValue({ field, reason })),
 })

@@ -286,20 +286,18 @@ class BodyClock implements Clock.Clock {
 }
 
 /**
- * Runs a body's effect with the clock, the random numbers and the scheduler of its run.
+ * What a body's effects find: its run, the clock and the random numbers of the run, and `services`.
  *
  * @category services
  * @since 0.1.0
  */
-export const runBody = (options: {
-  readonly execution: Execution
-  readonly services: Context.Context<never>
-  readonly body: Effect.Effect<void, never, WorkflowRun>
-}): (() => void) => {
-  const { execution, services } = options
+export const bodyContext = (
+  execution: Execution,
+  services: Context.Context<never>,
+): Context.Context<WorkflowRun> => {
   const { run } = execution
   const values = makeBodyValues(execution)
-  const context = services.pipe(
+  return services.pipe(
     Context.add(WorkflowRun, {
       workflowRunId: run.workflowRunId,
       workflow: run.workflow,
@@ -315,6 +313,21 @@ export const runBody = (options: {
       nextDoubleUnsafe: values.random,
     }),
   )
-  const fiber = Effect.runForkWith(context)(options.body, { scheduler: execution.rest.scheduler })
+}
+
+/**
+ * Runs a body's effect with what `bodyContext` has, on the scheduler of its run.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const runBody = (options: {
+  readonly execution: Execution
+  readonly services: Context.Context<never>
+  readonly body: Effect.Effect<void, never, WorkflowRun>
+}): (() => void) => {
+  const { execution, services, body } = options
+  const context = bodyContext(execution, services)
+  const fiber = Effect.runForkWith(context)(body, { scheduler: execution.rest.scheduler })
   return () => fiber.interruptUnsafe()
 }

@@ -18,7 +18,7 @@ import {
   statusName,
 } from "../Attributes.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
-import type { Delivered } from "../engine/Execution.ts"
+import type { Delivered, Execution } from "../engine/Execution.ts"
 import type {
   ChildOperation,
   Operation,
@@ -26,10 +26,12 @@ import type {
   StepOperation,
 } from "../engine/Operation.ts"
 import { anyValue } from "../engine/values.ts"
+import type { Revive } from "../ErrorPayload.ts"
 import { checkName } from "../Name.ts"
 import { decode, type Encoded } from "../Payload.ts"
 import * as Token from "../Token.ts"
 import {
+  bodyContext,
   noteFailure,
   noteFailureUnsafe,
   patched,
@@ -180,17 +182,25 @@ const awaitChild = (operation: ChildOperation) =>
   Effect.flatMap(ask(operation), (result) => read(result, `result of child "${operation.name}"`))
 
 /**
- * A context whose operations run in the body that `services` belongs to.
+ * The context of a body.
  */
-export const makeContext = (
-  services: Context.Context<WorkflowRun>,
-  run: WorkflowRun["Service"],
-) => {
-  const runFork = Effect.runForkWith(services)
+export const makeContext = (options: {
+  readonly execution: Execution
+  readonly services: Context.Context<never>
+  readonly revive: Revive
+}): WorkflowContext => {
+  const { execution, revive } = options
+  const { run } = execution
+  const { scheduler } = execution.rest
+  // most bodies do nothing that needs it
+  let made: Context.Context<WorkflowRun> | null = null
+  const body = () =>
+    (made ??= Context.add(bodyContext(execution, options.services), ErrorClasses, revive))
+  const values = () => Context.get(body(), WorkflowRun).values
 
   const promise = <A>(operation: () => Effect.Effect<A, unknown, WorkflowRun>): Promise<A> => {
     const result = new Promise<A>((resolve, reject) => {
-      const fiber = runFork(Effect.suspend(operation))
+      const fiber = Effect.runForkWith(body())(Effect.suspend(operation), { scheduler })
       fiber.addObserver((exit) => {
         if (Exit.isSuccess(exit)) resolve(exit.value)
         // an abandoned body hears nothing more
@@ -219,20 +229,20 @@ export const makeContext = (
           try {
             resolve(decodeResult(outcome.result))
           } catch (error) {
-            pauseUnreadableUnsafe(run.execution, field(), reasonOf(error))
+            pauseUnreadableUnsafe(execution, field(), reasonOf(error))
           }
           return
         }
         try {
-          const error = errorOf(outcome.error, Context.get(services, ErrorClasses))
-          noteFailureUnsafe(run.execution, error, position)
+          const error = errorOf(outcome.error, revive)
+          noteFailureUnsafe(execution, error, position)
           rejected(error)
         } catch (error) {
           rejected(error)
         }
       }
       try {
-        performUnsafe(run.execution, make(), delivered)
+        performUnsafe(execution, make(), delivered)
       } catch (error) {
         rejected(error)
       }
@@ -272,9 +282,9 @@ export const makeContext = (
   const ctx: WorkflowContext = {
     workflowRunId: run.workflowRunId,
     attempt: run.attempt,
-    now: () => new Date(run.values.now()),
-    random: run.values.random,
-    uuid: run.values.uuid,
+    now: () => new Date(execution.nowForBody),
+    random: () => values().random(),
+    uuid: () => values().uuid(),
     patched: (id) => promise(() => patched(id)),
     step: <T>(name: string, options: StepOptions<T> | StepOptions<T>["run"]) =>
       plainStep("step", name, typeof options === "function" ? { run: options } : options),
@@ -305,9 +315,9 @@ export const makeContext = (
         return { wakeAt: Math.max(wakeAt, 0) }
       }),
     pointOfNoReturn: (name) => promise(() => pointOfNoReturn(name)),
-    setStatus: (text) => run.execution.publish({ [statusName]: orThrow(checkStatus(text)) }),
+    setStatus: (text) => execution.publish({ [statusName]: orThrow(checkStatus(text)) }),
     setAttributes: (attributes) =>
-      run.execution.publish(orThrow(checkAttributes(attributes, "attributes"))),
+      execution.publish(orThrow(checkAttributes(attributes, "attributes"))),
     emit: (event, data) =>
       promise(() => {
         orThrow(checkName(event, "event name"))

@@ -88,14 +88,20 @@ export const makeHooks = (options: {
       hooks.get(name)?.delete(listener)
     },
     tell: (event) => {
-      const hookEvent = hooks.size === 0 ? null : toHookEvent(event, options.revive)
+      const listeners = hooks.get(typeOf(event) as HookName)
+      if (listeners === undefined || listeners.size === 0) return
+      const hookEvent = toHookEvent(event, options.revive)
       if (hookEvent === null) return
-      for (const listener of hooks.get(hookEvent.type) ?? []) {
+      for (const listener of listeners) {
         options.guard(`hook ${hookEvent.type}`, () => listener(hookEvent))
       }
     },
   }
 }
+
+/** What a hook for it would be called. */
+const typeOf = (event: LifecycleEvent): string =>
+  event.type === "step" ? event.event._tag : event.type
 
 /**
  * What the engine tells, as a hook hears it; `null` for what no hook is for.

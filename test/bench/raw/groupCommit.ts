@@ -157,11 +157,16 @@ export const groupCommit = async (job: GroupCommitJob, meter: Meter): Promise<Wo
   }
 
   const read = job.claimed ? await readAll() : claimAll
+  let closing = false
   return {
     start: async () => {
-      void read().catch(meter.fail)
+      // the claim that finds nothing more may still be under way when all is done
+      void read().catch((error: unknown) => {
+        if (!closing) meter.fail(error)
+      })
     },
     close: async () => {
+      closing = true
       await Promise.all([lane.end(), claims.end()])
     },
   }
