@@ -184,23 +184,26 @@ const awaitChild = (operation: ChildOperation) =>
 /**
  * The context of a body.
  */
-export const makeContext = (options: {
+export const makeContext = ({
+  execution,
+  services,
+  revive,
+}: {
   readonly execution: Execution
   readonly services: Context.Context<never>
   readonly revive: Revive
 }): WorkflowContext => {
-  const { execution, revive } = options
   const { run } = execution
   const { scheduler } = execution.rest
   // most bodies do nothing that needs it
   let made: Context.Context<WorkflowRun> | null = null
-  const body = () =>
-    (made ??= Context.add(bodyContext(execution, options.services), ErrorClasses, revive))
-  const values = () => Context.get(body(), WorkflowRun).values
+  const context = () =>
+    (made ??= Context.add(bodyContext(execution, services), ErrorClasses, revive))
+  const values = () => Context.get(context(), WorkflowRun).values
 
   const promise = <A>(operation: () => Effect.Effect<A, unknown, WorkflowRun>): Promise<A> => {
     const result = new Promise<A>((resolve, reject) => {
-      const fiber = Effect.runForkWith(body())(Effect.suspend(operation), { scheduler })
+      const fiber = Effect.runForkWith(context())(Effect.suspend(operation), { scheduler })
       fiber.addObserver((exit) => {
         if (Exit.isSuccess(exit)) resolve(exit.value)
         // an abandoned body hears nothing more
