@@ -87,14 +87,19 @@ export const loadSources = (
 
 const nilUuid = "00000000-0000-0000-0000-000000000000"
 
-// Every arm has these columns: tag, run, key, place, meta (small fields), codec, value, error.
+// Every arm has these columns: tag, run, key, place, meta (small or rare fields), codec, value, error;
+// then those that every record has. As fields of `meta` they cost as much again as all else of a record.
+const noRecord = `null::text as name, null::text as kind, null::int4 as position,
+      null::int4 as issued_after, null::text as status, null::int4 as attempts,
+      null::bool as has_compensate, null::int8 as started_at, null::int8 as completed_at`
+
 const sourcesStatement = (n: Names, more: ReadonlyArray<string>): string =>
   [
     `select 'run' as tag, r.workflow_run_id::text as run, null as key, null::int8 as place,
       (select row_to_json(s)::text from (
         select ${ms("c.at")} as now, ${signalColumns("r", "c.at")}
       ) s) as meta,
-      null as codec, null as value, null as error
+      null as codec, null as value, null as error, ${noRecord}
     from ${n.runs} r cross join (select ${clock("$1")} as at offset 0) c
     where r.workflow_run_id = any($2::uuid[])`,
     childArm(n),
@@ -106,7 +111,7 @@ const childArm = (n: Names): string => `
     select 'child', c.parent_run_id::text, c.parent_step_key, c.parent_attempt::int8,
       pg_catalog.json_build_object('id', c.workflow_run_id, 'status', c.status,
         'outlives', c.outlives_parent)::text,
-      c.result_codec, c.result::text, c.error::text
+      c.result_codec, c.result::text, c.error::text, ${noRecord}
     from (
       -- of a key with several, the newest attempt's
       select distinct on (c.parent_run_id, c.parent_step_key) c.*
@@ -120,7 +125,7 @@ const eventArm = (n: Names): string => `
       (select row_to_json(x)::text from (
         select e.direction, e.name, e.sender_id, ${ms("e.created_at")} as created_at
       ) x),
-      e.payload_codec, e.payload::text, null
+      e.payload_codec, e.payload::text, null, ${noRecord}
     from ${n.events} e
     where e.workflow_run_id = any($2::uuid[]) and e.direction = 'sent'
       and not exists (
@@ -131,14 +136,16 @@ const eventArm = (n: Names): string => `
 
 const timerArm = (n: Names): string => `
     select 'timer' as tag, t.workflow_run_id::text as run, t.step_key as key,
-      ${msUp("t.wake_at")} as place, null as meta, null as codec, null as value, null as error
+      ${msUp("t.wake_at")} as place, null as meta, null as codec, null as value, null as error,
+      ${noRecord}
     from ${n.timers} t
     where t.workflow_run_id = any($2::uuid[])`
 
 /** Timers without a final record, and stored backoffs. */
 const dueTimesArm = (n: Names): string => `
     select 'due' as tag, t.workflow_run_id::text as run, t.step_key as key,
-      ${msUp("t.wake_at")} as place, null as meta, null as codec, null as value, null as error
+      ${msUp("t.wake_at")} as place, null as meta, null as codec, null as value, null as error,
+      ${noRecord}
     from ${n.timers} t
     where t.workflow_run_id = any($2::uuid[])
       and not exists (
@@ -149,42 +156,53 @@ const dueTimesArm = (n: Names): string => `
             or s.kind not in ('sleep', 'event'))
       )
     union all
-    select 'due', s.workflow_run_id::text, s.step_key, ${msUp("s.retry_at")}, null, null, null, null
+    select 'due', s.workflow_run_id::text, s.step_key, ${msUp("s.retry_at")}, null, null, null, null,
+      ${noRecord}
     from ${n.steps} s
     where s.workflow_run_id = any($2::uuid[]) and s.status = 'retrying'
       and s.retry_at is not null`
 
-/** A page of the runs' records after a cursor (run, key); `place` is the row's place in the page. */
+/**
+ * A page of the runs' records after a cursor (run, key); `place` is the row's place in the page, but of
+ * the last one, if others follow it, the negative.
+ */
 const recordArm = (
   n: Names,
   [ids, afterRun, afterKey]: readonly [ids: string, afterRun: string, afterKey: string],
 ): string => `
-    select 'record' as tag, s.workflow_run_id::text as run, s.step_key as key, s.place,
-      (select row_to_json(x)::text from (
-        select s.page_size, s.name, s.kind, s.position, s.issued_after, s.status, s.attempts, s.has_compensate,
-          s.carried, ${ms("s.started_at")} as started_at, ${ms("s.completed_at")} as completed_at,
-          ${msUp("s.retry_at")} as retry_at, s.revision, s.heartbeat_codec,
-          s.heartbeat::text as heartbeat, s.compensation_status, s.compensation_attempts,
-          s.compensation_error, ${msUp("s.compensation_retry_at")} as compensation_retry_at
-      ) x) as meta,
-      s.result_codec as codec, s.result::text as value, s.error::text as error
+    select 'record' as tag, s.workflow_run_id::text as run, s.step_key as key,
+      case when s.follows and (s.place = ${pageRows} or s.bytes + s.next_bytes > ${pageBytes})
+        then -s.place else s.place end as place,
+      case when s.status = 'retrying' or s.carried or s.revision > 0
+          or s.heartbeat_codec is not null or s.compensation_status is not null
+        then (select row_to_json(x)::text from (
+          select s.carried, ${msUp("s.retry_at")} as retry_at, s.revision, s.heartbeat_codec,
+            s.heartbeat::text as heartbeat, s.compensation_status, s.compensation_attempts,
+            s.compensation_error, ${msUp("s.compensation_retry_at")} as compensation_retry_at
+        ) x) end as meta,
+      s.result_codec as codec, s.result::text as value, s.error::text as error,
+      nullif(s.name, s.step_key) as name, s.kind, s.position, s.issued_after, s.status, s.attempts,
+      s.has_compensate, ${ms("s.started_at")} as started_at, ${ms("s.completed_at")} as completed_at
     from (
-      select p.*, row_number() over by_key as place, count(*) over () as page_size,
-        -- stored size: read without detoasting
-        sum(coalesce(pg_catalog.pg_column_size(p.result), 0) + coalesce(pg_catalog.pg_column_size(p.error), 0)
-          + coalesce(pg_catalog.pg_column_size(p.heartbeat), 0))
-          over by_key as bytes
+      select p.*, row_number() over by_key as place,
+        coalesce(lead(true) over by_key, false) as follows,
+        sum(p.size) over by_key as bytes,
+        coalesce(lead(p.size) over by_key, 0) as next_bytes
       from (
-        select s.*
+        select s.*,
+          -- stored size: read without detoasting
+          coalesce(pg_catalog.pg_column_size(s.result), 0)
+            + coalesce(pg_catalog.pg_column_size(s.error), 0)
+            + coalesce(pg_catalog.pg_column_size(s.heartbeat), 0) as size
         from ${n.steps} s
         where s.workflow_run_id = any(${ids}::uuid[])
           and (s.workflow_run_id, s.step_key) > (${afterRun}::uuid, ${afterKey}::text)
         order by s.workflow_run_id, s.step_key
-        limit ${pageRows}
+        limit ${pageRows + 1}
       ) p
-      window by_key as (order by p.workflow_run_id, p.step_key)
+      window by_key as (order by p.workflow_run_id, p.step_key rows unbounded preceding)
     ) s
-    where s.place = 1 or s.bytes <= ${pageBytes}`
+    where s.place <= ${pageRows} and (s.place = 1 or s.bytes <= ${pageBytes})`
 
 interface Collected {
   readonly workflowRunId: string
@@ -256,14 +274,25 @@ const toEvent = (row: Row): EventRow =>
     payload: row["value"],
   })
 
+const noMeta: Meta = { carried: false, revision: 0 }
+
 const addRecords = (runs: Map<string, Collected>, page: ReadonlyArray<Row>): void => {
   for (const row of page) {
-    const meta = metaOf(row)
+    const meta = row["meta"] == null ? noMeta : metaOf(row)
     const undone = meta["compensation_error"]
     runs.get(text(row["run"]))?.records.push(
       toStepRecord({
         ...meta,
         step_key: row["key"],
+        name: row["name"] ?? row["key"],
+        kind: row["kind"],
+        position: row["position"],
+        issued_after: row["issued_after"],
+        status: row["status"],
+        attempts: row["attempts"],
+        has_compensate: row["has_compensate"],
+        started_at: row["started_at"],
+        completed_at: row["completed_at"],
         result_codec: row["codec"],
         result: row["value"],
         error: row["error"],
@@ -275,14 +304,8 @@ const addRecords = (runs: Map<string, Collected>, page: ReadonlyArray<Row>): voi
 
 /** The key after which the next page begins; `undefined`: this was the last one. */
 const nextPage = (page: ReadonlyArray<Row>): readonly [run: string, key: string] | undefined => {
-  let last: Row | undefined
-  for (const row of page)
-    if (last === undefined || int(row["place"]) > int(last["place"])) last = row
-  if (last === undefined) return undefined
-  const size = int(metaOf(last)["page_size"])
-  return page.length < size || size === pageRows
-    ? [text(last["run"]), text(last["key"])]
-    : undefined
+  const last = page.find((row) => int(row["place"]) < 0)
+  return last && [text(last["run"]), text(last["key"])]
 }
 
 const sourcesOf = (run: Collected): RunSources => ({
