@@ -274,9 +274,8 @@ const infoOf = (attempt: StepAttempt, name: string): Info => ({
   lastHeartbeat: readHeartbeat(attempt),
   heartbeat: (details) =>
     Effect.orDie(
-      Effect.map(
-        anyValue.encode(details, `heartbeat details of step "${name}"`),
-        attempt.heartbeat,
+      Effect.map(anyValue.encode(details, `heartbeat details of step "${name}"`), (encoded) =>
+        attempt.heartbeat(encoded),
       ),
     ),
 })

@@ -51,111 +51,138 @@ export interface RunningAttempt {
 }
 
 /**
- * Starts a try. `onEnd` is called once; a function that ends at once calls it before this returns.
+ * What is tried.
  */
-export const startAttempt = <A, E>(options: {
+export interface AttemptOptions<A, E> {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Calls `hold` before what must not be cut off: limits and aborts wait from then on. */
-  readonly body: (signal: () => AbortSignal, hold: Hold) => Effect.Effect<A, E>
+  body(signal: () => AbortSignal, hold: Hold): Effect.Effect<A, E>
   /** In the place of `body`: a plain function, which no fiber carries. Calls `end` once. */
   readonly call?:
     | ((signal: () => AbortSignal, end: (result: Result.Result<A, E>) => void) => void)
     | undefined
   readonly limits: ReadonlyArray<TimeLimit>
   /** `aborted`: it had been told to stop before it ended. */
-  readonly onEnd: (end: AttemptEnd<A, E>, aborted: boolean) => void
-}): RunningAttempt => {
-  const { fork } = options
+  onEnd(end: AttemptEnd<A, E>, aborted: boolean): void
+}
+
+/**
+ * Starts a try. `onEnd` is called once; a function that ends at once calls it before this returns.
+ */
+export const startAttempt = <A, E>(options: AttemptOptions<A, E>): RunningAttempt => {
+  const running = new Running(options)
+  running.start()
+  return running
+}
+
+/** A class, not a dozen closures: there is one for each try of each step. */
+class Running<A, E> implements RunningAttempt {
+  readonly #options: AttemptOptions<A, E>
   // A signal is dear, and most functions never look at theirs.
-  let controller: AbortController | null = null
-  let told: { readonly reason: unknown } | null = null
-  const signal = () => {
-    controller ??= new AbortController()
-    if (told !== null) controller.abort(told.reason)
-    return controller.signal
+  #controller: AbortController | null = null
+  #told: { readonly reason: unknown } | null = null
+  #timers: Array<Fiber.Fiber<void>> | null = null
+  #fiber: Fiber.Fiber<void> | null = null
+  #ended = false
+  #held = false
+  #waiting: (() => void) | null = null
+
+  constructor(options: AttemptOptions<A, E>) {
+    this.#options = options
   }
-  const tellToStop = (reason: unknown) => {
-    told ??= { reason }
-    controller?.abort(reason)
-  }
-  const timers: Array<Fiber.Fiber<void>> = []
-  let ended = false
-  let held = false
-  let waiting: (() => void) | null = null
-  const unlessHeld = (cut: () => void) => {
-    if (!held) cut()
-    else waiting ??= cut
-  }
-  const hold: Hold = () => {
-    if (ended || told !== null) return null
-    held = true
-    return () => {
-      held = false
-      const cut = waiting
-      waiting = null
-      cut?.()
-    }
-  }
-  const end = (result: AttemptEnd<A, E>) => {
-    if (ended) return
-    ended = true
-    for (const timer of timers) timer.interruptUnsafe()
-    options.onEnd(result, told !== null)
-  }
-  /** The running try, with its limits. */
-  const limited = (abort: (reason: unknown) => void): RunningAttempt => {
-    for (const limit of options.limits) {
-      if (ended) break
-      const over = Effect.sync(() =>
-        unlessHeld(() => {
-          if (ended) return
-          const reason = limit.error()
-          end({ _tag: "TimedOut", error: reason })
-          abort(reason)
-        }),
+
+  start(): void {
+    const options = this.#options
+    if (options.call !== undefined) this.#call(options.call)
+    else {
+      // uninterruptible around, so that a function which ended in spite of an abort still tells how
+      this.#fiber = options.fork(
+        Effect.uninterruptible(
+          Effect.matchCause(
+            Effect.suspend(() => options.body(this.#signal, () => this.#hold())),
+            {
+              onSuccess: (value) => this.#end({ _tag: "Success", value }),
+              onFailure: (cause) => this.#end(endOf(cause, this.#told !== null)),
+            },
+          ),
+        ),
       )
-      timers.push(fork(Effect.andThen(passed(limit), over)))
     }
-    return {
-      abort: (reason) => {
-        unlessHeld(() => {
-          if (!ended) abort(reason)
-        })
-      },
-    }
+    if (options.limits.length > 0) this.#limit(options.limits)
   }
-  const { call } = options
-  if (call !== undefined) {
-    call(signal, (result) => {
+
+  abort(reason: unknown): void {
+    this.#unlessHeld(() => {
+      if (!this.#ended) this.#cut(reason)
+    })
+  }
+
+  #call(call: NonNullable<AttemptOptions<A, E>["call"]>): void {
+    call(this.#signal, (result) => {
       try {
-        end(
+        this.#end(
           Result.isSuccess(result)
             ? { _tag: "Success", value: result.success }
             : { _tag: "Failure", failure: result.failure },
         )
       } catch (defect) {
         // the function's caller has nothing to do with it
-        fork(Effect.die(defect))
+        this.#options.fork(Effect.die(defect))
       }
     })
-    return limited(tellToStop)
   }
-  // uninterruptible around, so that a function which ended in spite of an abort still tells how
-  const fiber = fork(
-    Effect.uninterruptible(
-      Effect.matchCause(
-        Effect.suspend(() => options.body(signal, hold)),
-        {
-          onSuccess: (value) => end({ _tag: "Success", value }),
-          onFailure: (cause) => end(endOf(cause, told !== null)),
-        },
-      ),
-    ),
-  )
-  return limited((reason) => {
-    tellToStop(reason)
-    fiber.interruptUnsafe()
-  })
+
+  #limit(limits: ReadonlyArray<TimeLimit>): void {
+    for (const limit of limits) {
+      if (this.#ended) return
+      const over = Effect.sync(() =>
+        this.#unlessHeld(() => {
+          if (this.#ended) return
+          const reason = limit.error()
+          this.#end({ _tag: "TimedOut", error: reason })
+          this.#cut(reason)
+        }),
+      )
+      this.#timers ??= []
+      this.#timers.push(this.#options.fork(Effect.andThen(passed(limit), over)))
+    }
+  }
+
+  readonly #signal = (): AbortSignal => {
+    this.#controller ??= new AbortController()
+    if (this.#told !== null) this.#controller.abort(this.#told.reason)
+    return this.#controller.signal
+  }
+
+  #hold(): ReturnType<Hold> {
+    if (this.#ended || this.#told !== null) return null
+    this.#held = true
+    return () => {
+      this.#held = false
+      const cut = this.#waiting
+      this.#waiting = null
+      cut?.()
+    }
+  }
+
+  #unlessHeld(cut: () => void): void {
+    if (!this.#held) cut()
+    else this.#waiting ??= cut
+  }
+
+  /** Tells it to stop. */
+  #cut(reason: unknown): void {
+    this.#told ??= { reason }
+    this.#controller?.abort(reason)
+    this.#fiber?.interruptUnsafe()
+  }
+
+  #end(end: AttemptEnd<A, E>): void {
+    if (this.#ended) return
+    this.#ended = true
+    if (this.#timers !== null) for (const timer of this.#timers) timer.interruptUnsafe()
+    this.#options.onEnd(end, this.#told !== null)
+  }
 }
 
 const passed = ({ afterMs, elapsedMs }: TimeLimit): Effect.Effect<void> =>

@@ -8,12 +8,19 @@
  * A step's deadline is a timer of the store under the step's key, fixed before its first try: so it
  * counts on over crashes and parks, by the store's clock.
  */
+import type * as Effect from "effect/Effect"
 import type { Encoded } from "../Payload.ts"
 import { encodeError } from "../ErrorPayload.ts"
 import { StepDeadlineExceeded, StepHeartbeatTimeout, StepTimeout } from "../FlowlyError.ts"
 import { delayAfter } from "../RetryPolicy.ts"
 import { verdictOf } from "../StepError.ts"
-import { type AttemptEnd, startAttempt, type TimeLimit } from "./attempt.ts"
+import {
+  type AttemptEnd,
+  type AttemptOptions,
+  type Hold,
+  startAttempt,
+  type TimeLimit,
+} from "./attempt.ts"
 import { type Execution, type ExecutionEnv, type Issued, undoesUnknown } from "./Execution.ts"
 import { beat, makeNotes, noteToLeave, sendUnsent, type Step, writeNote } from "./notes.ts"
 import type { AttemptFailure, StepAttempt, StepOperation } from "./Operation.ts"
@@ -68,7 +75,7 @@ const beginTry = (step: Step): void => {
 type End = AttemptEnd<Encoded, AttemptFailure>
 
 const tryNow = (step: Step): void => {
-  const { execution, issued, operation, notes } = step
+  const { execution, issued, notes } = step
   const { env } = execution
   // a blocked event loop delays timers: ask again, now
   if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })
@@ -82,66 +89,75 @@ const tryNow = (step: Step): void => {
   sendUnsent(step)
   execution.executing++
   env.hook({ _tag: "step:started", stepKey: issued.key, attempt: issued.attempts })
-  let over = false
-  // a body that was given up may live on
-  const heartbeat = (details: Encoded) => {
-    if (!over) beat(step, details)
-  }
-  const { call } = operation
-  const running = startAttempt({
-    fork: env.fork,
-    body: (signal, hold) => {
-      const attempt = new Try(step, signal, heartbeat)
-      return operation.transaction === undefined
-        ? operation.run(attempt)
-        : inTransaction({ execution, issued, operation, attempt, hold })
-    },
-    call: call && ((signal, ended) => call(new Try(step, signal, heartbeat), ended)),
-    limits: limitsOf(step),
-    onEnd: (end: End, aborted) => {
-      over = true
-      notes.trying = false
-      notes.ended++
-      // what a body that was told to stop fails with says nothing about what it did
-      if (aborted || end._tag === "TimedOut" || end._tag === "Interrupted") notes.unknown = true
-      issued.running = null
-      execution.executing--
-      if (execution.mode === "stopped") return
-      afterTry(step, end)
-      execution.progress()
-    },
-  })
-  if (!over) issued.running = running
+  const attempt = new Try(step)
+  const running = startAttempt(attempt)
+  if (!attempt.over) issued.running = running
 }
 
-/** What a body is told of its try. */
-class Try implements StepAttempt {
+/** A try of a step: what is tried, and what its body is told. */
+class Try implements AttemptOptions<Encoded, AttemptFailure>, StepAttempt {
   readonly workflowRunId: string
   readonly attempt: number
   readonly lastHeartbeat: Encoded | null
-  readonly heartbeat: (details: Encoded) => void
-  readonly #key: string
-  readonly #signal: () => AbortSignal
+  readonly limits: ReadonlyArray<TimeLimit>
+  readonly call: AttemptOptions<Encoded, AttemptFailure>["call"]
+  transaction: StepAttempt["transaction"] = undefined
+  over = false
+  readonly #step: Step
+  #signal: (() => AbortSignal) | null = null
 
-  constructor(
-    { execution, issued, notes }: Step,
-    signal: () => AbortSignal,
-    heartbeat: Try["heartbeat"],
-  ) {
-    this.workflowRunId = execution.run.workflowRunId
-    this.attempt = issued.attempts
-    this.lastHeartbeat = notes.heartbeat
-    this.heartbeat = heartbeat
-    this.#key = issued.key
-    this.#signal = signal
+  constructor(step: Step) {
+    const { call } = step.operation
+    this.workflowRunId = step.execution.run.workflowRunId
+    this.attempt = step.issued.attempts
+    this.lastHeartbeat = step.notes.heartbeat
+    this.limits = limitsOf(step)
+    this.#step = step
+    this.call =
+      call &&
+      ((signal, ended) => {
+        this.#signal = signal
+        call(this, ended)
+      })
+  }
+
+  get fork(): ExecutionEnv["fork"] {
+    return this.#step.execution.env.fork
   }
 
   get idempotencyKey(): string {
-    return `${this.workflowRunId}:${this.#key}`
+    return `${this.workflowRunId}:${this.#step.issued.key}`
   }
 
   get signal(): AbortSignal {
-    return this.#signal()
+    return this.#signal!()
+  }
+
+  heartbeat(details: Encoded): void {
+    // a body that was given up may live on
+    if (!this.over) beat(this.#step, details)
+  }
+
+  body(signal: () => AbortSignal, hold: Hold): Effect.Effect<Encoded, AttemptFailure> {
+    this.#signal = signal
+    const { execution, issued, operation } = this.#step
+    return operation.transaction === undefined
+      ? operation.run(this)
+      : inTransaction({ execution, issued, operation, attempt: this, hold })
+  }
+
+  onEnd(end: End, aborted: boolean): void {
+    const { execution, issued, notes } = this.#step
+    this.over = true
+    notes.trying = false
+    notes.ended++
+    // what a body that was told to stop fails with says nothing about what it did
+    if (aborted || end._tag === "TimedOut" || end._tag === "Interrupted") notes.unknown = true
+    issued.running = null
+    execution.executing--
+    if (execution.mode === "stopped") return
+    afterTry(this.#step, end)
+    execution.progress()
   }
 }
 
