@@ -140,7 +140,7 @@ export class Machine implements Execution, ExecutionHandle {
   /** How often a name was used: once, where it is not in here. */
   #uses: Map<string, number> | null = null
   /** Places of records whose commit is under way: in the journal, or in a transaction of their own. */
-  #onTheirWay: Set<number> | null = null
+  #onTheirWay: Array<number> | null = null
   #nextPosition = 1
   #pumping = false
   #handBackRequested = false
@@ -317,7 +317,7 @@ export class Machine implements Execution, ExecutionHandle {
       ...(extra?.emitted ? { emitted: extra.emitted } : {}),
       ...(extra?.children ? { children: extra.children } : {}),
       onCommitted: (answer) => {
-        this.#onTheirWay?.delete(position)
+        this.#answered(position)
         const refused = answer.refusedSleeps.find((timer) => timer.stepKey === issued.key)
         if (refused === undefined) return this.#recorded(row, outcome, answer.now)
         issued.phase = "waiting"
@@ -330,7 +330,7 @@ export class Machine implements Execution, ExecutionHandle {
         }
       },
       onRejected: (error) => {
-        this.#onTheirWay?.delete(position)
+        this.#answered(position)
         // the value is what the database refuses: the failure must be smaller than it was
         if (completed) this.record(issued, { _tag: "Failure", error }, { unknown: true })
         else this.finish({ _tag: "Pause", error }, { _tag: "paused", error })
@@ -347,14 +347,14 @@ export class Machine implements Execution, ExecutionHandle {
     return {
       record,
       committed: (answer) => {
-        this.#onTheirWay?.delete(position)
+        this.#answered(position)
         if (this.mode === "stopped") return
         this.#recorded(record, outcome, answer.now)
         this.noteAnswer(answer)
         this.progress()
       },
       dropped: () => {
-        this.#onTheirWay?.delete(position)
+        this.#answered(position)
         this.historyBytes -= result.json.length
         issued.phase = "active"
         // later ones may have waited for it
@@ -499,15 +499,19 @@ export class Machine implements Execution, ExecutionHandle {
   }
 
   #sent(position: number): void {
-    this.#onTheirWay ??= new Set()
-    this.#onTheirWay.add(position)
+    // numbers are drawn in order, so the first one in is the lowest
+    if (this.#onTheirWay === null) this.#onTheirWay = [position]
+    else this.#onTheirWay.push(position)
+  }
+
+  #answered(position: number): void {
+    const place = this.#onTheirWay?.indexOf(position) ?? -1
+    if (place >= 0) this.#onTheirWay?.splice(place, 1)
   }
 
   /** A lower number may still be committed: the journal keeps the order, transactions do not. */
   isAwaited(position: number): boolean {
-    if (this.#onTheirWay === null || this.#onTheirWay.size === 0) return false
-    // numbers are drawn in order, so the first one in is the lowest
-    const { value: lowest } = this.#onTheirWay.values().next()
+    const lowest = this.#onTheirWay?.[0]
     return lowest !== undefined && lowest < position
   }
 

@@ -212,7 +212,7 @@ const ended = (m: Machine, end: BodyEnd): void => {
 }
 
 const startAll = (m: Machine): void => {
-  const batch = m.unstarted.splice(0).filter((issued) => issued.phase === "unstarted")
+  const batch = takeUnstarted(m.unstarted)
   if (
     m.records.size + m.open.size > m.env.limits.maxRecords ||
     m.open.size > m.env.limits.maxFanOut ||
@@ -238,6 +238,15 @@ const startAll = (m: Machine): void => {
     if (issued.spontaneous && !isMarked(m, issued)) markThenStart(m, issued)
     else m.parts.start(m, issued)
   }
+}
+
+const takeUnstarted = (unstarted: Array<Issued>): ReadonlyArray<Issued> => {
+  const [only] = unstarted
+  if (unstarted.length > 1 || only === undefined) {
+    return unstarted.splice(0).filter((issued) => issued.phase === "unstarted")
+  }
+  unstarted.pop()
+  return only.phase === "unstarted" ? [only] : []
 }
 
 /** What needs no mark: an emit, or a patch, begins and ends with its record. */
