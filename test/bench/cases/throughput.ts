@@ -1,6 +1,7 @@
 /** What the cases of throughput share: a sample of the engine, and one of the raw group commit. */
 import type { WorkflowDefinition } from "../../../src/index.ts"
 import { observed, onFreshDatabase, topStatements } from "../database.ts"
+import { enqueueEffect } from "../flowly/effectWorker.ts"
 import { type Driver, enqueue } from "../flowly/worker.ts"
 import { type Input, threeSteps } from "../flowly/workflows.ts"
 import type { Bench, Sample } from "../model.ts"
@@ -76,6 +77,22 @@ export const engineSample = (
       hooks,
     }))
     return executed(bench, { label, url, jobs, runs })
+  })
+
+/** The same three steps in the Effect API, with Schemas. */
+export const effectSample = (
+  bench: Bench,
+  options: {
+    readonly label: string
+    readonly concurrency: number
+    readonly collector?: string
+  },
+): Promise<Sample> =>
+  onFreshDatabase(bench.server, async (url) => {
+    const { label, ...job } = options
+    const { runs } = bench.sizes
+    await enqueueEffect(url, runs + warmOf(runs))
+    return executed(bench, { label, url, jobs: [{ kind: "effect", url, ...job }], runs })
   })
 
 /** The same with the group commit that is written by hand. */
