@@ -223,6 +223,11 @@ export const makeContext = (
           }
           return
         }
+        const { coded, message } = outcome.error
+        if (coded !== undefined) {
+          const unread = `error in the place of the ${field()}`
+          return pauseUnreadableUnsafe(run.execution, unread, message)
+        }
         try {
           const error = errorOf(outcome.error, Context.get(services, ErrorClasses))
           noteFailureUnsafe(run.execution, error, position)
