@@ -58,13 +58,14 @@ export const engineSample = (
     readonly processes?: number
     readonly workflow?: WorkflowDefinition<Input, { readonly n: number }>
     readonly hooks?: boolean
+    readonly encrypted?: boolean
     readonly runs?: number
     /** Sets the database up, and answers the address that the workers use. */
     readonly way?: (url: string) => Promise<string>
   },
 ): Promise<Sample> =>
   onFreshDatabase(bench.server, async (url) => {
-    const { label, driver, concurrency, processes = 1, hooks = false } = options
+    const { label, driver, concurrency, processes = 1, hooks = false, encrypted = false } = options
     const { workflow = threeSteps, runs = bench.sizes.runs } = options
     await enqueue(url, workflow, runs + warmOf(runs))
     const workersUrl = (await options.way?.(url)) ?? url
@@ -75,6 +76,7 @@ export const engineSample = (
       workflow: workflow.name,
       concurrency,
       hooks,
+      encrypted,
     }))
     return executed(bench, { label, url, jobs, runs })
   })

@@ -15,7 +15,7 @@ export const w9: Case = {
   prepare: (bench) => {
     const concurrency = typical(bench.sizes)
     const plain = "three steps, nothing else"
-    const plainEffect = "the same in the Effect API"
+    const plainEffect = "the Effect API, with Schemas"
     const feature = (
       name: string,
       options: Partial<Parameters<typeof engineSample>[1]>,
@@ -32,6 +32,7 @@ export const w9: Case = {
         feature("compensation on each step", { workflow: withCompensation }),
         feature("a Zod schema on input and results", { workflow: withSchema }),
         feature("a listener on every hook", { hooks: true }),
+        feature("each value encrypted, AES-256-GCM", { encrypted: true }),
         {
           name: plainEffect,
           unit: "runs/s",
