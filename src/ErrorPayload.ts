@@ -37,6 +37,8 @@ export interface StoredError {
   readonly thrown?: { readonly codec: "json" | "devalue"; readonly json: string }
   /** A typed failure of an Effect program, as its Schema encodes it. */
   readonly fail?: unknown
+  /** The whole error, as a payload codec stored it; the rest is what may be known without it. */
+  readonly coded?: { readonly codec: string; readonly json: string }
 }
 
 const maxText = 8192 // characters of one message

@@ -50,6 +50,22 @@ export class PayloadTooLarge extends Schema.TaggedError<PayloadTooLarge>("flowly
 }
 
 /**
+ * A payload codec of the application could not encode a value. Nothing was stored in its place: the
+ * call is rejected, or the run paused.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PayloadCodecFailed extends Schema.TaggedError<PayloadCodecFailed>(
+  "flowly/PayloadCodecFailed",
+)("PayloadCodecFailed", { codec: Schema.String, reason: Schema.String }) {
+  readonly retryable = false
+  override get message() {
+    return `the payload codec "${this.codec}" failed to encode a value: ${this.reason}`
+  }
+}
+
+/**
  * An argument or option is not usable.
  *
  * @category errors

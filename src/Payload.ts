@@ -32,6 +32,8 @@ import { decodeRich, encodeRich, Rejection } from "./payload/richJson.ts"
 export interface Encoded {
   readonly codec: "json" | "devalue" | (string & {})
   readonly json: string
+  /** Why a payload codec could not undo what was done to the value: it is given as it is stored. */
+  readonly unreadable?: string | undefined
 }
 
 /**
@@ -94,6 +96,7 @@ export const decode = (encoded: Encoded): unknown => {
     case "devalue":
       return decodeRich(JSON.parse(encoded.json), (stored) => decodeError(stored as StoredError))
     default:
+      if (encoded.unreadable !== undefined) throw new Error(encoded.unreadable)
       throw new Error(
         `a value was stored with the codec "${encoded.codec}", which this version does not know: ` +
           `upgrade flowly, or configure the codec that wrote it`,
@@ -124,6 +127,7 @@ export const sameValue = (a: Encoded, b: Encoded): boolean => {
 export const differingPaths = (other: Encoded, own: Encoded): ReadonlyArray<string> => {
   if (sameValue(other, own)) return []
   if (isKnown(other) && isKnown(own)) return differences(decode(other), decode(own))
+  if (other.unreadable !== undefined) return [`$ (${other.unreadable})`]
   return ["$"]
 }
 

@@ -107,13 +107,17 @@ export const perform = (
     whileItRuns(
       execution,
       Effect.callback<Encoded | null, OperationFailed>((resume) => {
-        const issued = execution.issue(operation, ({ outcome, position }) =>
-          resume(
-            outcome._tag === "Success"
-              ? Effect.succeed(outcome.result)
-              : Effect.fail({ error: outcome.error, position }),
-          ),
-        )
+        const issued = execution.issue(operation, ({ outcome, position }) => {
+          if (outcome._tag === "Success") return resume(Effect.succeed(outcome.result))
+          const { error } = outcome
+          // what no payload codec could read back is no failure that a body may catch
+          if (error.coded !== undefined) {
+            const { kind, name } = operation
+            pauseUnreadableUnsafe(execution, `error of ${kind} "${name}"`, error.message)
+            return resume(Effect.interrupt)
+          }
+          resume(Effect.fail({ error, position }))
+        })
         return Effect.sync(() => {
           if (issued !== null) execution.abandon(issued)
         })

@@ -28,6 +28,7 @@ const layers: Record<string, { readonly holds: RegExp; readonly below: ReadonlyA
     below: [],
   },
   contract: { holds: /^(WorkflowStore|EngineClock)\.ts$|^store\//, below: ["model"] },
+  codec: { holds: /^PayloadCodec\.ts$|^codec\//, below: ["model", "contract"] },
   memory: { holds: /^MemoryStore\.ts$|^memory\//, below: ["model", "contract"] },
   postgres: { holds: /^PostgresStore\.ts$|^postgres\//, below: ["model", "contract"] },
   engine: { holds: /^(Engine|Journal)\.ts$|^engine\//, below: ["model", "contract"] },
@@ -39,12 +40,22 @@ const layers: Record<string, { readonly holds: RegExp; readonly below: ReadonlyA
   embedded: { holds: /^embedded(\.ts$|\/)/, below: [] },
   entry: {
     holds: /^(index|effect)\.ts$|^promise\//,
-    below: ["model", "contract", "memory", "postgres", "engine", "authoring", "worker"],
+    below: ["model", "contract", "codec", "memory", "postgres", "engine", "authoring", "worker"],
   },
   command: { holds: /^cli\.ts$/, below: ["entry"] },
   testing: {
     holds: /^testing(\.ts$|\/)/,
-    below: ["model", "contract", "memory", "postgres", "engine", "authoring", "worker", "entry"],
+    below: [
+      "model",
+      "contract",
+      "codec",
+      "memory",
+      "postgres",
+      "engine",
+      "authoring",
+      "worker",
+      "entry",
+    ],
   },
 }
 

@@ -37,7 +37,7 @@ describe("README.md", () => {
     "context=steps": /^ended\n$/,
     "context=engine": /was cancelled: changed my mind[\s\S]*IdempotencyConflict\n$/,
     memory:
-      /a trial ends after thirty days|^version 2 ships by bicycle$|^told the customer: no funds$|^40 paid: R-7$|^c-1: small\nc-1: large$|^card \[card\] was declined$/m,
+      /a trial ends after thirty days|^version 2 ships by bicycle$|^told the customer: no funds$|^40 paid: R-7$|^c-1: small\nc-1: large$|^card \[card\] was declined$|^hello, Ada$/m,
   }
   for (const block of programs.filter(({ info }) => !needsServer.test(info))) {
     it(`runs its program of line ${block.line} (${block.info})`, { timeout: 60_000 }, async () => {

@@ -3,7 +3,7 @@
  */
 import type { StoredError } from "../ErrorPayload.ts"
 import { encodeError, summarize } from "../ErrorPayload.ts"
-import { ChildFailed } from "../FlowlyError.ts"
+import { ChildFailed, UnreadableValue } from "../FlowlyError.ts"
 import { isTerminal } from "../Run.ts"
 import type { ChildRow, NewRun } from "../WorkflowStore.ts"
 import type { Execution, Issued } from "./Execution.ts"
@@ -182,6 +182,7 @@ const settleChild = (execution: Execution, issued: Issued, child: ChildRow): voi
     return execution.record(issued, { _tag: "Success", result: child.result })
   }
   const { operation } = issued
+  if (child.error?.coded !== undefined) return pauseUnread(execution, operation.name, child.error)
   const failed = new ChildFailed({
     workflow: operation.kind === "child" ? operation.workflow : operation.name,
     workflowRunId: child.workflowRunId,
@@ -195,6 +196,13 @@ const settleChild = (execution: Execution, issued: Issued, child: ChildRow): voi
     ...(child.error?.fail === undefined ? {} : { fail: child.error.fail }),
   }
   execution.record(issued, { _tag: "Failure", error })
+}
+
+/** Its typed form is out of reach: what would be recorded is another failure than the child's. */
+const pauseUnread = (execution: Execution, name: string, { message }: StoredError): void => {
+  const unreadable = new UnreadableValue({ field: `error of child "${name}"`, reason: message })
+  const error = execution.env.redact(encodeError(unreadable))
+  execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
 }
 
 // -----------------------------------------------------------------------------

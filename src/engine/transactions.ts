@@ -12,7 +12,7 @@
  */
 import * as Effect from "effect/Effect"
 import { encodeError } from "../ErrorPayload.ts"
-import { StoreUnavailable } from "../FlowlyError.ts"
+import { PayloadCodecFailed, StoreUnavailable } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import type { Hold } from "./attempt.ts"
 import type { Execution, Issued, Reserved } from "./Execution.ts"
@@ -47,6 +47,13 @@ export const inTransaction = (options: {
     execution.stop({ _tag: "lost" })
     return Effect.interrupt
   })
+
+  /** All was rolled back; the code would only run again, for nothing: a person must see to it. */
+  const paused = (unstorable: PayloadCodecFailed): Effect.Effect<never> => {
+    const error = env.redact(encodeError(unstorable))
+    execution.finish({ _tag: "Pause", error }, { _tag: "paused", error })
+    return Effect.interrupt
+  }
 
   const again: Effect.Effect<Encoded, AttemptFailure> = Effect.andThen(
     pause,
@@ -148,6 +155,7 @@ export const inTransaction = (options: {
             }
             drop()
             if ("_tag" in error) {
+              if (isCodecFailure(error)) return paused(error)
               const retryable = error instanceof StoreUnavailable
               const failure = { error: encodeError(error), retryable }
               if (!retryable) return Effect.fail(failure)
@@ -162,3 +170,7 @@ export const inTransaction = (options: {
 
   return once
 }
+
+/** Of a store behind payload codecs, whose contract does not name it. */
+const isCodecFailure = (error: unknown): error is PayloadCodecFailed =>
+  error instanceof PayloadCodecFailed

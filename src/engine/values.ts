@@ -89,6 +89,7 @@ export const decodeFailure = (
   | { readonly _tag: "Untyped"; readonly error: unknown },
   string
 > => {
+  if (stored.coded !== undefined) return Effect.fail(stored.message)
   if (schema === null || stored.fail === undefined) {
     return Effect.succeed({ _tag: "Untyped", error: decodeError(stored) })
   }

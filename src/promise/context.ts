@@ -236,6 +236,11 @@ export const makeContext = ({
           }
           return
         }
+        const { coded, message } = outcome.error
+        if (coded !== undefined) {
+          const unread = `error in the place of the ${field()}`
+          return pauseUnreadableUnsafe(run.execution, unread, message)
+        }
         try {
           const error = errorOf(outcome.error, revive)
           noteFailureUnsafe(execution, error, position)

@@ -4,9 +4,11 @@
 import * as Effect from "effect/Effect"
 import { Engine } from "../Engine.ts"
 import { type Revive, summarize } from "../ErrorPayload.ts"
-import { RunFailed, type RunNotFound } from "../FlowlyError.ts"
+import { RunFailed, type RunNotFound, UnreadableValue } from "../FlowlyError.ts"
+import { anyValue } from "../engine/values.ts"
+import type { Encoded } from "../Payload.ts"
 import { errorOf } from "./FlowlyError.ts"
-import { valueOf, type WorkflowStatus } from "./status.ts"
+import type { WorkflowStatus } from "./status.ts"
 import type { CallersClient } from "./transaction.ts"
 
 /**
@@ -44,19 +46,29 @@ export const resultOf = <O>(
   workflow: string,
   workflowRunId: string,
   revive: Revive,
-): Effect.Effect<O, RunFailed | RunNotFound, Engine> =>
+): Effect.Effect<O, RunFailed | RunNotFound | UnreadableValue, Engine> =>
   Effect.flatMap(Engine, (engine) =>
-    Effect.flatMap(engine.outcome(workflowRunId), ({ status, result, error }) =>
-      status === "completed"
-        ? Effect.succeed(valueOf(result) as O)
-        : Effect.fail(
-            new RunFailed({
-              workflow,
-              workflowRunId,
-              status,
-              reason: error === null ? "no error was recorded" : summarize(error),
-              ...(error === null ? {} : { cause: errorOf(error, revive) }),
-            }),
-          ),
+    Effect.flatMap(
+      engine.outcome(workflowRunId),
+      ({ status, result, error }): Effect.Effect<O, RunFailed | UnreadableValue> =>
+        status === "completed"
+          ? read(result)
+          : Effect.fail(
+              new RunFailed({
+                workflow,
+                workflowRunId,
+                status,
+                reason: error === null ? "no error was recorded" : summarize(error),
+                ...(error === null ? {} : { cause: errorOf(error, revive) }),
+              }),
+            ),
     ),
   )
+
+const read = (result: Encoded | null): Effect.Effect<any, UnreadableValue> =>
+  result === null
+    ? Effect.succeed(undefined)
+    : Effect.mapError(
+        anyValue.decode(result),
+        (reason) => new UnreadableValue({ field: "result", reason }),
+      )

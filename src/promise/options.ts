@@ -3,6 +3,8 @@
  */
 import * as Result from "effect/Result"
 import { checkLimits } from "../engine/limits.ts"
+import { makeCoding } from "../codec/coding.ts"
+import type { PayloadCodecs } from "../PayloadCodec.ts"
 import type { PgPoolLike } from "../PostgresStore.ts"
 import { defaultSchema, makeNames } from "../postgres/names.ts"
 import type { Redact } from "../Redaction.ts"
@@ -64,6 +66,12 @@ export interface DurableEngineOptions {
    * Default: nothing is taken out.
    */
   readonly redactErrors?: Redact | undefined
+  /**
+   * What is done to values before they are stored, and undone when they are read: encryption,
+   * compression. `write` names each value that it writes; `read` are earlier ones. Inputs, results,
+   * events, heartbeats and errors; not names, keys, attributes, status texts and reasons.
+   */
+  readonly payloadCodecs?: PayloadCodecs | undefined
   readonly limits?:
     | {
         /** Events that wait in one run, taken by no wait. Default 10,000. */
@@ -115,6 +123,7 @@ export const checkOptions = (options: DurableEngineOptions): void => {
   if (options.redactErrors !== undefined && typeof options.redactErrors !== "function") {
     throw invalid("redactErrors", "must be a function of a text and where it stood")
   }
+  if (options.payloadCodecs !== undefined) checkCodecs(options.payloadCodecs)
   orThrow(checkLimits(options.limits))
   checkLogger(options.logger)
   if (options.prepare !== undefined && typeof options.prepare !== "boolean") {
@@ -122,6 +131,13 @@ export const checkOptions = (options: DurableEngineOptions): void => {
   }
   orThrow(makeNames(schema === undefined ? defaultSchema : schema))
   orThrow(Result.map(checkWorkerOptions(worker === undefined ? {} : worker), () => undefined))
+}
+
+const checkCodecs = (codecs: PayloadCodecs): void => {
+  if (typeof codecs !== "object" || codecs === null || !Array.isArray(codecs.read ?? [])) {
+    throw invalid("payloadCodecs", "must be { write?: codec, read?: [codec, …] }")
+  }
+  orThrow(makeCoding(codecs))
 }
 
 const checkLogger = (logger: unknown): void => {

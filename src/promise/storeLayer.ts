@@ -11,6 +11,7 @@ import * as Redacted from "effect/Redacted"
 import type { SqlError } from "effect/sql/SqlError"
 import type { EngineClock } from "../EngineClock.ts"
 import { StoreUnavailable } from "../FlowlyError.ts"
+import { withCodecs } from "../PayloadCodec.ts"
 import * as PostgresStore from "../PostgresStore.ts"
 import type { WorkflowStore } from "../WorkflowStore.ts"
 import { FlowlyError } from "./FlowlyError.ts"
@@ -21,6 +22,16 @@ import type { DurableEngineOptions } from "./options.ts"
  * The layer of the options' store; `memory` is what `setStore` was given, if it was called.
  */
 export const storeLayer = (
+  options: DurableEngineOptions,
+  memory: MemoryWorkflowStore | null,
+  engineClock: Layer.Layer<EngineClock>,
+): Layer.Layer<WorkflowStore, unknown> => {
+  const store = plainLayer(options, memory, engineClock)
+  const { payloadCodecs } = options
+  return payloadCodecs === undefined ? store : withCodecs(payloadCodecs)(store)
+}
+
+const plainLayer = (
   options: DurableEngineOptions,
   memory: MemoryWorkflowStore | null,
   engineClock: Layer.Layer<EngineClock>,

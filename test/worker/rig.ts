@@ -175,3 +175,6 @@ export const pass = (milliseconds: number, stepMs = 100): Effect.Effect<void> =>
       yield* quiet
     }
   })
+
+/** The claims that did not ask for suspects. */
+export const plain = (rig: Rig) => rig.calls("claimRuns").filter(([options]) => !options.suspects)

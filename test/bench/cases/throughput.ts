@@ -1,6 +1,7 @@
 /** What the cases of throughput share: a sample of the engine, and one of the raw group commit. */
 import type { WorkflowDefinition } from "../../../src/index.ts"
 import { observed, onFreshDatabase, topStatements } from "../database.ts"
+import { enqueueEffect } from "../flowly/effectWorker.ts"
 import { type Driver, enqueue } from "../flowly/worker.ts"
 import { type Input, threeSteps } from "../flowly/workflows.ts"
 import type { Bench, Sample } from "../model.ts"
@@ -57,13 +58,14 @@ export const engineSample = (
     readonly processes?: number
     readonly workflow?: WorkflowDefinition<Input, { readonly n: number }>
     readonly hooks?: boolean
+    readonly encrypted?: boolean
     readonly runs?: number
     /** Sets the database up, and answers the address that the workers use. */
     readonly way?: (url: string) => Promise<string>
   },
 ): Promise<Sample> =>
   onFreshDatabase(bench.server, async (url) => {
-    const { label, driver, concurrency, processes = 1, hooks = false } = options
+    const { label, driver, concurrency, processes = 1, hooks = false, encrypted = false } = options
     const { workflow = threeSteps, runs = bench.sizes.runs } = options
     await enqueue(url, workflow, runs + warmOf(runs))
     const workersUrl = (await options.way?.(url)) ?? url
@@ -74,8 +76,25 @@ export const engineSample = (
       workflow: workflow.name,
       concurrency,
       hooks,
+      encrypted,
     }))
     return executed(bench, { label, url, jobs, runs })
+  })
+
+/** The same three steps in the Effect API, with Schemas. */
+export const effectSample = (
+  bench: Bench,
+  options: {
+    readonly label: string
+    readonly concurrency: number
+    readonly collector?: string
+  },
+): Promise<Sample> =>
+  onFreshDatabase(bench.server, async (url) => {
+    const { label, ...job } = options
+    const { runs } = bench.sizes
+    await enqueueEffect(url, runs + warmOf(runs))
+    return executed(bench, { label, url, jobs: [{ kind: "effect", url, ...job }], runs })
   })
 
 /** The same with the group commit that is written by hand. */

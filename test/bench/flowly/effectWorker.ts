@@ -14,11 +14,14 @@ import {
   WorkflowStore,
 } from "../../../src/effect.ts"
 import type { Meter, Working } from "../process/meter.ts"
+import { telemetry } from "./telemetry.ts"
 
 export interface EffectJob {
   readonly kind: "effect"
   readonly url: string
   readonly concurrency: number
+  /** Where spans and metrics are sent; absent: there are none. */
+  readonly collector?: string
 }
 
 const ThreeSteps = Workflow.make("three-steps-effect", {
@@ -48,11 +51,14 @@ export const effectWorker = async (job: EffectJob, meter: Meter): Promise<Workin
       })
     }),
   )
-  const app = Layer.mergeAll(
+  const working = Layer.mergeAll(
     ThreeStepsLive,
     counting,
     Worker.layer({ maxConcurrent: job.concurrency }),
-  ).pipe(Layer.provide(Engine.layer()), Layer.provide(storeAt(job.url)))
+  )
+  const { collector } = job
+  const watched = collector === undefined ? working : Layer.provide(working, telemetry(collector))
+  const app = watched.pipe(Layer.provide(Engine.layer()), Layer.provide(storeAt(job.url)))
   const runtime = ManagedRuntime.make(app)
   return {
     start: () => runtime.runPromise(Effect.void),

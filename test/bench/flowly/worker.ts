@@ -6,6 +6,7 @@ import {
   type HookName,
   type WorkflowDefinition,
 } from "../../../src/index.ts"
+import { aes } from "../../codec/aes.ts"
 import type { Meter, Working } from "../process/meter.ts"
 import { enteredSteps, type Input, workflows } from "./workflows.ts"
 
@@ -21,6 +22,8 @@ export interface FlowlyJob {
   readonly concurrency: number
   /** Listen to every hook there is, and do nothing. */
   readonly hooks?: boolean
+  /** What the runs write is encrypted. */
+  readonly encrypted?: boolean
   /** Count the beginnings of steps that wait, not the ends of runs. */
   readonly entered?: boolean
   readonly shutdownTimeoutMs?: number
@@ -32,11 +35,13 @@ export const openEngine = (
   url: string,
   worker?: DurableEngineOptions["worker"],
   registered: DurableEngineOptions["workflows"] = workflows,
+  payloadCodecs?: DurableEngineOptions["payloadCodecs"],
 ) => {
   const pool = driver === "pool" ? new pg.Pool({ connectionString: url, max: 10 }) : null
   const engine = new DurableEngine({
     workflows: registered,
     worker,
+    payloadCodecs,
     ...(pool ? { pool } : { url }),
   })
   let closed = false
@@ -71,6 +76,7 @@ export const flowlyWorker = async (job: FlowlyJob, meter: Meter): Promise<Workin
     url,
     { maxConcurrent: concurrency, shutdownTimeoutMs },
     workflows.filter(({ name }) => name === job.workflow),
+    job.encrypted ? { write: aes("bench") } : undefined,
   )
   if (job.entered) enteredSteps.listener = meter.done
   else engine.hook("workflow:completed", meter.done)

@@ -81,7 +81,7 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "if (claiming.workerId === lease.workerId()) runs.execute(claimed)",
       "if (claiming.workerId !== null) runs.execute(claimed)",
     ),
-    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
+    tests: { project: "unit", files: ["test/worker/lostReplies.test.ts"] },
   },
   mutant(
     "poison-at-once",
