@@ -239,7 +239,7 @@ export const makeContext = ({
         const { coded, message } = outcome.error
         if (coded !== undefined) {
           const unread = `error in the place of the ${field()}`
-          return pauseUnreadableUnsafe(run.execution, unread, message)
+          return pauseUnreadableUnsafe(execution, unread, message)
         }
         try {
           const error = errorOf(outcome.error, revive)
