@@ -18,6 +18,8 @@ import { type Evidence, gather, programOf, storyOf } from "./evidence.ts"
 import { Fleet } from "./fleet.ts"
 import { invariants } from "./invariants/index.ts"
 import { longestIdleMs } from "./invariants/I16-healthy-server.ts"
+import { judgeLostClaims } from "./lostClaims.ts"
+import type { Lost } from "./nemesis/gates.ts"
 import { type Harm, unleash } from "./nemesis/nemesis.ts"
 import type { Death, Freeze } from "./nemesis/processes.ts"
 import { makeObserver, type Observer } from "./observer.ts"
@@ -65,6 +67,7 @@ export interface Field {
   readonly leaseMs: number
   readonly deaths: Array<Death>
   readonly freezes: Array<Freeze>
+  readonly lost: Array<Lost>
 }
 
 const lookMs = 250
@@ -147,6 +150,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
 
   const deaths: Array<Death> = []
   const freezes: Array<Freeze> = []
+  const lost: Array<Lost> = []
   const field: Field = {
     context,
     url,
@@ -157,6 +161,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     leaseMs,
     deaths,
     freezes,
+    lost,
   }
 
   // --- safety ----------------------------------------------------------------
@@ -282,6 +287,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     freezes,
     deaths,
     names,
+    waited: machine.waited,
     violate,
   })
   const rows = [...found.rows().values()]
@@ -304,6 +310,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     if (stuck && id === "I9") continue
     check(found)
   }
+  judgeLostClaims(found.audit.runs, lost, leaseMs, context)
   const bound = { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }
   judgeRecovery(recoveries(found, machine), bound, context)
 }

@@ -2,10 +2,21 @@
  * What became of the engine's rows, each change as it was committed: triggers write it down, with the
  * role of the session that made it (each process has a role of its own). The triggers are the suite's;
  * the engine knows nothing of them.
+ *
+ * They are gates, too: whoever holds a role's gate holds up that role's commits of records, or its
+ * claims, behind what they wrote and before it is committed (`nemesis/gates.ts`). So a moment that takes
+ * microseconds lasts as long as somebody wants.
  */
 import type pg from "pg"
 
 const schema = "durable_workflow"
+
+/** What of a role's is held up: what writes records, or what claims. */
+export type Gated = "records" | "claims"
+
+/** The lock of a role's gate. */
+export const gateKey = (role: string, gated: Gated): string =>
+  `hashtextextended('${role} ${gated}', 0)`
 
 export const auditTables = `
   create sequence torture.audit_seq;
@@ -65,8 +76,14 @@ export const auditTables = `
       else 'other'
     end
   $$;
+  create function torture.pass(gated text) returns void language sql volatile as $$
+    select pg_advisory_xact_lock_shared(hashtextextended(session_user || ' ' || gated, 0))
+  $$;
   create function torture.on_run() returns trigger language plpgsql as $$
   begin
+    if tg_op = 'UPDATE' and old.worker_id is null and new.worker_id is not null then
+      perform torture.pass('claims');
+    end if;
     if tg_op = 'INSERT' then
       insert into torture.audit_runs
         (verb, run, status, token, worker, attempt, crashes, due_at, lease_ms)
@@ -83,6 +100,7 @@ export const auditTables = `
   end $$;
   create function torture.on_step() returns trigger language plpgsql as $$
   begin
+    perform torture.pass('records');
     if tg_op = 'DELETE' then
       insert into torture.audit_steps (op, run, step, was, rewritten)
       values ('delete', old.workflow_run_id, old.step_key, old.status, old.status = 'completed');

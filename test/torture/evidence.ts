@@ -75,6 +75,8 @@ export interface Evidence extends Common {
   readonly roleOf: ReadonlyMap<string, string>
   /** Names of processes, by the role of their sessions. */
   readonly nameOf: (role: string) => string
+  /** How long a process waited for a processor between two instants. */
+  readonly waited: (name: string, from: number, to: number) => number
   readonly deadlocks: number
   readonly invalidIndexes: ReadonlyArray<string>
 }
@@ -122,6 +124,7 @@ export const gather = async (given: {
   readonly freezes: ReadonlyArray<Freeze>
   readonly deaths: ReadonlyArray<Death>
   readonly names: ReadonlyMap<string, string>
+  readonly waited: Evidence["waited"]
   readonly violate: Common["violate"]
 }): Promise<Evidence> => {
   const { url, workload, client, names } = given
@@ -248,6 +251,7 @@ export const gather = async (given: {
       audit.workers.filter(({ op }) => op === "insert").map(({ worker, who }) => [worker, who]),
     ),
     nameOf: (role) => names.get(role) ?? role,
+    waited: given.waited,
     deadlocks: witnessed.deadlocks[0]?.n ?? 0,
     invalidIndexes: witnessed.invalid.map(({ name }) => name),
   }

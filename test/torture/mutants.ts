@@ -91,7 +91,7 @@ export const mutants: ReadonlyArray<TortureMutant> = [
   {
     name: "trust-without-end",
     breaks: "a worker trusts its lease for ever",
-    scenario: "S5",
+    scenario: "S7",
     edits: [
       {
         file: "worker/lease.ts",

@@ -67,17 +67,15 @@ export const makeObserver = (url: string): Observer => {
     const fresh = []
     let open = 0
     const paused = []
+    let newest = since
     for (const { id, workflow, status, created_at, reason } of runs) {
       if (!known.has(id)) fresh.push({ id, workflow })
-      known.add(id)
-      if (created_at > since) since = created_at
+      if (created_at > newest) newest = created_at
       if (!isTerminal(status)) {
         open++
         if (status === "paused" && reason === "RunPaused") paused.push(id)
       }
     }
-    // one that commits late was created before
-    since = new Date(since.getTime() - 5000)
     const stranded = await query<{ id: string; why: string }>(
       `select r.workflow_run_id as id, case
           when r.worker_id is not null then 'is held by a worker that nobody knows'
@@ -109,6 +107,10 @@ export const makeObserver = (url: string): Observer => {
     const [last] = await query<{ seq: number }>(
       "select last_value::float8 as seq from torture.audit_seq",
     )
+    // a look that breaks off has shown nobody anything
+    for (const { id } of fresh) known.add(id)
+    // one that commits late was created before
+    since = new Date(newest.getTime() - 5000)
     return { open, paused, stranded, fresh, idling, seq: last?.seq ?? 0 }
   }
 

@@ -16,6 +16,8 @@ export interface Proxy {
   readonly url: string
   /** Resolves when it is over. */
   readonly suffer: (fault: NetworkFault, milliseconds: number) => Promise<void>
+  /** A fault lasts. */
+  readonly suffers: () => boolean
   readonly connections: () => number
   readonly close: () => Promise<void>
 }
@@ -24,6 +26,7 @@ export interface Proxy {
 export const noProxy = (to: string): Proxy => ({
   url: to,
   suffer: () => Promise.reject(new Error("nobody stands between this process and its server")),
+  suffers: () => false,
   connections: () => 0,
   close: async () => undefined,
 })
@@ -78,6 +81,7 @@ export const openProxy = async (to: string): Promise<Proxy> => {
   }
   return {
     url: own.href,
+    suffers: () => mode !== "pass",
     connections: () => pairs.size,
     suffer: async (fault, milliseconds) => {
       if (fault === "cut") return cut()

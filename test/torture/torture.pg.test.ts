@@ -4,6 +4,7 @@
  */
 import { expect, inject, it } from "vitest"
 import { play } from "./arena.ts"
+import { endingCommits, losingClaims } from "./nemesis/gates.ts"
 import { disturbing } from "./nemesis/network.ts"
 import { freezing, killing } from "./nemesis/processes.ts"
 import { locking, terminating } from "./nemesis/sessions.ts"
@@ -22,7 +23,7 @@ const everything: Scenario = {
       spares: 1,
       inFlight: 15,
       harms: (field) => {
-        const { fleet, leaseMs, deaths, freezes, observer, url } = field
+        const { fleet, leaseMs, deaths, freezes, lost, observer, url } = field
         const { tell } = field.timeline
         const given = () => ({ fleet, leaseMs, observer, url, tell, dice: context.dice.fork() })
         return [
@@ -31,6 +32,8 @@ const everything: Scenario = {
           terminating({ ...given(), times: 8, everyMs: 500 }),
           disturbing({ ...given(), times: 4, everyMs: 1000 }),
           locking({ ...given(), times: 2, everyMs: 1500 }),
+          endingCommits({ ...given(), times: 1, everyMs: 1500 }),
+          losingClaims({ ...given(), times: 1, everyMs: 1500 }, lost),
         ]
       },
     }),

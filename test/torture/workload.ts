@@ -3,6 +3,12 @@ import type { Dice } from "../support/dice.ts"
 import { makeProgram } from "../simulation/drawProgram.ts"
 import type { Command, Program } from "../simulation/program.ts"
 
+/** Of every workload: a step that outlasts a lease, and ends when it is told to; and a transaction. */
+const patient = "patient"
+const transfer = { is: "transaction", name: "transfer", ms: 5, fails: 0, tries: 3 } as const
+/** In the ledger. */
+export const isPatient = `step like '${patient}%'`
+
 /** Nothing in a program waits longer than this, but for events that come. */
 export const longestWaitMs = 4000
 
@@ -43,8 +49,19 @@ export const makeWorkload = (
     controls: true,
     transactions: true,
   })
+  const long: Command = {
+    is: "step",
+    name: patient,
+    ms: options.slowMs,
+    undoFails: null,
+    undoMs: 1,
+    heeds: true,
+  }
   return {
     starts,
-    workflows: workflows.map(({ name, block }) => ({ name, block: block.map(quickened) })),
+    workflows: workflows.map(({ name, block }, i) => ({
+      name,
+      block: [...(i === 0 ? [long] : []), ...(i === 1 ? [transfer] : []), ...block.map(quickened)],
+    })),
   }
 }

@@ -5,7 +5,7 @@
  */
 import * as Layer from "effect/Layer"
 import pg from "pg"
-import { DurableEngine, FlowlyError } from "../../../src/index.ts"
+import { DurableEngine } from "../../../src/index.ts"
 import { layUnder } from "../../../src/promise/underlay.ts"
 import { layerStore } from "../../../src/EngineClock.ts"
 import type { DurableEngineOptions } from "../../../src/promise/options.ts"
@@ -13,8 +13,10 @@ import { openWitness, witnessTables } from "../../processes/witness.ts"
 import type { Dice } from "../../support/dice.ts"
 import type { Context } from "../scenario.ts"
 import { startWireProxy, type WireProxy } from "../wireProxy.ts"
-import { all, type Bodies, makeBodies, type SagaInput } from "./bodies.ts"
+import { asked, pause, until } from "./asking.ts"
+import { all, type Bodies, makeBodies } from "./bodies.ts"
 import { cutting, Gate, Plan } from "./cuttingStore.ts"
+import { judge, leftovers, playsOf, unfinished } from "./plays.ts"
 
 /** What must have been cut in each way: all that an engine commits. */
 const mustBeCut: ReadonlyArray<string> = [
@@ -69,7 +71,8 @@ const worker = {
   useNotify: false,
 }
 
-interface Stage {
+/** Two engines on one database, and what stands around them. */
+export interface Stage {
   readonly context: Context
   readonly dice: Dice
   readonly plan: Plan
@@ -132,12 +135,15 @@ export const cutEngines = async (
     if (missing.length === 0) break
   }
   plan.isOn = false
-  context.count(
-    "kinds of commit cut in each way",
-    mustBeCut.length - plan.missing(mustBeCut).length,
-  )
-  const never = mustBeCut.filter((label) => Object.values(plan.of(label)).every((n) => n === 0))
-  if (never.length > 0) say(`never cut: ${never.join(", ")}`)
+  const missing = plan.missing(mustBeCut)
+  context.count("kinds of commit cut in each way", mustBeCut.length - missing.length)
+  if (missing.length > 0) {
+    const left = missing.map((label) => {
+      const { before, after, late } = plan.of(label)
+      return `${label} (${before} before, ${after} after, ${late} late)`
+    })
+    say(`not cut ${sizes.quota} times in each way: ${left.join(", ")}`)
+  }
 }
 
 const startUntil = (engine: DurableEngine): Promise<void> => asked("start", () => engine.start())
@@ -160,198 +166,13 @@ const engineOn = ({ bodies, proxied, proxy, gate, plan, dice }: Stage): DurableE
   return new DurableEngine(options)
 }
 
-const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
-
-const patienceMs = 30_000
-
-/** Asks until there is an answer. `already`: an answer that says that it was done before. */
-const asked = async <A>(
-  what: string,
-  ask: () => Promise<A>,
-  already: ReadonlyArray<string> = [],
-): Promise<A | undefined> => {
-  const deadline = performance.now() + patienceMs
-  for (;;) {
-    try {
-      return await ask()
-    } catch (error) {
-      if (!(error instanceof FlowlyError)) throw error
-      if (already.includes(error.code)) return undefined
-      // an engine that was stopped meanwhile: the next one is asked
-      const isOver = !error.retryable && error.code !== "EngineStopped"
-      if (isOver || performance.now() > deadline) {
-        throw new Error(`${what}: ${error.code}: ${error.message}`, { cause: error })
-      }
-      await pause(10)
-    }
-  }
-}
-
-/** A trigger finds out by itself what became of its insert: it may not leave that to its caller. */
-const mayAskAgain = ({ code, retryable, details }: FlowlyError): boolean =>
-  code === "EngineStopped" ||
-  (retryable && (details as { readonly outcome?: unknown }).outcome === "not-applied")
-
-const conflict = ["RunStateConflict"]
-
-interface Expected {
-  readonly run: string
-  readonly what: string
-  readonly status: string
-  readonly result?: unknown
-  /** Times that each step took effect on a careful service, and how often at least it ran. */
-  readonly effects: Readonly<Record<string, number>>
-  readonly charges?: number
-}
-
-const sagaResult = "reserve charge flaky left right leaf now"
-const sagaEffects = { reserve: 1, flaky: 1, left: 1 }
-
-/** One of each, at once. */
+/** One of each at once, while one engine stops, a tick comes due and a lease lapses. */
 const playRound = async (stage: Stage, round: number): Promise<void> => {
-  const { context, dice, bodies, engines, pool } = stage
-  const { count } = context
+  const { context, dice, pool } = stage
   const before = stage.plan.total
-  const either = () => dice.pick(engines)
-  let triggers = 0
-  /** Must not fail, whatever is cut. */
-  const trigger = async (name: keyof Bodies, options: Record<string, unknown> = {}) => {
-    const definition = bodies[name] as Bodies["leaf"]
-    const idempotencyKey = dice.chance(0.5) ? `${name} ${round} ${triggers++}` : undefined
-    for (;;) {
-      try {
-        const given = { ...options, idempotencyKey } as never
-        const { workflowRunId } = await either().trigger(definition, given)
-        count("runs")
-        return workflowRunId
-      } catch (error) {
-        if (!(error instanceof FlowlyError) || !mayAskAgain(error)) throw error
-        await pause(10)
-      }
-    }
-  }
-  const go = (run: string) =>
-    asked("sendEvent", () => either().sendEvent(run, "go", "now", { id: "go" }))
-  const reaches = (run: string, ...statuses: ReadonlyArray<string>) =>
-    until(`run ${run} is ${statuses.join(" or ")}`, async () => {
-      const now = await asked("getStatus", () => either().getStatus(run))
-      return statuses.includes(now?.status ?? "")
-    })
-  const rests = (run: string) => reaches(run, "waiting", "sleeping")
-
-  const saga = async (input: SagaInput, ends: Partial<Expected>): Promise<Expected> => {
-    const run = await trigger("saga", { input })
-    await go(run)
-    return {
-      run,
-      what: `saga ${JSON.stringify(input)}`,
-      status: "completed",
-      result: sagaResult,
-      effects: sagaEffects,
-      charges: 1,
-      ...ends,
-    }
-  }
-
-  const undone = { ...sagaEffects, fail: 1, "undo reserve": 1, "undo flaky": 1 }
-  const plays: ReadonlyArray<() => Promise<Expected>> = [
-    () => saga({}, {}),
-    () => saga({}, {}),
-    () => saga({ fails: true }, { status: "compensated", result: undefined, effects: undone }),
-    async () => {
-      // its undo gives up: somebody has it tried again
-      const failed = await saga(
-        { fails: true, undoFails: true },
-        { status: "compensated", result: undefined, effects: undone },
-      )
-      const given = await gaveUp(() => asked("getStatus", () => either().getStatus(failed.run)))
-      if (given === "failed") {
-        await asked("retryCompensation", () => either().retryCompensation(failed.run), conflict)
-      }
-      return failed
-    },
-    async () => ({
-      run: await trigger("again", { maxAttempts: 2 }),
-      what: "again",
-      status: "completed",
-      result: "kept",
-      effects: { kept: 1 },
-    }),
-    async () => {
-      // its one attempt is used up: somebody gives it another
-      const run = await trigger("again", { maxAttempts: 1 })
-      await reaches(run, "dead_letter")
-      await asked("retry", () => either().retryDeadLetter(run), conflict)
-      return { run, what: "revived", status: "completed", result: "kept", effects: { kept: 1 } }
-    },
-    async () => {
-      const run = await trigger("patient")
-      await rests(run)
-      await asked("cancel", () => either().cancel(run), conflict)
-      return {
-        run,
-        what: "cancelled",
-        status: "compensated",
-        effects: { reserve: 1, "undo reserve": 1 },
-      }
-    },
-    async () => {
-      const run = await trigger("napping")
-      await rests(run)
-      await asked("cancel", () => either().cancel(run), conflict)
-      return { run, what: "cancelled, nothing to undo", status: "cancelled", effects: {} }
-    },
-    async () => {
-      const run = await trigger("patient")
-      await rests(run)
-      await asked("terminate", () => either().terminate(run), conflict)
-      return { run, what: "terminated", status: "cancelled", effects: { reserve: 1 } }
-    },
-    async () => {
-      const run = await trigger("napping")
-      await rests(run)
-      await asked("wake", () => either().wake(run), conflict)
-      return { run, what: "woken", status: "completed", result: "awake", effects: { awake: 1 } }
-    },
-    async () => {
-      const run = await trigger("leaf", { scheduledFor: new Date(Date.now() + 3_600_000) })
-      await asked("reschedule", () => either().reschedule(run, new Date(0)), conflict)
-      return { run, what: "rescheduled", status: "completed", result: "leaf", effects: { leaf: 1 } }
-    },
-    async () => {
-      const run = await trigger("saga", { input: {} })
-      await rests(run)
-      await asked("pause", () => either().pause(run), conflict)
-      await reaches(run, "paused")
-      await asked("resume", () => either().resume(run), conflict)
-      await go(run)
-      return {
-        run,
-        what: "paused",
-        status: "completed",
-        result: sagaResult,
-        effects: sagaEffects,
-        charges: 1,
-      }
-    },
-    async () => {
-      const run = await trigger("leaf")
-      await reaches(run, "completed")
-      // a fork that is not answered is asked for again, and may be there twice
-      await asked("fork", () => either().fork(run))
-      return { run, what: "forked", status: "completed", result: "leaf", effects: { leaf: 1 } }
-    },
-    async () => ({
-      run: await trigger("slow"),
-      what: "slow",
-      status: "completed",
-      result: "012345",
-      effects: { slow: 6 },
-    }),
-  ]
   const [expected, disrupted] = await Promise.all([
     Promise.all(
-      plays.map(async (play) => {
+      playsOf(stage, round).map(async (play) => {
         await pause(dice.whole(0, 300))
         return play()
       }),
@@ -370,24 +191,6 @@ const playRound = async (stage: Stage, round: number): Promise<void> => {
   for (const one of expected) await judge(stage, one, stage.plan.total - before + lapses)
   for (const label of await leftovers(pool)) {
     context.violate({ invariant: "S8", message: label, workflowRunId: null })
-  }
-}
-
-/** The run's status, once it is failed, or compensated already. */
-const gaveUp = async (look: () => Promise<any>): Promise<string> => {
-  let status = ""
-  await until("its undo gave up", async () => {
-    status = (await look())?.status ?? ""
-    return status === "failed" || status === "compensated"
-  })
-  return status
-}
-
-const until = async (what: string, holds: () => Promise<boolean>): Promise<void> => {
-  const deadline = performance.now() + patienceMs
-  while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`not within ${patienceMs} ms: ${what}`)
-    await pause(20)
   }
 }
 
@@ -451,61 +254,4 @@ const tick = async (stage: Stage, round: number): Promise<number> => {
   }
   context.count("ticks")
   return 0
-}
-
-const judge = async (stage: Stage, expected: Expected, disruptions: number): Promise<void> => {
-  const { context, pool, engines } = stage
-  const { run, what, effects } = expected
-  const violate = (invariant: string, message: string) =>
-    context.violate({ invariant, message: `${what}: ${message}`, workflowRunId: run })
-  const read = () => asked("getStatus", () => (engines[0] as DurableEngine).getStatus(run))
-  await until(`${what} ends`, async () => {
-    const status = (await read())?.status ?? ""
-    return ["completed", "failed", "compensated", "cancelled", "dead_letter"].includes(status)
-  }).catch((error: Error) => violate("I2", error.message))
-  const status = await read()
-  if (status?.status !== expected.status) {
-    const error = "error" in (status ?? {}) ? JSON.stringify((status as any).error) : ""
-    violate("I14", `it is ${status?.status}, not ${expected.status}: ${error}`)
-  }
-  if (expected.result !== undefined && (status as any)?.result !== expected.result) {
-    violate("I9", `its result is ${JSON.stringify((status as any)?.result)}`)
-  }
-  const { rows } = await pool.query<{ step: string; keys: number; times: number }>(
-    `select step, count(distinct key)::int as keys, count(*)::int as times
-    from ledger where run = $1 group by step`,
-    [run],
-  )
-  const seen = new Map(rows.map((row) => [row.step, row]))
-  for (const [step, n] of Object.entries(effects)) {
-    const { keys = 0, times = 0 } = seen.get(step) ?? {}
-    context.count("steps", n)
-    // a step's keys are one per use of its name; of an attempt of the run another
-    if (keys !== n) violate("I7", `${step} took effect ${keys} times, not ${n}`)
-    if (times > 2 * n + disruptions) violate("I6", `${step} ran ${times} times`)
-  }
-  if (expected.charges !== undefined) {
-    const { rows: charges } = await pool.query("select from charges where run = $1", [run])
-    if (charges.length !== expected.charges) violate("I7", `charged ${charges.length} times`)
-  }
-}
-
-/** The state of what has not ended. */
-const unfinished = async (pool: pg.Pool): Promise<ReadonlyArray<string>> => {
-  const { rows } = await pool.query(
-    `select r.*, (select jsonb_agg(to_jsonb(s)) from durable_workflow.workflow_steps s
-      where s.workflow_run_id = r.workflow_run_id) as steps
-    from durable_workflow.workflow_runs r where r.completed_at is null`,
-  )
-  const workers = await pool.query("select * from durable_workflow.workflow_workers")
-  return [...rows, ...workers.rows].map((row) => JSON.stringify(row))
-}
-
-/** What no query would ever claim. */
-const leftovers = async (pool: pg.Pool): Promise<ReadonlyArray<string>> => {
-  const { rows } = await pool.query<{ run: string; status: string }>(
-    `select workflow_run_id as run, status from durable_workflow.workflow_runs
-    where completed_at is not null and worker_id is not null`,
-  )
-  return rows.map(({ run, status }) => `run ${run} is ${status}, and somebody holds it`)
 }

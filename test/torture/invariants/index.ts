@@ -20,6 +20,7 @@ import { I7Sink } from "./I07-sink.ts"
 import { I8 } from "./I08-published-transitions.ts"
 import { I10 } from "./I10-sleeps-last.ts"
 import { I16 } from "./I16-healthy-server.ts"
+import { I26 } from "./I26-lets-go.ts"
 import type { Invariant } from "./invariant.ts"
 
 const shared = ({ id, claim, watch }: Shared<Common>): Invariant => ({
@@ -45,4 +46,5 @@ export const invariants: ReadonlyArray<Invariant> = [
   I16,
   shared(I18),
   shared(I20),
+  I26,
 ]

@@ -38,30 +38,50 @@ export const crashing = (given: Given): Harm => ({
     }),
 })
 
-/** New transactions cannot write, as on a standby (25006); sessions that are open included. */
+/**
+ * New transactions cannot write, as on a standby (25006); sessions that are open included. For a while;
+ * or on and off, as quickly as that goes: what was refused just now is taken, and the other way round.
+ */
 export const readOnly = (given: Given): Harm => {
-  const set = async (on: boolean) => {
-    await withClient(given.url, async (client) => {
+  const during = (act: (set: (on: boolean) => Promise<void>) => Promise<void>) =>
+    withClient(given.url, async (client) => {
       await client.query("set default_transaction_read_only = off")
-      await client.query(`alter system set default_transaction_read_only = ${on ? "on" : "off"}`)
-      await client.query("select pg_reload_conf()")
+      await act(async (on) => {
+        await client.query(`alter system set default_transaction_read_only = ${on ? "on" : "off"}`)
+        await client.query("select pg_reload_conf()")
+      })
     })
-  }
   return {
     name: "read-only windows",
     times: given.times,
     everyMs: given.everyMs,
     act: () =>
       given.alone(async () => {
-        const ms = given.dice.whole(500, 3000)
-        given.tell("nemesis", `makes the server read-only for ${ms} ms`)
-        await set(true)
-        await pause(ms)
-        await set(false)
-        given.tell("nemesis", "the server takes writes")
+        const { dice, tell } = given
+        const flickers = dice.chance(0.5) ? dice.whole(10, 30) : 0
+        const ms = dice.whole(500, 3000)
+        tell(
+          "nemesis",
+          flickers > 0
+            ? `makes the server read-only ${flickers} times, for a moment each`
+            : `makes the server read-only for ${ms} ms`,
+        )
+        await during(async (set) => {
+          for (let i = 0; i < flickers; i++) {
+            await set(true)
+            await pause(dice.whole(1, 40))
+            await set(false)
+            await pause(dice.whole(20, 150))
+          }
+          if (flickers > 0) return
+          await set(true)
+          await pause(ms)
+          await set(false)
+        })
+        tell("nemesis", "the server takes writes")
         return true
       }),
-    relent: () => set(false),
+    relent: () => during((set) => set(false)),
   }
 }
 

@@ -23,8 +23,8 @@ export const terminating = (given: {
       where datname = current_database() and application_name like 'flowly%' order by pid`,
     )
     if (sessions.length === 0) return false
-    // one that is at work rather than one that idles
-    const busy = sessions.filter(({ state }) => state === "active")
+    // one that is at work, or in a transaction, rather than one that idles
+    const busy = sessions.filter(({ state }) => state !== "idle")
     const { pid, usename } = dice.pick(busy.length > 0 && dice.chance(0.5) ? busy : sessions)
     tell("nemesis", `ends session ${pid} of ${usename}`)
     await observer.query("select pg_terminate_backend($1)", [pid])

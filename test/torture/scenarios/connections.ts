@@ -1,6 +1,7 @@
 /** S6 and S7: sessions are ended, and the network between a process and the server misbehaves. */
 import { play } from "../arena.ts"
-import { disturbing } from "../nemesis/network.ts"
+import { endingCommits, endingTransactions, losingClaims } from "../nemesis/gates.ts"
+import { disturbing, silencing } from "../nemesis/network.ts"
 import { terminating } from "../nemesis/sessions.ts"
 import type { Scenario } from "../scenario.ts"
 
@@ -13,15 +14,17 @@ export const S6: Scenario = {
       workers: context.sized({ T0: 2, T1: 3, T2: 3 }),
       spares: 0,
       inFlight: context.sized({ T0: 20, T1: 40, T2: 40 }),
-      harms: ({ observer, timeline }) => [
-        terminating({
-          observer,
-          dice: context.dice.fork(),
-          times: context.times({ T0: 10, T1: 200, T2: 5000 }),
-          everyMs: 500,
-          tell: timeline.tell,
-        }),
-      ],
+      harms: ({ url, fleet, observer, timeline, leaseMs, lost }) => {
+        const { tell } = timeline
+        const times = context.times({ T0: 10, T1: 200, T2: 5000 })
+        const gated = { url, fleet, observer, leaseMs, tell, times: Math.ceil(times / 10) }
+        return [
+          terminating({ observer, dice: context.dice.fork(), times, everyMs: 500, tell }),
+          endingCommits({ ...gated, dice: context.dice.fork(), everyMs: 4000 }),
+          endingTransactions({ ...gated, dice: context.dice.fork(), everyMs: 4000 }),
+          losingClaims({ ...gated, dice: context.dice.fork(), everyMs: 4000 }, lost),
+        ]
+      },
     }),
 }
 
@@ -34,15 +37,19 @@ export const S7: Scenario = {
       workers: context.sized({ T0: 2, T1: 4, T2: 4 }),
       spares: 0,
       inFlight: context.sized({ T0: 20, T1: 40, T2: 40 }),
-      harms: ({ fleet, leaseMs, timeline }) => [
-        disturbing({
-          fleet,
-          leaseMs,
-          dice: context.dice.fork(),
-          times: context.times({ T0: 10, T1: 200, T2: 3000 }),
-          everyMs: 450,
-          tell: timeline.tell,
-        }),
-      ],
+      harms: ({ fleet, observer, leaseMs, timeline }) => {
+        const times = context.times({ T0: 10, T1: 200, T2: 3000 })
+        const given = { fleet, leaseMs, tell: timeline.tell }
+        return [
+          disturbing({ ...given, dice: context.dice.fork(), times, everyMs: 450 }),
+          silencing({
+            ...given,
+            observer,
+            dice: context.dice.fork(),
+            times: Math.ceil(times / 20),
+            everyMs: 6000,
+          }),
+        ]
+      },
     }),
 }

@@ -64,6 +64,8 @@ const play = async (context: Context, doses: ReadonlyArray<Poison>, n: number): 
   for (;;) {
     const open = await left()
     if (open.length === 0) break
+    const overdue = await runsBeyond(place, runs)
+    if (overdue.length > 0) break
     if (performance.now() > deadline) {
       for (const { id, status, workflow } of open) {
         const message = `${runs.get(id) ?? workflow} is ${status} after three minutes`
@@ -84,6 +86,18 @@ const play = async (context: Context, doses: ReadonlyArray<Poison>, n: number): 
   }
   if (started.some((one) => one.status === "rejected")) throw new Error("not all were started")
   await Promise.all(supervisors)
+}
+
+/** Deadly ones that were tried more often than they may be: nothing that follows would change it. */
+const runsBeyond = async (
+  place: Place,
+  runs: ReadonlyMap<string, Poison>,
+): Promise<ReadonlyArray<string>> => {
+  const beyond: Array<string> = []
+  for (const [run, what] of runs) {
+    if (deadly.includes(what) && (await place.did(run)).length > maxCrashes) beyond.push(run)
+  }
+  return beyond
 }
 
 /** What went wrong is told by the error that the run ends with. */

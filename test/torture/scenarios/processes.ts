@@ -1,5 +1,6 @@
 /** S4 and S5: processes die, and stand still, under load. */
 import { play } from "../arena.ts"
+import { overtaking } from "../nemesis/gates.ts"
 import { freezing, killing } from "../nemesis/processes.ts"
 import { locking } from "../nemesis/sessions.ts"
 import type { Scenario } from "../scenario.ts"
@@ -37,7 +38,7 @@ export const S5: Scenario = {
       spares: 0,
       inFlight: context.sized({ T0: 20, T1: 40, T2: 40 }),
       harms: (field) => {
-        const { fleet, leaseMs, freezes, url } = field
+        const { fleet, leaseMs, freezes, url, observer } = field
         const { tell } = field.timeline
         const times = context.times({ T0: 3, T1: 40, T2: 500 })
         const freeze = { fleet, dice: context.dice.fork(), leaseMs, tell }
@@ -51,6 +52,17 @@ export const S5: Scenario = {
             everyMs: 2000,
             tell,
           }),
+          overtaking(
+            {
+              ...freeze,
+              url,
+              observer,
+              dice: context.dice.fork(),
+              times: times / 4,
+              everyMs: 5000,
+            },
+            freezes,
+          ),
         ]
       },
     }),

@@ -5,7 +5,8 @@
  * less than half an hour tells its figures, and judges the runs only.
  */
 import { type Field, play } from "../arena.ts"
-import { disturbing } from "../nemesis/network.ts"
+import { endingCommits, endingTransactions, losingClaims, overtaking } from "../nemesis/gates.ts"
+import { disturbing, silencing } from "../nemesis/network.ts"
 import { freezing, killing } from "../nemesis/processes.ts"
 import { locking, terminating } from "../nemesis/sessions.ts"
 import type { Context, Scenario } from "../scenario.ts"
@@ -70,7 +71,7 @@ export const S21: Scenario = {
         if (sample !== null) samples.push(sample)
       },
       harms: (field) => {
-        const { fleet, leaseMs, deaths, freezes, observer, url } = field
+        const { fleet, leaseMs, deaths, freezes, lost, observer, url } = field
         const { tell } = field.timeline
         const given = { fleet, leaseMs, tell, times: Infinity, observer, url }
         // two processes are never killed: what they use at the end can be held against the beginning
@@ -87,6 +88,11 @@ export const S21: Scenario = {
           terminating({ ...given, dice: context.dice.fork(), everyMs: 5000 }),
           disturbing({ ...given, dice: context.dice.fork(), everyMs: 10_000 }),
           locking({ ...given, dice: context.dice.fork(), everyMs: 15_000 }),
+          endingCommits({ ...given, dice: context.dice.fork(), everyMs: 20_000 }),
+          endingTransactions({ ...given, dice: context.dice.fork(), everyMs: 20_000 }),
+          losingClaims({ ...given, dice: context.dice.fork(), everyMs: 20_000 }, lost),
+          overtaking({ ...given, dice: context.dice.fork(), everyMs: 30_000 }, freezes),
+          silencing({ ...given, dice: context.dice.fork(), everyMs: 30_000 }),
         ]
       },
     })

@@ -1,0 +1,37 @@
+/**
+ * What becomes of claims whose holder never heard of them: it lives, its lease does not lapse, so nobody
+ * else will ever have them. It must ask what it holds, and give them back; soon, for it knows that it
+ * was not answered.
+ */
+import type { RunChange } from "./audit.ts"
+import { grouped } from "./invariants/invariant.ts"
+import type { Lost } from "./nemesis/gates.ts"
+import type { Context } from "./scenario.ts"
+
+export const judgeLostClaims = (
+  changes: ReadonlyArray<RunChange>,
+  lost: ReadonlyArray<Lost>,
+  leaseMs: number,
+  context: Pick<Context, "count" | "measure" | "violate">,
+): void => {
+  const histories = grouped(changes, ({ run }) => run)
+  for (const { name, pids, from } of lost) {
+    const claims = changes.filter(
+      ({ verb, pid, at }) => verb === "claim" && pids.includes(pid) && at.getTime() >= from,
+    )
+    for (const { run, seq, at } of claims) {
+      const next = histories.get(run)?.find((one) => one.seq > seq)
+      // that of a run that never ends is told by others
+      if (next === undefined) continue
+      const ms = next.at.getTime() - at.getTime()
+      context.count("claims nobody heard of")
+      context.measure("from a lost claim to its end", ms)
+      if (ms <= 2 * leaseMs) continue
+      context.violate({
+        invariant: "I13",
+        message: `run ${run}: ${name} never heard of its claim, and held it for ${ms} ms (${next.verb})`,
+        workflowRunId: run,
+      })
+    }
+  }
+}
