@@ -7,12 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
-import type { RegisteredWorkflow } from "../../src/Engine.ts"
-import type { StepOperation } from "../../src/engine/Operation.ts"
-import { encodeError } from "../../src/ErrorPayload.ts"
-import * as RetryPolicy from "../../src/RetryPolicy.ts"
-import { json } from "../store/conformanceFixture.ts"
-import { gated, makeRig, pass, pollMs, type Rig } from "./rig.ts"
+import { gated, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
 const shutdownTimeoutMs = 20_000
@@ -58,7 +53,8 @@ describe("stop", () => {
       const before = claims(rig)
       const [late] = yield* rig.insert(1)
       rig.engine.journal.hints.local("work")
-      yield* pass(5 * pollMs)
+      // suspects too, who are asked for in one poll of ten
+      yield* pass(15 * pollMs)
       assert.strictEqual(claims(rig), before)
       assert.isUndefined(fiber.pollUnsafe())
       assert.isFalse(w.begun[0]!.signal.aborted)
@@ -147,6 +143,24 @@ describe("stop", () => {
       yield* rig.memory.store.sweep({ limit: 10 })
       allWell(rig, "pending")
       assert.strictEqual(w.begun.length, 0)
+    }),
+  )
+
+  it.effect("while suspects are asked for: nothing else is claimed", () =>
+    Effect.gen(function* () {
+      const { w, rig, close } = yield* executing(1)
+      const latch = yield* Latch.make()
+      rig.script("claimRuns", (_, { suspects }) => (suspects ? { after: latch } : undefined))
+      yield* pass(12 * pollMs)
+      assert.strictEqual(rig.open("claimRuns"), 1)
+      const [late] = yield* rig.insert(1)
+      const fiber = yield* Effect.forkChild(close)
+      yield* quiet
+      yield* latch.open
+      yield* pass(1000)
+      yield* w.latch.open
+      yield* Fiber.join(fiber)
+      assert.strictEqual(rig.row(late!).token, 0)
     }),
   )
 
@@ -280,31 +294,4 @@ describe("start", () => {
       yield* next.close
     }),
   )
-})
-
-/** Its body fails behind a step, the undo of which fails, and is tried again in half a second. */
-const undone = (tries: Array<number>): RegisteredWorkflow => ({
-  name: "w",
-  version: null,
-  startBody: (execution, onEnd) => {
-    const error = encodeError(new Error("broke"))
-    const operation: StepOperation = {
-      kind: "step",
-      name: "step",
-      retry: RetryPolicy.none,
-      timeoutMs: null,
-      run: () => Effect.succeed(json(null)),
-      undo: {
-        retry: RetryPolicy.spaced(500, { maxAttempts: 5 }),
-        timeoutMs: null,
-        onUnknown: false,
-        run: (_, { attempt }) => {
-          tries.push(attempt)
-          return Effect.fail({ error, raw: null })
-        },
-      },
-    }
-    execution.issue(operation, () => onEnd({ _tag: "Failure", error, raw: null }))
-    return () => undefined
-  },
 })

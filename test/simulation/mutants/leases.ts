@@ -147,13 +147,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       files: ["test/worker/lease.test.ts", "test/worker/heartbeats.test.ts"],
     },
   },
-  mutant(
-    "undo-without-trust",
-    "an undo begins though the lease is not trusted any more",
-    "engine/undoing.ts",
-    '  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })\n',
-    "",
-  ),
+  {
+    ...mutant(
+      "undo-without-trust",
+      "an undo begins though the lease is not trusted any more",
+      "engine/undoing.ts",
+      '  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })\n',
+      "",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
   mutant(
     "reconcile-in-flight",
     "a claim whose answer is on its way is released",
@@ -161,13 +164,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     "if (oldest > since) orphans.push(claim)",
     "if (oldest > since - 1e9) orphans.push(claim)",
   ),
-  mutant(
-    "claims-beyond-slots",
-    "a worker claims as many runs as it could execute if it had none",
-    "Worker.ts",
-    "const limit = slots.free()",
-    "const limit = options.maxConcurrent",
-  ),
+  {
+    ...mutant(
+      "claims-beyond-slots",
+      "a worker claims as many runs as it could execute if it had none",
+      "Worker.ts",
+      "const limit = slots.free()",
+      "const limit = options.maxConcurrent",
+    ),
+    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
+  },
   {
     ...mutant(
       "claims-while-stopping",
@@ -175,6 +181,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "Worker.ts",
       "if (slots.free() <= 0 || stopping || ",
       "if (slots.free() <= 0 || ",
+    ),
+    tests: { project: "unit", files: ["test/worker/stopping.test.ts"] },
+  },
+  {
+    ...mutant(
+      "claims-once-more",
+      "a worker that is told to stop while it asks for suspects claims once more",
+      "Worker.ts",
+      "const more = limit > 0 && !stopping ?",
+      "const more = limit > 0 ?",
     ),
     tests: { project: "unit", files: ["test/worker/stopping.test.ts"] },
   },
@@ -198,13 +214,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
   },
-  mutant(
-    "lost-not-heard",
-    "a worker does not hear that a run is not its own any more",
-    "worker/runs.ts",
-    'else if (entry.handle.execution.mode !== "stopped") drop(entry)',
-    'else if (entry.handle.execution.mode === "stopped") drop(entry)',
-  ),
+  {
+    ...mutant(
+      "lost-not-heard",
+      "a worker does not hear that a run is not its own any more",
+      "worker/runs.ts",
+      'else if (entry.handle.execution.mode !== "stopped") drop(entry)',
+      'else if (entry.handle.execution.mode === "stopped") drop(entry)',
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
   {
     ...mutant(
       "trust-timer-off",

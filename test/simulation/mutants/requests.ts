@@ -64,14 +64,17 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "for (const waiter of waiters) waiter.nextLook = now + pauseAfter(now - waiter.since)",
     "for (const waiter of waiters) waiter.nextLook = now + 1e9 + pauseAfter(now - waiter.since)",
   ),
-  mutant(
-    "outcome-of-another",
-    "who waits hears an outcome before the run has ended",
-    "engine/outcomes.ts",
-    "} else if (isTerminal(row.status)) {\n          reply(id, Effect.succeed(outcomeOf(row, row.status)))",
-    "} else if (isTerminal(row.status) || row.compensating) {\n" +
-      "          reply(id, Effect.succeed(outcomeOf(row, row.status as TerminalStatus)))",
-  ),
+  {
+    ...mutant(
+      "outcome-of-another",
+      "who waits hears an outcome before the run has ended",
+      "engine/outcomes.ts",
+      "} else if (isTerminal(row.status)) {\n          reply(id, Effect.succeed(outcomeOf(row, row.status)))",
+      "} else if (isTerminal(row.status) || row.compensating) {\n" +
+        "          reply(id, Effect.succeed(outcomeOf(row, row.status as TerminalStatus)))",
+    ),
+    tests: { project: "unit", files: ["test/worker/outcomes.test.ts"] },
+  },
   {
     name: "tick-without-row",
     breaks: "a tick that two workers fire starts two runs",
@@ -95,13 +98,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "enabled.filter((row) => row.nextTick <= now)",
     "enabled.filter((row) => row.nextTick <= now + 5000)",
   ),
-  mutant(
-    "tick-passed-over",
-    "the tick that has fired is followed by the next but one",
-    "worker/ticker.ts",
-    "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick))).getTime()",
-    "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick) + 60_000)).getTime()",
-  ),
+  {
+    ...mutant(
+      "tick-passed-over",
+      "the tick that has fired is followed by the next but one",
+      "worker/ticker.ts",
+      "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick))).getTime()",
+      "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick) + 60_000)).getTime()",
+    ),
+    tests: { project: "unit", files: ["test/promise/cronTicks.test.ts"] },
+  },
   {
     ...mutant(
       "ticks-caught-up",

@@ -60,6 +60,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
         replace: "if (fixed === null) return",
       },
     ],
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   mutant(
     "retry-without-end",

@@ -16,13 +16,16 @@ export const undoingMutants: ReadonlyArray<Mutant> = [
     ".toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))",
     ".toSorted((a, b) => (a.position ?? 0) - (b.position ?? 0))",
   ),
-  mutant(
-    "no-return-ignored",
-    "what completed before a point of no return is undone all the same",
-    "engine/undoing.ts",
-    "(record.position ?? 0) > noReturn)",
-    "(record.position ?? 0) > Math.min(noReturn, 0))",
-  ),
+  {
+    ...mutant(
+      "no-return-ignored",
+      "what completed before a point of no return is undone all the same",
+      "engine/undoing.ts",
+      "(record.position ?? 0) > noReturn)",
+      "(record.position ?? 0) > Math.min(noReturn, 0))",
+    ),
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
+  },
   mutant(
     "unknown-not-undone",
     "a step that was given up is not undone, though it asked for that",
