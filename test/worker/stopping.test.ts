@@ -7,6 +7,11 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
+import type { RegisteredWorkflow } from "../../src/Engine.ts"
+import type { StepOperation } from "../../src/engine/Operation.ts"
+import { encodeError } from "../../src/ErrorPayload.ts"
+import { spaced } from "../../src/RetryPolicy.ts"
+import { json } from "../store/conformanceFixture.ts"
 import { gated, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -87,6 +92,51 @@ describe("stop", () => {
       yield* Fiber.join(fiber)
       allWell(rig, "pending")
       assert.isTrue(w.begun.every(({ signal }) => signal.aborted))
+    }),
+  )
+
+  it.effect("waits for a step, and tries none again beside it", () =>
+    Effect.gen(function* () {
+      const latch = yield* Latch.make()
+      const tries: Array<number> = []
+      const error = encodeError(new Error("no luck"))
+      const step = (name: string, run: StepOperation["run"]): StepOperation => {
+        const retry = spaced(500, { maxAttempts: 9 })
+        return { kind: "step", name, retry, timeoutMs: null, undo: null, run }
+      }
+      const workflow: RegisteredWorkflow = {
+        name: "w",
+        version: null,
+        startBody: (execution) => {
+          const long = () => Effect.as(Effect.interruptible(latch.await), json(null))
+          execution.issue(step("long", long), () => undefined)
+          const hopeless: StepOperation["run"] = ({ attempt }) => {
+            tries.push(attempt)
+            return Effect.fail({ error, retryable: true })
+          }
+          execution.issue(step("hopeless", hopeless), () => undefined)
+          return () => undefined
+        },
+      }
+      const rig = yield* makeRig(workflow)
+      const [id] = yield* rig.insert(1)
+      const { close } = yield* rig.startWorker({ shutdownTimeoutMs })
+      yield* until("it was tried", () => tries.length === 1)
+      const fiber = yield* Effect.forkChild(close)
+      yield* pass(3000)
+      assert.deepStrictEqual(tries, [1])
+      yield* latch.open
+      yield* pass(1000)
+      yield* Fiber.join(fiber)
+      allWell(rig, "pending")
+      const steps = yield* rig.memory.store.getSteps(id!)
+      assert.deepStrictEqual(
+        steps.map(({ stepKey, status, attempts }) => [stepKey, status, attempts]).toSorted(),
+        [
+          ["hopeless", "retrying", 1],
+          ["long", "completed", 1],
+        ],
+      )
     }),
   )
 
