@@ -232,10 +232,7 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "if (runs.size() > 0 && !lease.trusted()) runs.dropAll()",
       "if (runs.size() > 1e9 && !lease.trusted()) runs.dropAll()",
     ),
-    tests: {
-      project: "unit",
-      files: ["test/worker/heartbeats.test.ts", "test/worker/lease.test.ts"],
-    },
+    tests: { project: "unit", files: ["test/worker/loops.test.ts"] },
   },
   {
     ...mutant(

@@ -212,10 +212,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "if (known === undefined || known.parentAttempt <= child.parentAttempt) {",
       "if (known === undefined || child.parentAttempt > 0) {",
     ),
-    tests: {
-      project: "unit",
-      files: ["test/engine/attempts.test.ts", "test/engine/execution.test.ts"],
-    },
+    tests: { project: "unit", files: ["test/engine/hearing.test.ts"] },
   },
   {
     ...mutant(
@@ -225,7 +222,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "Random.withSeed(Random.Random, seed)",
       "Random.withSeed(Random.Random, seed + execution.run.attempt)",
     ),
-    tests: { project: "unit", files: ["test/engine/attempts.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/prefixes.test.ts"] },
   },
   {
     ...mutant(
@@ -235,7 +232,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "execution.events.findIndex((event)",
       "execution.events.findLastIndex((event)",
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   {
     ...mutant(
@@ -255,7 +252,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       '  if (child.status === "completed") {\n    return execution.record',
       '  if (child.status === "completed" || child.status === "cancelled") {\n    return execution.record',
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   mutant(
     "carried-not-marked",

@@ -115,6 +115,16 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
   },
   {
     ...mutant(
+      "tries-not-left",
+      "a run that is handed back in a short backoff forgets how often the step was tried",
+      "engine/notes.ts",
+      "const isTold = !notes.unsent && notes.told === notes.ended",
+      "const isTold = !notes.unsent",
+    ),
+    tests: { project: "unit", files: ["test/worker/stopping.test.ts"] },
+  },
+  {
+    ...mutant(
       "retries-while-ending",
       "a run that ends tries a step again",
       "engine/tries.ts",
@@ -141,7 +151,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "const toMark = undoesUnknown(operation) && !notes.marked",
       "const toMark = undoesUnknown(operation) && notes.marked",
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   {
     ...mutant(
@@ -151,7 +161,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       'if (aborted || end._tag === "TimedOut" || end._tag === "Interrupted") notes.unknown = true',
       'if (end._tag === "TimedOut" || end._tag === "Interrupted") notes.unknown = true',
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   {
     ...mutant(
@@ -161,7 +171,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "Effect.suspend(() => (env.leaseTrusted() ? lookUp(reserved) : lost)),",
       "Effect.suspend(() => (env.leaseTrusted() ? again : lost)),",
     ),
-    tests: { project: "unit", files: ["test/promise/transactions.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/transactions.test.ts"] },
   },
   {
     ...mutant(
@@ -171,6 +181,6 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       '            drop()\n            if ("_tag" in error) {',
       '            if ("_tag" in error) {',
     ),
-    tests: { project: "unit", files: ["test/promise/transactions.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/transactions.test.ts"] },
   },
 ]
