@@ -5,6 +5,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
@@ -187,6 +188,53 @@ describe("signals", () => {
         [true, false],
       )
       assert.strictEqual(worker.health().running, 1)
+    }),
+  )
+})
+
+describe("of two claims of a run", () => {
+  /** A worker executes a run; that claim was released by others, without its hearing of it. */
+  const released = Effect.gen(function* () {
+    const w = gated()
+    const rig = yield* makeRig(w.workflow)
+    const [run] = yield* rig.insert(1)
+    const { worker } = yield* rig.startWorker()
+    yield* until("it is executing", () => w.begun.length === 1)
+    yield* quiet
+    const latch = yield* Latch.make()
+    rig.script("readSignals", () => ({ after: latch }))
+    const { token } = rig.row(run!)
+    yield* rig.memory.store.releaseClaims([{ workflowRunId: run!, token }])
+    const { workerId } = worker.health()
+    return { w, rig, run: run!, workerId, latch }
+  })
+
+  it.effect("what is heard of the older one does not end the newer", () =>
+    Effect.gen(function* () {
+      const { w, rig, latch } = yield* released
+      rig.engine.journal.hints.local("signal")
+      yield* until("signals of the older are read", () => rig.open("readSignals") === 1)
+      rig.engine.journal.hints.local("work")
+      yield* until("it is executing again", () => w.begun.length === 2)
+      yield* latch.open
+      yield* pass(pollMs)
+      assert.deepStrictEqual(
+        w.begun.map(({ signal }) => signal.aborted),
+        [true, false],
+      )
+    }),
+  )
+
+  it.effect("the newer is given back, too, where nobody here has heard of it", () =>
+    Effect.gen(function* () {
+      const { rig, run, workerId } = yield* released
+      rig.script("claimRuns", () => "fail")
+      const workflows = [{ name: "w", version: null }]
+      const claim = { workerId, workflows, limit: 1, suspects: false }
+      const [unheard] = yield* rig.memory.store.claimRuns(claim)
+      yield* pass(leaseMs, 500)
+      const given = rig.calls("releaseClaims").flatMap(([claims]) => claims)
+      assert.deepStrictEqual(given, [{ workflowRunId: run, token: unheard!.token }])
     }),
   )
 })

@@ -120,13 +120,16 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/journal/journal.test.ts"] },
   },
-  mutant(
-    "compensate-answered-lost",
-    "the beginning of the undoing that is sent again is not recognised",
-    "memory/commit.ts",
-    "      if (run.compensating) return\n",
-    "",
-  ),
+  {
+    ...mutant(
+      "earlier-attribute-of-a-batch",
+      "of two values of an attribute in one batch the earlier counts",
+      "Journal.ts",
+      "Object.assign({}, ...given.map((one) => one.attributes))",
+      "Object.assign({}, ...given.map((one) => one.attributes).toReversed())",
+    ),
+    tests: { project: "unit", files: ["test/journal/journal.test.ts"] },
+  },
   {
     ...mutant(
       "end-of-sleep-unchecked",

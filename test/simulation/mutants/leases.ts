@@ -226,6 +226,26 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
   },
   {
     ...mutant(
+      "loss-of-the-older-claim",
+      "what is heard of an older claim of a run ends the newer one",
+      "worker/runs.ts",
+      "if (entry === undefined || entry.claim.token !== claim.token || !entry.handle) continue",
+      "if (entry === undefined || !entry.handle) continue",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "any-token-accounts",
+      "a claim that nobody has heard of is kept, where an older one of its run executes",
+      "worker/runs.ts",
+      "accountsFor: (claim) => entries.get(claim.workflowRunId)?.claim.token === claim.token,",
+      "accountsFor: (claim) => entries.has(claim.workflowRunId),",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
       "trust-timer-off",
       "nothing is dropped when the trust in a lease ends",
       "Worker.ts",
