@@ -308,13 +308,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     "if (worker.leaseExpiresAt > now) continue",
     "if (worker.leaseExpiresAt > now + 1000) continue",
   ),
-  mutant(
-    "poison-one-early",
-    "the crash before the last one makes a run poison",
-    "memory/workers.ts",
-    "if (run.crashCount < options.maxCrashes || run.crashCount === 0) continue",
-    "if (run.crashCount < options.maxCrashes - 1 || run.crashCount === 0) continue",
-  ),
+  {
+    ...mutant(
+      "poison-one-early",
+      "the crash before the last one makes a run poison",
+      "memory/workers.ts",
+      "if (run.crashCount < options.maxCrashes || run.crashCount === 0) continue",
+      "if (run.crashCount < options.maxCrashes - 1 || run.crashCount === 0) continue",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "crash-with-progress-counts",

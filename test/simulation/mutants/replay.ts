@@ -152,27 +152,36 @@ export const replayMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/store/memory.test.ts"] },
   },
-  mutant(
-    "cancel-not-heard",
-    "a run that executes does not hear of its cancel",
-    "engine/machine.ts",
-    "if (signals.cancelRequest !== null) return this.parts.cancelled(this)",
-    "",
-  ),
-  mutant(
-    "deadline-not-heard",
-    "a run that executes does not hear that its time is up",
-    "engine/machine.ts",
-    "if (signals.deadlinePassed) return this.parts.timedOut(this)",
-    "",
-  ),
-  mutant(
-    "cancel-of-undoing",
-    "a cancel ends the undoing",
-    "engine/machine.ts",
-    '    this.signals = signals\n    if (this.mode === "forward") {',
-    '    this.signals = signals\n    if (this.mode !== "ending") {',
-  ),
+  {
+    ...mutant(
+      "cancel-not-heard",
+      "a run that executes does not hear of its cancel",
+      "engine/machine.ts",
+      "if (signals.cancelRequest !== null) return this.parts.cancelled(this)",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "deadline-not-heard",
+      "a run that executes does not hear that its time is up",
+      "engine/machine.ts",
+      "if (signals.deadlinePassed) return this.parts.timedOut(this)",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "cancel-of-undoing",
+      "a cancel ends the undoing",
+      "engine/machine.ts",
+      '    this.signals = signals\n    if (this.mode === "forward") {',
+      '    this.signals = signals\n    if (this.mode !== "ending") {',
+    ),
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
+  },
   mutant(
     "parks-amid-work",
     "a run parks while a step of it executes",
@@ -254,13 +263,16 @@ export const replayMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
-  mutant(
-    "carried-not-marked",
-    "the next attempt replays strictly what stands behind the failure",
-    "memory/lifecycle.ts",
-    "    } else if (isAfter && !record.carried) {",
-    "    } else if (isAfter && record.carried) {",
-  ),
+  {
+    ...mutant(
+      "carried-not-marked",
+      "the next attempt replays strictly what stands behind the failure",
+      "memory/lifecycle.ts",
+      "    } else if (isAfter && !record.carried) {",
+      "    } else if (isAfter && record.carried) {",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "branch-not-let-go",

@@ -118,20 +118,26 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/promise/cronTicks.test.ts"] },
   },
-  mutant(
-    "tick-forgets-its-run",
-    "a tick that fires advances its schedule, and starts nothing",
-    "memory/schedules.ts",
-    "  insertIfFree(state, now, options.run)\n",
-    "",
-  ),
-  mutant(
-    "new-id-each-sending",
-    "a start whose answer was lost is sent again under another id",
-    "engine/starter.ts",
-    "const runs = items.map((item) => item.run)",
-    "const runs = items.map((item) => (item.sent && patience < 0 ? item.run : { ...item.run, workflowRunId: item.run.workflowRunId.replace(/.$/, () => Math.floor(Math.random() * 16).toString(16)) }))",
-  ),
+  {
+    ...mutant(
+      "tick-forgets-its-run",
+      "a tick that fires advances its schedule, and starts nothing",
+      "memory/schedules.ts",
+      "  insertIfFree(state, now, options.run)\n",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
+  {
+    ...mutant(
+      "new-id-each-sending",
+      "a start whose answer was lost is sent again under another id",
+      "engine/starter.ts",
+      "const runs = items.map((item) => item.run)",
+      "const runs = items.map((item) => (item.sent && patience < 0 ? item.run : { ...item.run, workflowRunId: item.run.workflowRunId.replace(/.$/, () => Math.floor(Math.random() * 16).toString(16)) }))",
+    ),
+    tests: { project: "unit", files: ["test/worker/starter.test.ts"] },
+  },
   {
     ...mutant(
       "expired-start-sent",
@@ -142,13 +148,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/worker/starter.test.ts"] },
   },
-  mutant(
-    "pause-not-let-go",
-    "a run that was asked to pause is handed back as if it was not",
-    "memory/lifecycle.ts",
-    "if (run.pauseRequest === null) return release(state, run, to, dueAt)",
-    "if (run.pauseRequest !== null || run.pauseRequest === null) return release(state, run, to, dueAt)",
-  ),
+  {
+    ...mutant(
+      "pause-not-let-go",
+      "a run that was asked to pause is handed back as if it was not",
+      "memory/lifecycle.ts",
+      "if (run.pauseRequest === null) return release(state, run, to, dueAt)",
+      "if (run.pauseRequest !== null || run.pauseRequest === null) return release(state, run, to, dueAt)",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "retry-keeps-cancel",
