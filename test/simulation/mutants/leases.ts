@@ -328,4 +328,24 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/store/memory.test.ts"] },
   },
+  {
+    ...mutant(
+      "poison-one-later-here",
+      "a worker bears one crash more than it was told to",
+      "Worker.ts",
+      "store.deadLetterPoison({ maxCrashes, limit: 100 })",
+      "store.deadLetterPoison({ maxCrashes: maxCrashes + 1, limit: 100 })",
+    ),
+    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
+  },
+  {
+    ...mutant(
+      "orphans-not-looked-for",
+      "children whose parent ended in a process that died of it live on",
+      "Worker.ts",
+      "const orphaned = look ? yield* store.cancelOrphans({ limit: 200 }) : 0",
+      "const orphaned = 0",
+    ),
+    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
+  },
 ]

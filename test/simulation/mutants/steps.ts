@@ -91,7 +91,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "? policy.initialDelayMs * attempt",
       "? policy.initialDelayMs * (attempt - 1)",
     ),
-    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
+    tests: { project: "unit", files: ["test/RetryPolicy.test.ts"] },
   },
   {
     ...mutant(
@@ -101,7 +101,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "Math.pow(policy.factor, attempt - 1)",
       "Math.pow(policy.factor, attempt)",
     ),
-    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
+    tests: { project: "unit", files: ["test/RetryPolicy.test.ts"] },
   },
   {
     ...mutant(
@@ -182,5 +182,25 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       '            if ("_tag" in error) {',
     ),
     tests: { project: "unit", files: ["test/engine/transactions.test.ts"] },
+  },
+  {
+    ...mutant(
+      "backoff-without-end",
+      "a backoff grows beyond its longest delay",
+      "RetryPolicy.ts",
+      "const capped = Math.min(raw, policy.maxDelayMs)",
+      "const capped = raw",
+    ),
+    tests: { project: "unit", files: ["test/RetryPolicy.test.ts"] },
+  },
+  {
+    ...mutant(
+      "heartbeat-of-the-given-up",
+      "a try that was given up goes on telling of its progress",
+      "engine/tries.ts",
+      "    if (!over) beat(step, details)",
+      "    beat(step, details)",
+    ),
+    tests: { project: "unit", files: ["test/worker/heartbeats.test.ts"] },
   },
 ]
