@@ -30,6 +30,8 @@ export interface StepNotes {
   revision: number
   /** Tries that have ended. */
   ended: number
+  /** As many as the newest note tells of. */
+  told: number
   /** Of the newest try that failed. */
   error: StoredError | null
   heartbeat: Encoded | null
@@ -55,6 +57,7 @@ export interface StepNotes {
 export const makeNotes = (earlier: StepRecord | undefined): StepNotes => ({
   revision: earlier?.revision ?? 0,
   ended: earlier?.attempts ?? 0,
+  told: earlier?.attempts ?? 0,
   error: earlier?.error ?? null,
   heartbeat: earlier?.heartbeat ?? null,
   trying: false,
@@ -78,6 +81,7 @@ const noteOf = (
   next: { readonly retryDelayMs: number; readonly elapsedMs: number } | null,
 ): RecordWrite => {
   notes.unsent = false
+  notes.told = notes.ended
   return {
     stepKey: issued.key,
     name: operation.name,
@@ -152,11 +156,13 @@ const send = (step: Step): void => {
 }
 
 /**
- * What the next process would miss when the run is handed back now: of a try under way its newest
- * heartbeat, of one that waits for its time that time, too. `null`: nothing.
+ * What the next process would miss when the run is handed back now: how often the step was tried (a
+ * short backoff is not written), of a try under way its newest heartbeat, of one that waits for its time
+ * that time, too. `null`: nothing.
  */
 export const noteToLeave = ({ execution, issued, operation, notes }: Step): RecordWrite | null => {
-  if (!notes.unsent || execution.records.has(issued.key)) return null
+  const isTold = !notes.unsent && notes.told === notes.ended
+  if (isTold || execution.records.has(issued.key)) return null
   // an outcome is on its way to the store
   if (issued.phase !== "active" && issued.phase !== "waiting") return null
   const next =

@@ -73,6 +73,9 @@ const slowly =
         : store.commit(writes),
   })
 
+const statusesOf = (handle: MemoryStore.Handle, workflowRunId: string) =>
+  recordsOf(handle, workflowRunId).map(({ stepKey, status }) => `${stepKey} ${status}`)
+
 describe("pure asynchronous work", () => {
   it("goes on beside a wait that is open for long, though the run has parked", async () => {
     const before = performance.now()
@@ -216,6 +219,28 @@ describe("a branch that was interrupted", () => {
     expect(now).toBe(before)
   })
 
+  it("does not try a step again of which a try was under way", async () => {
+    let tries = 0
+    const body = Effect.promise(async () => {
+      tries++
+      await delay(100)
+      throw new Error("no")
+    })
+    const { end, handle, workflowRunId } = await runEffect(
+      Effect.gen(function* () {
+        const retry = { maxAttempts: 100, initialDelayMs: 10, backoff: "fixed" } as const
+        const step = Step.make("deaf", { run: Effect.uninterruptible(body), retry })
+        const fiber = yield* Effect.forkChild(step)
+        yield* Sleep.make("nap", "40 millis")
+        yield* Fiber.interrupt(fiber)
+        yield* Step.make("wait", { run: Effect.promise(() => delay(400)) })
+        return tries
+      }),
+    )
+    expect([end.status, end.result]).toEqual(["completed", 1])
+    expect(statusesOf(handle, workflowRunId)).toContain("deaf failed")
+  })
+
   it("takes no event", async () => {
     const { end } = await runEffect(
       Effect.gen(function* () {
@@ -234,6 +259,26 @@ describe("a branch that was interrupted", () => {
       },
     )
     expect([end.status, end.result]).toEqual(["completed", "hello"])
+  })
+})
+
+describe("a run that gives up", () => {
+  it("tries no step again: what fails while it is waited for is recorded so", async () => {
+    const given = program("gives up", async ({ ctx }) => {
+      await ctx.step("done", { run: () => 1, compensate: () => undefined })
+      void ctx.step("deaf", {
+        run: async () => {
+          await delay(100)
+          throw new Error("no")
+        },
+        retry: { maxAttempts: 100, initialDelayMs: 10, backoff: "fixed" },
+      })
+      await ctx.sleep("nap", "20 ms")
+      throw new Error("enough")
+    })
+    const { end, moments, workflowRunId } = await record(given)
+    expect(end.status).toBe("compensated")
+    expect(statusesOf(moments.at(-1)!.handle, workflowRunId)).toContain("deaf failed")
   })
 })
 

@@ -90,3 +90,15 @@ it("an answer that comes late takes back nothing of what a newer one told", () =
   expect(refreshed()).toBe(1)
   stop()
 })
+
+it("a reading from before a child was started takes nothing back: it shows that of an earlier attempt", () => {
+  const { execution, onSources, stop } = executing()
+  const child = (parentAttempt: number) =>
+    ({ stepKey: "child", parentAttempt }) as unknown as RunSources["children"][number]
+  const seen = [1, 2, 1, 3].map((parentAttempt) => {
+    onSources({ ...sources(0), children: [child(parentAttempt)] })
+    return execution.children.get("child")?.parentAttempt
+  })
+  expect(seen).toEqual([1, 2, 2, 3])
+  stop()
+})

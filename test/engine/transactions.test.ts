@@ -3,6 +3,7 @@ import { expect, it } from "vitest"
 import type { Execution, ExecutionEnd, Issued } from "../../src/engine/Execution.ts"
 import type { StepAttempt, StepOperation } from "../../src/engine/Operation.ts"
 import { inTransaction } from "../../src/engine/transactions.ts"
+import { StoreUnavailable } from "../../src/FlowlyError.ts"
 import { none } from "../../src/RetryPolicy.ts"
 import type { Transaction } from "../../src/WorkflowStore.ts"
 
@@ -45,4 +46,78 @@ const tryOnce = async (trustedAtBegin: boolean) => {
 it("no body begins in a transaction that began when the lease was trusted no more", async () => {
   expect(await tryOnce(false)).toEqual(["lost"])
   expect(await tryOnce(true)).toEqual(["body"])
+})
+
+type Told = "conflict" | "nothing" | "committed"
+
+/** A step whose commits, and then looks for its record, are answered so; what was done, in order. */
+const played = async (commits: ReadonlyArray<Told>, looks: ReadonlyArray<Told>) => {
+  const seen: Array<string> = []
+  const transaction: Transaction = { client: null, sql: null, faultOf: () => null }
+  const committed = { _tag: "committed" }
+  const unavailable = (outcome: "unknown" | "not-applied", reason: string) =>
+    Effect.fail(new StoreUnavailable({ operation: "transact", outcome, reason }))
+  const [answers, found] = [[...commits], [...looks]]
+  const execution = {
+    env: {
+      leaseTrusted: () => true,
+      random: () => 0,
+      transact: ({ use }: { readonly use: (given: Transaction) => Effect.Effect<unknown> }) =>
+        Effect.flatMap(use(transaction), () => {
+          const told = answers.shift()
+          if (told === "committed") return Effect.succeed(committed)
+          return told === "conflict"
+            ? unavailable("not-applied", "40001: could not serialize")
+            : unavailable("unknown", "no answer")
+        }),
+      transactionOutcome: () => {
+        const told = found.shift()
+        seen.push("look")
+        return told === "nothing"
+          ? unavailable("unknown", "no answer")
+          : Effect.succeed(told === "committed" ? committed : null)
+      },
+    },
+    reserve: () => {
+      seen.push("place")
+      return {
+        record: {},
+        committed: () => seen.push("stands"),
+        dropped: () => seen.push("given back"),
+      }
+    },
+  } as unknown as Execution
+  const operation: StepOperation = {
+    kind: "step",
+    name: "pay",
+    retry: none,
+    timeoutMs: null,
+    undo: null,
+    transaction: { isolation: null },
+    run: () => Effect.succeed({ codec: "json", json: "1" }),
+  }
+  const hold = () => () => void seen.push("released")
+  const [attempt, issued] = [{} as StepAttempt, {} as Issued]
+  await Effect.runPromise(inTransaction({ execution, issued, operation, attempt, hold }))
+  return seen
+}
+
+it("a transaction that failed gives its place in the order back before it is begun again", async () => {
+  expect(await played(["conflict", "committed"], [])).toEqual([
+    "place",
+    "given back",
+    "released",
+    "place",
+    "stands",
+  ])
+})
+
+it("a commit that was not answered is asked for until it is known, and not done again", async () => {
+  expect(await played(["nothing"], ["nothing", "nothing", "committed"])).toEqual([
+    "place",
+    "look",
+    "look",
+    "look",
+    "stands",
+  ])
 })

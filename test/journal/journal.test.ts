@@ -67,16 +67,15 @@ describe("batches", () => {
       bench.append(claim!, "b", { timers: [{ stepKey: "s", delayMs: 5 }] })
       bench.append(claim!, "c", { records: [retrying("c", 1)] })
       bench.append(claim!, "d", { records: [record("c", 2, { attempts: 2 })] })
-      bench.append(claim!, "e", { transition: settle("completed") })
+      bench.append(claim!, "e", { attributes: { tier: "iron", at: "begin" } })
+      bench.append(claim!, "f", { attributes: { tier: "gold" } })
+      bench.append(claim!, "g", { transition: settle("completed") })
       yield* latch.open
-      yield* until("all are committed", () => bench.told.length === 6)
-      assert.deepStrictEqual(bench.told.slice(1), [
-        "a committed",
-        "b committed",
-        "c committed",
-        "d committed",
-        "e committed",
-      ])
+      yield* until("all are committed", () => bench.told.length === 8)
+      assert.deepStrictEqual(
+        bench.told.slice(1),
+        [..."abcdefg"].map((name) => `${name} committed`),
+      )
       const [write, ...more] = bench.commits()[1]!
       assert.strictEqual(more.length, 0)
       assert.deepStrictEqual(
@@ -87,6 +86,7 @@ describe("batches", () => {
         ],
       )
       assert.deepStrictEqual(write!.timers, [{ stepKey: "s", delayMs: 5 }])
+      assert.deepStrictEqual(write!.attributes, { tier: "gold", at: "begin" })
       assert.strictEqual(write!.transition?._tag, "Settle")
       assert.strictEqual(statusOf(bench, 0), "completed")
     }),

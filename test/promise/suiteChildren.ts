@@ -114,6 +114,28 @@ export const childrenSuite = (backend: Backend): void => {
     await there.stop()
   })
 
+  it("that somebody cancels reject with ChildFailed, which says so", async () => {
+    const child = defineWorkflow(rig.name("child"), async (ctx) => {
+      await ctx.waitForEvent("go")
+    })
+    const id = Promise.withResolvers<string>()
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+      const started = await ctx.startChild(child)
+      id.resolve(started.workflowRunId)
+      try {
+        await started.result()
+      } catch (error) {
+        const { code, details } = error as FlowlyError
+        return [code, details["status"]]
+      }
+      return ["no error"]
+    })
+    const engine = await rig.started([child, parent])
+    const handle = await engine.trigger(parent)
+    await engine.cancel(await id.promise)
+    expect(await handle.result()).toEqual(["ChildFailed", "cancelled"])
+  })
+
   it("that are still under way are cancelled when their parent fails", async () => {
     const aborts = Promise.withResolvers<void>()
     const started = Promise.withResolvers<void>()

@@ -66,8 +66,9 @@ const isResumable = (reason: StoredError | null): boolean =>
   reason?.tag === "RunPaused" || (reason?.message.includes("the driver broke") ?? false)
 
 /**
- * The longest that everything may take once the faults are over: a hung call is given up after a
- * minute, and there may be several, one behind the other.
+ * The longest in which no run ends once the faults are over: a hung call is given up after a minute, and
+ * there may be several, one behind the other. How long all take is a matter of how much there is to do:
+ * slow steps in loops, tried again, on two workers of one slot, take longer than this.
  */
 const livenessMs = 20 * 60_000
 
@@ -250,16 +251,18 @@ const play = async (machine: Machine, options: Options, program: Program): Promi
     machine.after(machine.nature, 1000, look)
   }
   look()
-  const allEnded = () =>
-    client.done() && handle.inspect().runs.every(({ status }) => isTerminal(status))
-  let ended = false
+  let ended = 0
+  let lastEnd = since
   let looked = 0
   await machine.run(() => {
-    if (violations.length > 0 || machine.now - since > livenessMs) return true
+    if (violations.length > 0 || machine.now - lastEnd > livenessMs) return true
     if (machine.now < looked) return false
     looked = machine.now + 100
-    ended = allEnded()
-    return ended
+    const { runs } = handle.inspect()
+    const now = runs.filter(({ status }) => isTerminal(status)).length
+    if (now > ended) lastEnd = machine.now
+    ended = now
+    return client.done() && ended === runs.length
   })
   const recoveryMs = machine.now - since
 

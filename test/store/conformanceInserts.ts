@@ -285,6 +285,15 @@ export const insertTests = (test: Test) => {
       assert.strictEqual(again?._tag === "Inserted" && again.token, null)
     })
 
+    test("sent again claim nothing, though the run is due", function* (s) {
+      const a = yield* s.worker(1)
+      const claim = yield* s.hold(a, 1)
+      yield* s.committed(claim, { transition: handBack })
+      const [again] = yield* s.insertFor(a, newRun(1))
+      assert.strictEqual(again?._tag === "Inserted" && again.token, null)
+      assert.isNull((yield* s.row(1)).workerId)
+    })
+
     test("sent again never name the first claim of a run that was not claimed then", function* (s) {
       const a = yield* s.worker(1)
       yield* s.insert(newRun(1))

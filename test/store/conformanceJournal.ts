@@ -228,13 +228,14 @@ export const journalTests = (test: Test) => {
       ])
     })
 
-    test("that back off are replaced; final ones never change", function* (s) {
+    test("that back off are replaced by later ones; final ones never change", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* s.committed(claim, { records: [record("a", 1)], transition: compensate })
       const seen = []
       for (const parts of [
         undo("retrying", 1),
         undo("retrying", 2),
+        undo("retrying", 1),
         undo("failed", 3),
         undo("completed", 4),
         undo("retrying", 5),
@@ -245,6 +246,7 @@ export const journalTests = (test: Test) => {
       }
       assert.deepStrictEqual(seen, [
         ["retrying", 1],
+        ["retrying", 2],
         ["retrying", 2],
         ["failed", 3],
         ["failed", 3],

@@ -2,7 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { registration, workerId } from "../store/conformanceFixture.ts"
+import { newRun, registration, settle, workerId, write } from "../store/conformanceFixture.ts"
 import { gated, makeRig, pass, plain, pollMs, type Rig } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -45,6 +45,18 @@ describe("the poller", () => {
       yield* TestClock.adjust(pollMs)
       yield* quiet
       assert.isAbove(rig.calls("claimRuns").length, length)
+    }),
+  )
+
+  it.effect("asks again at once, too, after an answer that filled only some of the slots", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.insert(1)
+      yield* rig.startWorker({ maxConcurrent: 3 })
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* quiet
+      assert.strictEqual(plain(rig).length, 2)
     }),
   )
 
@@ -155,6 +167,28 @@ describe("the runs of a dead worker", () => {
   )
 })
 
+describe("children whose parent ended in a process that died of it", () => {
+  it.effect("are cancelled by the worker of another", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const { store } = rig.memory
+      yield* rig.insert(1, "parent")
+      yield* store.registerWorker(registration(101, 25_000))
+      const workflows = [{ name: "parent", version: null }]
+      const claim = { workerId: workerId(101), workflows, limit: 1, suspects: false }
+      const [parent] = yield* store.claimRuns(claim)
+      const { workflowRunId } = parent!
+      const place = { workflowRunId, stepKey: "child", attempt: 1 }
+      const child = newRun(2, { workflow: "child", parent: place })
+      yield* store.commit([write(parent!, { children: [child] })])
+      yield* store.commit([write(parent!, { transition: settle("completed") })])
+      yield* rig.startWorker()
+      yield* pass(12 * pollMs)
+      assert.strictEqual(rig.row(child.workflowRunId).status, "cancelled")
+    }),
+  )
+})
+
 describe("suspects", () => {
   /** Makes every run that is there a suspect: two workers died with it. */
   const crashTwice = Effect.fnUntraced(function* (rig: Rig, workflow = "w") {
@@ -190,6 +224,22 @@ describe("suspects", () => {
       assert.isTrue(rig.rows().every((run) => run.status === "completed"))
     }),
   )
+
+  for (const [maxCrashes, status] of [
+    [2, "dead_letter"],
+    [3, "running"],
+  ] as const) {
+    it.effect(`that crashed twice are ${status} where a worker bears ${maxCrashes} crashes`, () =>
+      Effect.gen(function* () {
+        const rig = yield* makeRig(gated().workflow)
+        const [suspect] = yield* rig.insert(1)
+        yield* crashTwice(rig)
+        yield* rig.startWorker({ maxCrashes })
+        yield* pass(2 * pollMs)
+        assert.strictEqual(rig.row(suspect!).status, status)
+      }),
+    )
+  }
 
   it.effect("are not starved by a backlog that never ends", () =>
     Effect.gen(function* () {

@@ -107,4 +107,17 @@ describe("the newest heartbeat", () => {
       assert.deepInclude(yield* noteOf(rig, id), { heartbeat: json(3), attempts: 1 })
     }),
   )
+
+  it.effect("is not what a try tells that was given up", () =>
+    Effect.gen(function* () {
+      const { begun, rig, latch, id } = yield* held("fails")
+      begun[0]!.heartbeat(json("late"))
+      yield* latch.open
+      yield* pass(backoffMs + 100)
+      begun[0]!.heartbeat(json("too late"))
+      yield* pass(100)
+      assert.deepInclude(yield* noteOf(rig, id), { heartbeat: json(3), attempts: 1 })
+      assert.deepInclude(begun[1], { attempt: 2, lastHeartbeat: json(3) })
+    }),
+  )
 })

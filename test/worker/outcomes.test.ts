@@ -11,7 +11,16 @@ import { type Hints, makeHints } from "../../src/engine/hints.ts"
 import { makeOutcomes } from "../../src/engine/outcomes.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { Claim, EventRow } from "../../src/WorkflowStore.ts"
-import { Fixture, id, json, record, settle, start, write } from "../store/conformanceFixture.ts"
+import {
+  compensate,
+  Fixture,
+  id,
+  json,
+  record,
+  settle,
+  start,
+  write,
+} from "../store/conformanceFixture.ts"
 import { it, makeScripted, quiet, until } from "./scripted.ts"
 
 const pollMs = 1000
@@ -63,6 +72,20 @@ describe("outcomes", () => {
       room.outcomes.settled(id(1), { status: "completed", result: json(7), error: null })
       assert.strictEqual((yield* Fiber.join(fiber)).result?.json, "7")
       assert.strictEqual(room.queries().length, length)
+    }),
+  )
+
+  it.effect("a run that undoes its steps has none yet", () =>
+    Effect.gen(function* () {
+      const room = yield* waitingRoom
+      const claim = yield* room.fixture.hold(room.worker, 1)
+      yield* room.fixture.committed(claim, { transition: compensate })
+      const fiber = yield* room.wait(1)
+      for (let i = 0; i < 3; i++) yield* aPoll
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* room.fixture.committed(claim, { transition: settle("compensated") })
+      for (let i = 0; i < 3; i++) yield* aPoll
+      assert.strictEqual((yield* Fiber.join(fiber)).status, "compensated")
     }),
   )
 

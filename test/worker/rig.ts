@@ -8,10 +8,11 @@ import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Engine from "../../src/Engine.ts"
-import type { Attempt } from "../../src/engine/Operation.ts"
+import type { Attempt, StepOperation } from "../../src/engine/Operation.ts"
+import { encodeError } from "../../src/ErrorPayload.ts"
 import * as Journal from "../../src/Journal.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
-import { make as makePolicy } from "../../src/RetryPolicy.ts"
+import { make as makePolicy, spaced } from "../../src/RetryPolicy.ts"
 import * as Worker from "../../src/Worker.ts"
 import { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { json, start } from "../store/conformanceFixture.ts"
@@ -60,6 +61,33 @@ export const gated = (name = "w"): Gated => {
     },
   }
 }
+
+/** Its body fails behind a step, the undo of which fails, and is tried again in half a second. */
+export const undone = (tries: Array<number>): Engine.RegisteredWorkflow => ({
+  name: "w",
+  version: null,
+  startBody: (execution, onEnd) => {
+    const error = encodeError(new Error("broke"))
+    const operation: StepOperation = {
+      kind: "step",
+      name: "step",
+      retry: once,
+      timeoutMs: null,
+      run: () => Effect.succeed(json(null)),
+      undo: {
+        retry: spaced(500, { maxAttempts: 5 }),
+        timeoutMs: null,
+        onUnknown: false,
+        run: (_, { attempt }) => {
+          tries.push(attempt)
+          return Effect.fail({ error, raw: null })
+        },
+      },
+    }
+    execution.issue(operation, () => onEnd({ _tag: "Failure", error, raw: null }))
+    return () => undefined
+  },
+})
 
 export interface Rig extends Scripted {
   readonly memory: MemoryStore.Handle

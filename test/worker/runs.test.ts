@@ -3,12 +3,14 @@
  * in one run stays in one run.
  */
 import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { json, start } from "../store/conformanceFixture.ts"
-import { gated, leaseMs, makeRig, pass, pollMs, type Rig } from "./rig.ts"
+import { gated, leaseMs, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
 /** Makes a first claim of the runs read a history: something has woken them. */
@@ -167,6 +169,74 @@ describe("signals", () => {
       assert.strictEqual(worker.health().running, 1)
     }),
   )
+
+  it.effect("a claim of a run that was held here already ends the older one", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const [run] = yield* rig.insert(1)
+      const { worker } = yield* rig.startWorker()
+      yield* until("it is executing", () => w.begun.length === 1)
+      // released by others and claimed again, before anybody here hears of it
+      rig.script("readSignals", () => "fail")
+      yield* rig.memory.store.releaseClaims([{ workflowRunId: run!, token: rig.row(run!).token }])
+      rig.engine.journal.hints.local("work")
+      yield* until("it is executing again", () => w.begun.length === 2)
+      yield* quiet
+      assert.deepStrictEqual(
+        w.begun.map(({ signal }) => signal.aborted),
+        [true, false],
+      )
+      assert.strictEqual(worker.health().running, 1)
+    }),
+  )
+})
+
+describe("of two claims of a run", () => {
+  /** A worker executes a run; that claim was released by others, without its hearing of it. */
+  const released = Effect.gen(function* () {
+    const w = gated()
+    const rig = yield* makeRig(w.workflow)
+    const [run] = yield* rig.insert(1)
+    const { worker } = yield* rig.startWorker()
+    yield* until("it is executing", () => w.begun.length === 1)
+    yield* quiet
+    const latch = yield* Latch.make()
+    rig.script("readSignals", () => ({ after: latch }))
+    const { token } = rig.row(run!)
+    yield* rig.memory.store.releaseClaims([{ workflowRunId: run!, token }])
+    const { workerId } = worker.health()
+    return { w, rig, run: run!, workerId, latch }
+  })
+
+  it.effect("what is heard of the older one does not end the newer", () =>
+    Effect.gen(function* () {
+      const { w, rig, latch } = yield* released
+      rig.engine.journal.hints.local("signal")
+      yield* until("signals of the older are read", () => rig.open("readSignals") === 1)
+      rig.engine.journal.hints.local("work")
+      yield* until("it is executing again", () => w.begun.length === 2)
+      yield* latch.open
+      yield* pass(pollMs)
+      assert.deepStrictEqual(
+        w.begun.map(({ signal }) => signal.aborted),
+        [true, false],
+      )
+    }),
+  )
+
+  it.effect("the newer is given back, too, where nobody here has heard of it", () =>
+    Effect.gen(function* () {
+      const { rig, run, workerId } = yield* released
+      rig.script("claimRuns", () => "fail")
+      const workflows = [{ name: "w", version: null }]
+      const claim = { workerId, workflows, limit: 1, suspects: false }
+      const [unheard] = yield* rig.memory.store.claimRuns(claim)
+      yield* pass(leaseMs, 500)
+      const given = rig.calls("releaseClaims").flatMap(([claims]) => claims)
+      assert.deepStrictEqual(given, [{ workflowRunId: run, token: unheard!.token }])
+    }),
+  )
 })
 
 describe("deadlines", () => {
@@ -307,6 +377,29 @@ describe("a frozen process", () => {
       const steps = yield* rig.memory.store.getSteps(run!)
       assert.strictEqual(steps.length, 1)
       assert.isAbove(steps[0]!.completedAt ?? 0, start + leaseMs)
+    }),
+  )
+
+  it.effect("that wakes after its lease begins no undo", () =>
+    Effect.gen(function* () {
+      const tries: Array<number> = []
+      const rig = yield* makeRig(undone(tries))
+      const [run] = yield* rig.insert(1)
+      const clock = yield* Clock.Clock
+      let frozenMs = 0
+      const monotonicTimeNanosUnsafe = () =>
+        clock.monotonicTimeNanosUnsafe() + BigInt(frozenMs) * 1_000_000n
+      yield* rig
+        .startWorker()
+        .pipe(Effect.provideService(Clock.Clock, { ...clock, monotonicTimeNanosUnsafe }))
+      yield* until("the undo was tried", () => tries.length === 1)
+      yield* quiet
+      frozenMs = leaseMs
+      // its next try is due before anything looks at the lease
+      yield* pass(600)
+      assert.deepStrictEqual(tries, [1])
+      yield* pass(20_000, 500)
+      assert.strictEqual(rig.row(run!).status, "failed")
     }),
   )
 })

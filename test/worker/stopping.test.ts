@@ -10,9 +10,9 @@ import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { StepOperation } from "../../src/engine/Operation.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
-import * as RetryPolicy from "../../src/RetryPolicy.ts"
+import { spaced } from "../../src/RetryPolicy.ts"
 import { json } from "../store/conformanceFixture.ts"
-import { gated, makeRig, pass, pollMs, type Rig } from "./rig.ts"
+import { gated, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
 const shutdownTimeoutMs = 20_000
@@ -58,7 +58,8 @@ describe("stop", () => {
       const before = claims(rig)
       const [late] = yield* rig.insert(1)
       rig.engine.journal.hints.local("work")
-      yield* pass(5 * pollMs)
+      // suspects too, who are asked for in one poll of ten
+      yield* pass(15 * pollMs)
       assert.strictEqual(claims(rig), before)
       assert.isUndefined(fiber.pollUnsafe())
       assert.isFalse(w.begun[0]!.signal.aborted)
@@ -91,6 +92,51 @@ describe("stop", () => {
       yield* Fiber.join(fiber)
       allWell(rig, "pending")
       assert.isTrue(w.begun.every(({ signal }) => signal.aborted))
+    }),
+  )
+
+  it.effect("waits for a step, and tries none again beside it", () =>
+    Effect.gen(function* () {
+      const latch = yield* Latch.make()
+      const tries: Array<number> = []
+      const error = encodeError(new Error("no luck"))
+      const step = (name: string, run: StepOperation["run"]): StepOperation => {
+        const retry = spaced(500, { maxAttempts: 9 })
+        return { kind: "step", name, retry, timeoutMs: null, undo: null, run }
+      }
+      const workflow: RegisteredWorkflow = {
+        name: "w",
+        version: null,
+        startBody: (execution) => {
+          const long = () => Effect.as(Effect.interruptible(latch.await), json(null))
+          execution.issue(step("long", long), () => undefined)
+          const hopeless: StepOperation["run"] = ({ attempt }) => {
+            tries.push(attempt)
+            return Effect.fail({ error, retryable: true })
+          }
+          execution.issue(step("hopeless", hopeless), () => undefined)
+          return () => undefined
+        },
+      }
+      const rig = yield* makeRig(workflow)
+      const [id] = yield* rig.insert(1)
+      const { close } = yield* rig.startWorker({ shutdownTimeoutMs })
+      yield* until("it was tried", () => tries.length === 1)
+      const fiber = yield* Effect.forkChild(close)
+      yield* pass(3000)
+      assert.deepStrictEqual(tries, [1])
+      yield* latch.open
+      yield* pass(1000)
+      yield* Fiber.join(fiber)
+      allWell(rig, "pending")
+      const steps = yield* rig.memory.store.getSteps(id!)
+      assert.deepStrictEqual(
+        steps.map(({ stepKey, status, attempts }) => [stepKey, status, attempts]).toSorted(),
+        [
+          ["hopeless", "retrying", 1],
+          ["long", "completed", 1],
+        ],
+      )
     }),
   )
 
@@ -147,6 +193,24 @@ describe("stop", () => {
       yield* rig.memory.store.sweep({ limit: 10 })
       allWell(rig, "pending")
       assert.strictEqual(w.begun.length, 0)
+    }),
+  )
+
+  it.effect("while suspects are asked for: nothing else is claimed", () =>
+    Effect.gen(function* () {
+      const { w, rig, close } = yield* executing(1)
+      const latch = yield* Latch.make()
+      rig.script("claimRuns", (_, { suspects }) => (suspects ? { after: latch } : undefined))
+      yield* pass(12 * pollMs)
+      assert.strictEqual(rig.open("claimRuns"), 1)
+      const [late] = yield* rig.insert(1)
+      const fiber = yield* Effect.forkChild(close)
+      yield* quiet
+      yield* latch.open
+      yield* pass(1000)
+      yield* w.latch.open
+      yield* Fiber.join(fiber)
+      assert.strictEqual(rig.row(late!).token, 0)
     }),
   )
 
@@ -280,31 +344,4 @@ describe("start", () => {
       yield* next.close
     }),
   )
-})
-
-/** Its body fails behind a step, the undo of which fails, and is tried again in half a second. */
-const undone = (tries: Array<number>): RegisteredWorkflow => ({
-  name: "w",
-  version: null,
-  startBody: (execution, onEnd) => {
-    const error = encodeError(new Error("broke"))
-    const operation: StepOperation = {
-      kind: "step",
-      name: "step",
-      retry: RetryPolicy.none,
-      timeoutMs: null,
-      run: () => Effect.succeed(json(null)),
-      undo: {
-        retry: RetryPolicy.spaced(500, { maxAttempts: 5 }),
-        timeoutMs: null,
-        onUnknown: false,
-        run: (_, { attempt }) => {
-          tries.push(attempt)
-          return Effect.fail({ error, raw: null })
-        },
-      },
-    }
-    execution.issue(operation, () => onEnd({ _tag: "Failure", error, raw: null }))
-    return () => undefined
-  },
 })

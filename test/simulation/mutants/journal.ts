@@ -103,13 +103,16 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
   },
-  mutant(
-    "half-forgotten",
-    "of a batch that was refused only one half is sent again",
-    "Journal.ts",
-    "          commit(items.slice(half), patience),",
-    "          commit(items.slice(half + 1), patience),",
-  ),
+  {
+    ...mutant(
+      "half-forgotten",
+      "of a batch that was refused only one half is sent again",
+      "Journal.ts",
+      "          commit(items.slice(half), patience),",
+      "          commit(items.slice(half + 1), patience),",
+    ),
+    tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
+  },
   {
     ...mutant(
       "earlier-note-of-a-batch",
@@ -120,13 +123,16 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/journal/journal.test.ts"] },
   },
-  mutant(
-    "compensate-answered-lost",
-    "the beginning of the undoing that is sent again is not recognised",
-    "memory/commit.ts",
-    "      if (run.compensating) return\n",
-    "",
-  ),
+  {
+    ...mutant(
+      "earlier-attribute-of-a-batch",
+      "of two values of an attribute in one batch the earlier counts",
+      "Journal.ts",
+      "Object.assign({}, ...given.map((one) => one.attributes))",
+      "Object.assign({}, ...given.map((one) => one.attributes).toReversed())",
+    ),
+    tests: { project: "unit", files: ["test/journal/journal.test.ts"] },
+  },
   {
     ...mutant(
       "end-of-sleep-unchecked",
@@ -137,13 +143,16 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/store/memory.test.ts"] },
   },
-  mutant(
-    "timer-moves",
-    "a sleep that is reached again begins anew",
-    "memory/commit.ts",
-    "if (run.timers.has(timer.stepKey)) return",
-    "",
-  ),
+  {
+    ...mutant(
+      "timer-moves",
+      "a sleep that is reached again begins anew",
+      "memory/commit.ts",
+      "if (run.timers.has(timer.stepKey)) return",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "older-undo-note-wins",
@@ -164,13 +173,16 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/store/memory.test.ts"] },
   },
-  mutant(
-    "park-past-deadline",
-    "a run that parks forgets its deadline",
-    "memory/commit.ts",
-    "letGo(state, run, transition.status, withDeadline(run, wakeAt))",
-    "letGo(state, run, transition.status, wakeAt)",
-  ),
+  {
+    ...mutant(
+      "park-past-deadline",
+      "a run that parks forgets its deadline",
+      "memory/commit.ts",
+      "letGo(state, run, transition.status, withDeadline(run, wakeAt))",
+      "letGo(state, run, transition.status, wakeAt)",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "defect-amid-refusal",

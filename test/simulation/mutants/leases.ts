@@ -147,13 +147,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       files: ["test/worker/lease.test.ts", "test/worker/heartbeats.test.ts"],
     },
   },
-  mutant(
-    "undo-without-trust",
-    "an undo begins though the lease is not trusted any more",
-    "engine/undoing.ts",
-    '  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })\n',
-    "",
-  ),
+  {
+    ...mutant(
+      "undo-without-trust",
+      "an undo begins though the lease is not trusted any more",
+      "engine/undoing.ts",
+      '  if (!env.leaseTrusted()) return execution.stop({ _tag: "lost" })\n',
+      "",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
   mutant(
     "reconcile-in-flight",
     "a claim whose answer is on its way is released",
@@ -161,13 +164,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     "if (oldest > since) orphans.push(claim)",
     "if (oldest > since - 1e9) orphans.push(claim)",
   ),
-  mutant(
-    "claims-beyond-slots",
-    "a worker claims as many runs as it could execute if it had none",
-    "Worker.ts",
-    "const limit = slots.free()",
-    "const limit = options.maxConcurrent",
-  ),
+  {
+    ...mutant(
+      "claims-beyond-slots",
+      "a worker claims as many runs as it could execute if it had none",
+      "Worker.ts",
+      "const limit = slots.free()",
+      "const limit = options.maxConcurrent",
+    ),
+    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
+  },
   {
     ...mutant(
       "claims-while-stopping",
@@ -175,6 +181,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "Worker.ts",
       "if (slots.free() <= 0 || stopping || ",
       "if (slots.free() <= 0 || ",
+    ),
+    tests: { project: "unit", files: ["test/worker/stopping.test.ts"] },
+  },
+  {
+    ...mutant(
+      "claims-once-more",
+      "a worker that is told to stop while it asks for suspects claims once more",
+      "Worker.ts",
+      "const more = limit > 0 && !stopping ?",
+      "const more = limit > 0 ?",
     ),
     tests: { project: "unit", files: ["test/worker/stopping.test.ts"] },
   },
@@ -198,13 +214,36 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
   },
-  mutant(
-    "lost-not-heard",
-    "a worker does not hear that a run is not its own any more",
-    "worker/runs.ts",
-    'else if (entry.handle.execution.mode !== "stopped") drop(entry)',
-    'else if (entry.handle.execution.mode === "stopped") drop(entry)',
-  ),
+  {
+    ...mutant(
+      "lost-not-heard",
+      "a worker does not hear that a run is not its own any more",
+      "worker/runs.ts",
+      'else if (entry.handle.execution.mode !== "stopped") drop(entry)',
+      'else if (entry.handle.execution.mode === "stopped") drop(entry)',
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "loss-of-the-older-claim",
+      "what is heard of an older claim of a run ends the newer one",
+      "worker/runs.ts",
+      "if (entry === undefined || entry.claim.token !== claim.token || !entry.handle) continue",
+      "if (entry === undefined || !entry.handle) continue",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "any-token-accounts",
+      "a claim that nobody has heard of is kept, where an older one of its run executes",
+      "worker/runs.ts",
+      "accountsFor: (claim) => entries.get(claim.workflowRunId)?.claim.token === claim.token,",
+      "accountsFor: (claim) => entries.has(claim.workflowRunId),",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
   {
     ...mutant(
       "trust-timer-off",
@@ -213,10 +252,7 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "if (runs.size() > 0 && !lease.trusted()) runs.dropAll()",
       "if (runs.size() > 1e9 && !lease.trusted()) runs.dropAll()",
     ),
-    tests: {
-      project: "unit",
-      files: ["test/worker/heartbeats.test.ts", "test/worker/lease.test.ts"],
-    },
+    tests: { project: "unit", files: ["test/worker/loops.test.ts"] },
   },
   {
     ...mutant(
@@ -272,13 +308,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
     "if (worker.leaseExpiresAt > now) continue",
     "if (worker.leaseExpiresAt > now + 1000) continue",
   ),
-  mutant(
-    "poison-one-early",
-    "the crash before the last one makes a run poison",
-    "memory/workers.ts",
-    "if (run.crashCount < options.maxCrashes || run.crashCount === 0) continue",
-    "if (run.crashCount < options.maxCrashes - 1 || run.crashCount === 0) continue",
-  ),
+  {
+    ...mutant(
+      "poison-one-early",
+      "the crash before the last one makes a run poison",
+      "memory/workers.ts",
+      "if (run.crashCount < options.maxCrashes || run.crashCount === 0) continue",
+      "if (run.crashCount < options.maxCrashes - 1 || run.crashCount === 0) continue",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "crash-with-progress-counts",
@@ -288,5 +327,25 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "  if (run.progressed && run.crashCount < 0) {\n    resetCrashes(run)",
     ),
     tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
+  {
+    ...mutant(
+      "poison-one-later-here",
+      "a worker bears one crash more than it was told to",
+      "Worker.ts",
+      "store.deadLetterPoison({ maxCrashes, limit: 100 })",
+      "store.deadLetterPoison({ maxCrashes: maxCrashes + 1, limit: 100 })",
+    ),
+    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
+  },
+  {
+    ...mutant(
+      "orphans-not-looked-for",
+      "children whose parent ended in a process that died of it live on",
+      "Worker.ts",
+      "const orphaned = look ? yield* store.cancelOrphans({ limit: 200 }) : 0",
+      "const orphaned = 0",
+    ),
+    tests: { project: "unit", files: ["test/worker/claiming.test.ts"] },
   },
 ]

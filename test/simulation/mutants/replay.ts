@@ -152,27 +152,36 @@ export const replayMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/store/memory.test.ts"] },
   },
-  mutant(
-    "cancel-not-heard",
-    "a run that executes does not hear of its cancel",
-    "engine/machine.ts",
-    "if (signals.cancelRequest !== null) return this.parts.cancelled(this)",
-    "",
-  ),
-  mutant(
-    "deadline-not-heard",
-    "a run that executes does not hear that its time is up",
-    "engine/machine.ts",
-    "if (signals.deadlinePassed) return this.parts.timedOut(this)",
-    "",
-  ),
-  mutant(
-    "cancel-of-undoing",
-    "a cancel ends the undoing",
-    "engine/machine.ts",
-    '    this.signals = signals\n    if (this.mode === "forward") {',
-    '    this.signals = signals\n    if (this.mode !== "ending") {',
-  ),
+  {
+    ...mutant(
+      "cancel-not-heard",
+      "a run that executes does not hear of its cancel",
+      "engine/machine.ts",
+      "if (signals.cancelRequest !== null) return this.parts.cancelled(this)",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "deadline-not-heard",
+      "a run that executes does not hear that its time is up",
+      "engine/machine.ts",
+      "if (signals.deadlinePassed) return this.parts.timedOut(this)",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "cancel-of-undoing",
+      "a cancel ends the undoing",
+      "engine/machine.ts",
+      '    this.signals = signals\n    if (this.mode === "forward") {',
+      '    this.signals = signals\n    if (this.mode !== "ending") {',
+    ),
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
+  },
   mutant(
     "parks-amid-work",
     "a run parks while a step of it executes",
@@ -212,10 +221,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "if (known === undefined || known.parentAttempt <= child.parentAttempt) {",
       "if (known === undefined || child.parentAttempt > 0) {",
     ),
-    tests: {
-      project: "unit",
-      files: ["test/engine/attempts.test.ts", "test/engine/execution.test.ts"],
-    },
+    tests: { project: "unit", files: ["test/engine/hearing.test.ts"] },
   },
   {
     ...mutant(
@@ -225,7 +231,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "Random.withSeed(Random.Random, seed)",
       "Random.withSeed(Random.Random, seed + execution.run.attempt)",
     ),
-    tests: { project: "unit", files: ["test/engine/attempts.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/prefixes.test.ts"] },
   },
   {
     ...mutant(
@@ -235,7 +241,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "execution.events.findIndex((event)",
       "execution.events.findLastIndex((event)",
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   {
     ...mutant(
@@ -255,15 +261,18 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       '  if (child.status === "completed") {\n    return execution.record',
       '  if (child.status === "completed" || child.status === "cancelled") {\n    return execution.record',
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
-  mutant(
-    "carried-not-marked",
-    "the next attempt replays strictly what stands behind the failure",
-    "memory/lifecycle.ts",
-    "    } else if (isAfter && !record.carried) {",
-    "    } else if (isAfter && record.carried) {",
-  ),
+  {
+    ...mutant(
+      "carried-not-marked",
+      "the next attempt replays strictly what stands behind the failure",
+      "memory/lifecycle.ts",
+      "    } else if (isAfter && !record.carried) {",
+      "    } else if (isAfter && record.carried) {",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "branch-not-let-go",

@@ -64,14 +64,17 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "for (const waiter of waiters) waiter.nextLook = now + pauseAfter(now - waiter.since)",
     "for (const waiter of waiters) waiter.nextLook = now + 1e9 + pauseAfter(now - waiter.since)",
   ),
-  mutant(
-    "outcome-of-another",
-    "who waits hears an outcome before the run has ended",
-    "engine/outcomes.ts",
-    "} else if (isTerminal(row.status)) {\n          reply(id, Effect.succeed(outcomeOf(row, row.status)))",
-    "} else if (isTerminal(row.status) || row.compensating) {\n" +
-      "          reply(id, Effect.succeed(outcomeOf(row, row.status as TerminalStatus)))",
-  ),
+  {
+    ...mutant(
+      "outcome-of-another",
+      "who waits hears an outcome before the run has ended",
+      "engine/outcomes.ts",
+      "} else if (isTerminal(row.status)) {\n          reply(id, Effect.succeed(outcomeOf(row, row.status)))",
+      "} else if (isTerminal(row.status) || row.compensating) {\n" +
+        "          reply(id, Effect.succeed(outcomeOf(row, row.status as TerminalStatus)))",
+    ),
+    tests: { project: "unit", files: ["test/worker/outcomes.test.ts"] },
+  },
   {
     name: "tick-without-row",
     breaks: "a tick that two workers fire starts two runs",
@@ -95,13 +98,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "enabled.filter((row) => row.nextTick <= now)",
     "enabled.filter((row) => row.nextTick <= now + 5000)",
   ),
-  mutant(
-    "tick-passed-over",
-    "the tick that has fired is followed by the next but one",
-    "worker/ticker.ts",
-    "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick))).getTime()",
-    "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick) + 60_000)).getTime()",
-  ),
+  {
+    ...mutant(
+      "tick-passed-over",
+      "the tick that has fired is followed by the next but one",
+      "worker/ticker.ts",
+      "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick))).getTime()",
+      "const nextTick = Cron.next(rule.success, new Date(Math.max(now, tick) + 60_000)).getTime()",
+    ),
+    tests: { project: "unit", files: ["test/promise/cronTicks.test.ts"] },
+  },
   {
     ...mutant(
       "ticks-caught-up",
@@ -112,20 +118,26 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/promise/cronTicks.test.ts"] },
   },
-  mutant(
-    "tick-forgets-its-run",
-    "a tick that fires advances its schedule, and starts nothing",
-    "memory/schedules.ts",
-    "  insertIfFree(state, now, options.run)\n",
-    "",
-  ),
-  mutant(
-    "new-id-each-sending",
-    "a start whose answer was lost is sent again under another id",
-    "engine/starter.ts",
-    "const runs = items.map((item) => item.run)",
-    "const runs = items.map((item) => (item.sent && patience < 0 ? item.run : { ...item.run, workflowRunId: item.run.workflowRunId.replace(/.$/, () => Math.floor(Math.random() * 16).toString(16)) }))",
-  ),
+  {
+    ...mutant(
+      "tick-forgets-its-run",
+      "a tick that fires advances its schedule, and starts nothing",
+      "memory/schedules.ts",
+      "  insertIfFree(state, now, options.run)\n",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
+  {
+    ...mutant(
+      "new-id-each-sending",
+      "a start whose answer was lost is sent again under another id",
+      "engine/starter.ts",
+      "const runs = items.map((item) => item.run)",
+      "const runs = items.map((item) => (item.sent && patience < 0 ? item.run : { ...item.run, workflowRunId: item.run.workflowRunId.replace(/.$/, () => Math.floor(Math.random() * 16).toString(16)) }))",
+    ),
+    tests: { project: "unit", files: ["test/worker/starter.test.ts"] },
+  },
   {
     ...mutant(
       "expired-start-sent",
@@ -136,13 +148,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/worker/starter.test.ts"] },
   },
-  mutant(
-    "pause-not-let-go",
-    "a run that was asked to pause is handed back as if it was not",
-    "memory/lifecycle.ts",
-    "if (run.pauseRequest === null) return release(state, run, to, dueAt)",
-    "if (run.pauseRequest !== null || run.pauseRequest === null) return release(state, run, to, dueAt)",
-  ),
+  {
+    ...mutant(
+      "pause-not-let-go",
+      "a run that was asked to pause is handed back as if it was not",
+      "memory/lifecycle.ts",
+      "if (run.pauseRequest === null) return release(state, run, to, dueAt)",
+      "if (run.pauseRequest !== null || run.pauseRequest === null) return release(state, run, to, dueAt)",
+    ),
+    tests: { project: "unit", files: ["test/store/memory.test.ts"] },
+  },
   {
     ...mutant(
       "retry-keeps-cancel",

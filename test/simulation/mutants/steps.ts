@@ -60,6 +60,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
         replace: "if (fixed === null) return",
       },
     ],
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   mutant(
     "retry-without-end",
@@ -90,7 +91,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "? policy.initialDelayMs * attempt",
       "? policy.initialDelayMs * (attempt - 1)",
     ),
-    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
+    tests: { project: "unit", files: ["test/RetryPolicy.test.ts"] },
   },
   {
     ...mutant(
@@ -100,7 +101,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "Math.pow(policy.factor, attempt - 1)",
       "Math.pow(policy.factor, attempt)",
     ),
-    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
+    tests: { project: "unit", files: ["test/RetryPolicy.test.ts"] },
   },
   {
     ...mutant(
@@ -109,6 +110,16 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "engine/steps.ts",
       'if (execution.mode === "forward" && !execution.handBack()) issued.again()',
       'if (execution.mode === "forward") issued.again()',
+    ),
+    tests: { project: "unit", files: ["test/worker/stopping.test.ts"] },
+  },
+  {
+    ...mutant(
+      "tries-not-left",
+      "a run that is handed back in a short backoff forgets how often the step was tried",
+      "engine/notes.ts",
+      "const isTold = !notes.unsent && notes.told === notes.ended",
+      "const isTold = !notes.unsent",
     ),
     tests: { project: "unit", files: ["test/worker/stopping.test.ts"] },
   },
@@ -140,7 +151,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "const toMark = undoesUnknown(operation) && !notes.marked",
       "const toMark = undoesUnknown(operation) && notes.marked",
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   {
     ...mutant(
@@ -150,7 +161,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       'if (aborted || end._tag === "TimedOut" || end._tag === "Interrupted") notes.unknown = true',
       'if (end._tag === "TimedOut" || end._tag === "Interrupted") notes.unknown = true',
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/promise/memory.test.ts"] },
   },
   {
     ...mutant(
@@ -160,7 +171,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       "Effect.suspend(() => (env.leaseTrusted() ? lookUp(reserved) : lost)),",
       "Effect.suspend(() => (env.leaseTrusted() ? again : lost)),",
     ),
-    tests: { project: "unit", files: ["test/promise/transactions.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/transactions.test.ts"] },
   },
   {
     ...mutant(
@@ -170,6 +181,26 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       '            drop()\n            if ("_tag" in error) {',
       '            if ("_tag" in error) {',
     ),
-    tests: { project: "unit", files: ["test/promise/transactions.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/transactions.test.ts"] },
+  },
+  {
+    ...mutant(
+      "backoff-without-end",
+      "a backoff grows beyond its longest delay",
+      "RetryPolicy.ts",
+      "const capped = Math.min(raw, policy.maxDelayMs)",
+      "const capped = raw",
+    ),
+    tests: { project: "unit", files: ["test/RetryPolicy.test.ts"] },
+  },
+  {
+    ...mutant(
+      "heartbeat-of-the-given-up",
+      "a try that was given up goes on telling of its progress",
+      "engine/tries.ts",
+      "    if (!over) beat(step, details)",
+      "    beat(step, details)",
+    ),
+    tests: { project: "unit", files: ["test/worker/heartbeats.test.ts"] },
   },
 ]
