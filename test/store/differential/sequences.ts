@@ -23,6 +23,9 @@ const crash = (slot: number, suspects: boolean): ReadonlyArray<Throw> => [
   chosen("sweep"),
 ]
 
+/** A step fails, and its run goes on; whether one is held, or several (which asks a die more). */
+const failure = chosen("commit", 0, 0, 0, 0, 0, 0, 0, 2, 2)
+
 /**
  * What by chance alone comes too seldom: leases that lapse with runs under them, runs that have crashed
  * several times, workers that come back from a freeze. What else is thrown comes in between.
@@ -57,16 +60,38 @@ const crashes: ReadonlyArray<
   ],
   (slot, any) => [
     // what it records before is there when it is retried
+    chosen("registerWorker", slot, 0, 0, 2),
+    chosen("claimRuns", slot),
+    failure,
     any("commit"),
     any("commit"),
+    // a claim that has recorded something counts for no crash
     ...crash(slot, false),
-    ...crash(slot, true),
+    ...crash(slot, false),
+    ...crash(slot, false),
     ...crash(slot, true),
     any("deadLetterPoison"),
     any("retryRun"),
     any("retryRun"),
     any("deadLetterPoison"),
   ],
+]
+
+/** A run that undoes its steps, and operators who have a word to say about that. */
+const undos: (slot: number, any: (verb: Throw["verb"]) => Throw) => ReadonlyArray<Throw> = (
+  slot,
+  any,
+) => [
+  chosen("registerWorker", slot, 0, 0, 2),
+  chosen("claimRuns", slot),
+  ...Array.from({ length: 6 }, () => any("commit")),
+  any("reviseCompensation"),
+  any("commit"),
+  any("commit"),
+  any("reviseCompensation"),
+  chosen("claimRuns", slot),
+  any("commit"),
+  any("reviseCompensation"),
 ]
 
 /** The `n`-th sequence of a seed. */
@@ -83,9 +108,9 @@ export const sequenceOf = (seed: number, n: number): ReadonlyArray<Throw> => {
     some("insertRuns"),
   ] as const
   const rest = Array.from({ length: dice.whole(20, 40) }, () => some(dice.pick(throwable)))
-  if (dice.chance(0.4)) {
-    rest.splice(dice.whole(0, 15), 0, ...dice.pick(crashes)(dice.whole(0, 2), some))
-  }
+  const [about, slot] = [dice.whole(1, 10), dice.whole(0, 2)]
+  if (about <= 4) rest.splice(dice.whole(0, 15), 0, ...dice.pick(crashes)(slot, some))
+  if (about === 5 || about === 6) rest.splice(dice.whole(0, 15), 0, ...undos(slot, some))
   return [...begun, ...rest]
 }
 

@@ -86,6 +86,8 @@ const step: Part = (making) => {
     revision: dice.int(3),
     retryDelayMs: dice.pick([null, 1000, 60_000]),
   })
+  // a deadline over all its tries, fixed beside the note
+  if (dice.oneIn(3)) fix(making, { stepKey, delayMs: dice.pick([60_000, 500]) })
 }
 
 const sleep: Part = (making) => {
@@ -211,6 +213,8 @@ const someTransition = ({ dice, row, world, records, standing }: Making): Transi
     const told = undoes && dice.oneIn(2) ? { error: null } : {}
     return settle(status, { ...told, failedPosition: isFailure && !undoes ? failedPosition : null })
   }
+  const compensates = (): Transition | null =>
+    undoes ? null : { _tag: "Compensate", error: error("to undo") }
   const kinds: ReadonlyArray<() => Transition | null> = [
     () => null,
     () => null,
@@ -220,7 +224,8 @@ const someTransition = ({ dice, row, world, records, standing }: Making): Transi
     settles,
     () => ({ _tag: "HandBack" }),
     () => ({ _tag: "Pause", error: error("by the run") }),
-    () => (undoes ? null : { _tag: "Compensate", error: error("to undo") }),
+    compensates,
+    compensates,
     () =>
       undoes
         ? null
@@ -274,13 +279,17 @@ export const someWrite = (
   }
   const compensations = undoes ? someUndos(making) : []
   const attributes = dice.pick([undefined, undefined, undefined, { tier: "gold" }, { "": "busy" }])
+  const transition = someTransition(making)
+  // an attempt ends when what it wrote is answered: nobody fixes a deadline beside its end
+  const noted = new Set(making.records.flatMap((one) => (one.position === null ? one.stepKey : [])))
+  const ends = transition?._tag === "RetryRun"
   const whole = write(claim, {
-    timers: making.timers,
+    timers: making.timers.filter(({ stepKey }) => !ends || !noted.has(stepKey)),
     children: making.children,
     emitted: making.emitted,
     compensations,
     ...(attributes === undefined ? {} : { attributes: attributes as Record<string, string> }),
-    transition: someTransition(making),
+    transition,
   })
   // ids of events are each store's own
   const ids = new Map<Side["store"], RunWrite>()
@@ -298,7 +307,6 @@ export const someWrite = (
     ids.set(side.store, own)
     return own
   }
-  const { transition } = whole
   const releases = transition === null || transition._tag === "Compensate" ? null : claim
   return { text: `commit ${shown({ ...whole, records: making.records })}`, of, releases }
 }
