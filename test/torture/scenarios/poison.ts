@@ -119,7 +119,8 @@ const judge = async (
   what: Poison,
 ) => {
   const status = await engine.getStatus(run)
-  const tries = (await place.did(run)).length
+  const pids = (await place.ledger(run)).map(({ pid }) => pid)
+  const tries = pids.length
   const isDeadly = deadly.includes(what)
   const says = JSON.stringify({ ...(status as any)?.error, name: (status as any)?.error?.name })
   const fail = (message: string) =>
@@ -128,8 +129,10 @@ const judge = async (
   if (status?.status !== (isDeadly ? "dead_letter" : "failed")) {
     fail(`it is ${status?.status}: ${says}`)
   } else if (!errors[what].test(says)) fail(`its error is ${says}`)
-  // killed between the claim and the note, a try leaves no trace
-  if (isDeadly ? tries > maxCrashes || tries === 0 : tries !== 1) fail(`it ran ${tries} times`)
+  // killed between the claim and the note, a try leaves no trace; and a harmless one that was claimed
+  // beside a deadly one dies with it, before its failure is recorded, and runs again elsewhere
+  if (tries > maxCrashes || tries === 0) fail(`it ran ${tries} times`)
+  if (new Set(pids).size < tries) fail(`one process ran it twice: ${pids.join()}`)
   const { createdAt, completedAt } = status as { createdAt: Date; completedAt?: Date }
   if (isDeadly && completedAt) measure("to the dead letter", +completedAt - +createdAt)
 }

@@ -62,7 +62,7 @@ export const starvation: Scenario = {
         count("runs")
         // one that is never claimed is told as that, not waited for
         if (!(await endsWithin(result(), patienceMs))) {
-          const message = `not claimed within ${patienceMs} ms, ${what}`
+          const message = `not claimed within ${patienceMs} ms, ${what}${await ahead(pool)}`
           context.violate({ invariant: "S13", message, workflowRunId: run })
           return
         }
@@ -112,6 +112,17 @@ const fill = (pool: pg.Pool, n: number) =>
     from generate_series(1, $1) n`,
     [n],
   )
+
+/** Of those that come before ours by their priority. */
+const ahead = async (pool: pg.Pool): Promise<string> => {
+  const { rows } = await pool.query<{ due: number; tries: number }>(
+    `select (select count(*)::int from durable_workflow.workflow_runs
+        where workflow = 'hopeless' and (ready or due_at <= clock_timestamp())) as due,
+      (select coalesce(sum(attempts), 0)::int from durable_workflow.workflow_steps
+        where completed_at is null) as tries`,
+  )
+  return ` (${rows[0]?.due} failing ones are due, and have been tried ${rows[0]?.tries} times)`
+}
 
 const waited = async (pool: pg.Pool, run: string): Promise<number> => {
   const { rows } = await pool.query<{ ms: number }>(
