@@ -24,7 +24,7 @@ const crash = (slot: number, suspects: boolean): ReadonlyArray<Throw> => [
 ]
 
 /** A step fails, and its run goes on; whether one is held, or several (which asks a die more). */
-const failure = chosen("commit", 0, 0, 0, 0, 0, 0, 0, 2, 2)
+const stepFails = chosen("commit", 0, 0, 0, 0, 0, 0, 0, 2, 2)
 
 /**
  * What by chance alone comes too seldom: leases that lapse with runs under them, runs that have crashed
@@ -62,7 +62,7 @@ const crashes: ReadonlyArray<
     // what it records before is there when it is retried
     chosen("registerWorker", slot, 0, 0, 2),
     chosen("claimRuns", slot),
-    failure,
+    stepFails,
     any("commit"),
     any("commit"),
     // a claim that has recorded something counts for no crash
