@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type { RunStatus } from "../Run.ts"
 import type {
   ChildRow,
@@ -62,11 +63,14 @@ export const loadHistory = (
     const runs = collect(rows)
     let page: ReadonlyArray<Row> = rows.filter((row) => row["tag"] === "record")
     for (;;) {
-      addRecords(runs, page)
       const cursor = nextPage(page)
-      if (cursor === undefined) break
-      const [run, key] = cursor
-      page = yield* database.read("loadHistory", next, [known, run, key])
+      // the server reads the next page while this one is unpacked
+      const following =
+        cursor && (yield* Effect.forkChild(database.read("loadHistory", next, [known, ...cursor])))
+      if (following !== undefined) yield* Effect.yieldNow
+      addRecords(runs, page)
+      if (following === undefined) break
+      page = yield* Fiber.join(following)
     }
     return [...runs.values()].map(historyOf)
   })

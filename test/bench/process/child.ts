@@ -4,7 +4,7 @@ import { flowlyWorker, type FlowlyJob } from "../flowly/worker.ts"
 import { groupCommit, type GroupCommitJob } from "../raw/groupCommit.ts"
 import { notified, type NotifiedJob } from "../raw/notified.ts"
 import { promises, type PromisesJob } from "../raw/promises.ts"
-import { makeMeter, type Working } from "./meter.ts"
+import { makeMeter, type Meter, type Working } from "./meter.ts"
 import { serveProxy, type ProxyJob } from "./proxy.ts"
 
 export type Job = FlowlyJob | EffectJob | GroupCommitJob | NotifiedJob | PromisesJob | ProxyJob
@@ -15,9 +15,28 @@ const send = (message: object) =>
     else resolve()
   })
 
-const { meter, begin, count, report } = makeMeter((error) => {
+const counting = makeMeter((error) => {
   void send({ failed: error instanceof Error ? error.stack : String(error) })
 })
+const { begin, count, report } = counting
+
+let ticking: NodeJS.Timeout | undefined
+
+/** No timer stands where nothing happens: the processor time of idle workers is measured, too. */
+const tellSoon = () => {
+  ticking ??= setTimeout(() => {
+    ticking = undefined
+    void send({ count: count() })
+  }, 20)
+}
+
+const meter: Meter = {
+  done: () => {
+    counting.meter.done()
+    tellSoon()
+  },
+  fail: counting.meter.fail,
+}
 
 const open = (job: Job): Promise<Working> => {
   switch (job.kind) {
@@ -37,20 +56,12 @@ const open = (job: Job): Promise<Working> => {
 }
 
 let working: Working | null = null
-let ticking: NodeJS.Timeout | undefined
 
 const obey = async (message: { readonly job?: Job; readonly say?: string }) => {
   if (message.job !== undefined) {
     working = await open(message.job)
     await send({ ready: true })
   } else if (message.say === "start") {
-    // an idle worker's processor time is measured: nothing is told that has not changed
-    let told = 0
-    ticking = setInterval(() => {
-      if (count() === told) return
-      told = count()
-      void send({ count: told })
-    }, 20)
     begin()
     await working?.start()
     await send({ started: true })
@@ -60,7 +71,7 @@ const obey = async (message: { readonly job?: Job; readonly say?: string }) => {
     const { user, system } = process.cpuUsage()
     await send({ usage: { rss, heapUsed, cpu: user + system } })
   } else if (message.say === "stop") {
-    clearInterval(ticking)
+    clearTimeout(ticking)
     await working?.close()
     await send({ report: report() })
     process.disconnect()
