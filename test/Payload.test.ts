@@ -344,7 +344,7 @@ describe("what is refused", () => {
     ["a boxed number", Object(1), "$", /an instance of Number/],
     ["an unnamed prototype", Object.create({ a: 1 }), "$", /a prototype of its own/],
     ["a promise", { user: Promise.resolve(1) }, "$.user", /did you forget `await`/],
-    // oxlint-disable-next-line no-thenable -- a thenable is what must be refused here
+    // oxlint-disable-next-line no-thenable -- never awaited: the input of this row, which encode must refuse, is a thenable
     ["a thenable", { q: { then() {} } }, "$.q", /did you forget `await`/],
     ["an Effect", { user: Effect.sync(() => 1) }, "$.user", /did you forget `yield\*`/],
     ["a getter that throws", { cart: throwing }, "$.cart.total", /threw Error: not loaded/],

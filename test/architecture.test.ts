@@ -33,7 +33,7 @@ const layers: Record<string, { readonly holds: RegExp; readonly below: ReadonlyA
   postgres: { holds: /^PostgresStore\.ts$|^postgres\//, below: ["model", "contract"] },
   engine: { holds: /^(Engine|Journal)\.ts$|^engine\//, below: ["model", "contract"] },
   authoring: {
-    holds: /^(WorkflowRun|Workflow|Step|Sleep|Event|Token|Child|Compensation)\.ts$/,
+    holds: /^(WorkflowRun|WorkflowBody|Workflow|Step|Sleep|Event|Token|Child|Compensation)\.ts$/,
     below: ["model", "contract", "engine"],
   },
   worker: { holds: /^Worker\.ts$|^worker\//, below: ["model", "contract", "engine"] },

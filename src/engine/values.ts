@@ -25,7 +25,10 @@ export interface ValueCodec<A> {
   readonly decode: (encoded: Payload.Encoded) => Effect.Effect<A, string>
 }
 
-const reasonOf = (error: unknown): string =>
+/**
+ * What is told of something that was thrown.
+ */
+export const reasonOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error)
 
 const decodeJson = (encoded: Payload.Encoded): Effect.Effect<unknown, string> =>

@@ -147,13 +147,13 @@ const writeRecord = (
   return text === "" ? "{}" : text + "}"
 }
 
-// oxlint-disable-next-line no-control-regex -- JSON escapes just these, control characters among them
-const mustEscape = /["\\\u0000-\u001f]/
+/** What JSON escapes, and the control characters from 0x7f on, which `JSON.stringify` leaves as they are. */
+const mayEscape = /["\\\p{Cc}]/u
 
 const quote = (text: string): string => {
   if (isSimple(text)) return `"${text}"`
   if (textFlaw(text) !== undefined) throw notPlain
-  return mustEscape.test(text) ? JSON.stringify(text) : `"${text}"`
+  return mayEscape.test(text) ? JSON.stringify(text) : `"${text}"`
 }
 
 /** Short, and nothing to escape or to refuse: the usual string, told by a loop without regexes. */

@@ -95,7 +95,7 @@ export const mapBounded = async <T, R>(
     while (next < all.length && !failed) {
       const index = next++
       try {
-        // oxlint-disable-next-line no-await-in-loop -- so many lanes, one item each: the bound
+        // oxlint-disable-next-line no-await-in-loop -- a lane that did not wait would begin more than `concurrency` allows
         results[index] = await fn(all[index] as T, index)
       } catch (error) {
         failed = true

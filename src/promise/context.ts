@@ -25,7 +25,7 @@ import type {
   SleepOperation,
   StepOperation,
 } from "../engine/Operation.ts"
-import { anyValue } from "../engine/values.ts"
+import { anyValue, reasonOf } from "../engine/values.ts"
 import type { Revive } from "../ErrorPayload.ts"
 import { checkName } from "../Name.ts"
 import { decode, type Encoded } from "../Payload.ts"
@@ -174,9 +174,6 @@ const step = <T>(
   )
 
 const readAny = <T>(result: Encoded | null): T => decode(result ?? undefinedValue) as T
-
-const reasonOf = (error: unknown): string =>
-  error instanceof Error ? error.message : String(error)
 
 const awaitChild = (operation: ChildOperation) =>
   Effect.flatMap(ask(operation), (result) => read(result, `result of child "${operation.name}"`))

@@ -77,7 +77,7 @@ export const makeHooks = (options: {
   readonly revive: Revive
   readonly guard: (what: string, call: () => unknown) => void
 }): Hooks => {
-  const hooks = new Map<HookName, Set<(event: HookEvent) => unknown>>()
+  const hooks = new Map<string, Set<(event: HookEvent) => unknown>>()
   return {
     add: (name, listener) => {
       const listeners = hooks.get(name)
@@ -88,7 +88,7 @@ export const makeHooks = (options: {
       hooks.get(name)?.delete(listener)
     },
     tell: (event) => {
-      const listeners = hooks.get(typeOf(event) as HookName)
+      const listeners = hooks.get(typeOf(event))
       if (listeners === undefined || listeners.size === 0) return
       const hookEvent = toHookEvent(event, options.revive)
       if (hookEvent === null) return

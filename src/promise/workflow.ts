@@ -6,12 +6,12 @@ import type * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type { Engine } from "../Engine.ts"
 import type { BodyEnd, Execution } from "../engine/Execution.ts"
-import { anyValue } from "../engine/values.ts"
+import { anyValue, reasonOf } from "../engine/values.ts"
 import { encodeError, type Revive } from "../ErrorPayload.ts"
 import type { DuplicateWorkflow, InvalidInput } from "../FlowlyError.ts"
 import { checkName } from "../Name.ts"
-import { decode, encode } from "../Payload.ts"
-import * as Workflow from "../Workflow.ts"
+import { decode, encode, type Encoded } from "../Payload.ts"
+import * as WorkflowBody from "../WorkflowBody.ts"
 import { runBody } from "../WorkflowRun.ts"
 import { makeContext, type WorkflowContext } from "./context.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
@@ -114,7 +114,7 @@ export const layerOf = (
 ): Layer.Layer<never, DuplicateWorkflow | InvalidInput, Engine> => {
   const { trap = null, revive = asTheyAre } = options
   const { name, version, compensateOn, inputSchema } = definition
-  return Workflow.registerBody({ name, version, compensateOn }, (services) => {
+  return WorkflowBody.registerBody({ name, version, compensateOn }, (services) => {
     const run = (execution: Execution, input: unknown) => {
       const ctx = makeContext({ execution, services, revive })
       if (trap === null) return definition.run(ctx, input)
@@ -124,7 +124,7 @@ export const layerOf = (
       const body = new PlainBody(execution, run, onEnd)
       const { input } = execution.run
       if (inputSchema === null) {
-        body.decoded(() => decode(input))
+        body.read(input)
         return () => body.abandon()
       }
       // a schema may take its time
@@ -174,18 +174,18 @@ class PlainBody {
     this.#abandoned = true
   }
 
-  decoded(read: () => unknown): void {
+  read(stored: Encoded): void {
     let input: unknown
     try {
-      input = read()
+      input = decode(stored)
     } catch (error) {
-      return this.unreadable(error instanceof Error ? error.message : String(error))
+      return this.unreadable(reasonOf(error))
     }
     this.begin(input)
   }
 
   unreadable(reason: string): void {
-    this.#end(Workflow.unreadable("input", reason))
+    this.#end(WorkflowBody.unreadable("input", reason))
   }
 
   begin(input: unknown): void {
@@ -217,6 +217,6 @@ class PlainBody {
   }
 
   #end(end: BodyEnd): void {
-    if (!this.#abandoned) this.#onEnd(Workflow.redacted(this.#execution, end))
+    if (!this.#abandoned) this.#onEnd(WorkflowBody.redacted(this.#execution, end))
   }
 }

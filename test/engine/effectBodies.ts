@@ -13,6 +13,7 @@ import type { RunStatus } from "../../src/Run.ts"
 import * as Sleep from "../../src/Sleep.ts"
 import * as Step from "../../src/Step.ts"
 import * as Workflow from "../../src/Workflow.ts"
+import * as WorkflowBody from "../../src/WorkflowBody.ts"
 import { WorkflowRun } from "../../src/WorkflowRun.ts"
 import type { Program } from "./replay.ts"
 import type { Execution, World } from "./world.ts"
@@ -56,7 +57,7 @@ const watch = (world: World, execution: Execution): Watched => ({
 type Body = (watched: Watched) => Effect.Effect<unknown, unknown, WorkflowRun>
 
 const layerOf = (name: string, world: World, body: Body) =>
-  Workflow.register({
+  WorkflowBody.register({
     name,
     version: null,
     payload: anyValue,

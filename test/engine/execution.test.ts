@@ -13,7 +13,7 @@ import * as MemoryStore from "../../src/MemoryStore.ts"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
 import * as Sleep from "../../src/Sleep.ts"
 import * as Step from "../../src/Step.ts"
-import * as Workflow from "../../src/Workflow.ts"
+import * as WorkflowBody from "../../src/WorkflowBody.ts"
 import type { WorkflowRun } from "../../src/WorkflowRun.ts"
 import type { RunWrite, WorkflowStore } from "../../src/WorkflowStore.ts"
 import {
@@ -32,7 +32,7 @@ import { World } from "./world.ts"
 const called = (name: string) => defineWorkflow<any, any>(name, () => undefined)
 
 const effectLayer = (name: string, body: Effect.Effect<unknown, unknown, WorkflowRun>) =>
-  Workflow.register({
+  WorkflowBody.register({
     name,
     version: null,
     payload: anyValue,

@@ -7,6 +7,16 @@ import { StoreUnavailable } from "../../src/FlowlyError.ts"
 import { none } from "../../src/RetryPolicy.ts"
 import type { Transaction } from "../../src/WorkflowStore.ts"
 
+const paying = (run: StepOperation["run"]): StepOperation => ({
+  kind: "step",
+  name: "pay",
+  retry: none,
+  timeoutMs: null,
+  undo: null,
+  transaction: { isolation: null },
+  run,
+})
+
 /** A try whose transaction begins on a lease that is trusted by then, or not; what became of it. */
 const tryOnce = async (trustedAtBegin: boolean) => {
   let trusted = true
@@ -24,18 +34,10 @@ const tryOnce = async (trustedAtBegin: boolean) => {
     },
     stop: (end: ExecutionEnd) => seen.push(end._tag),
   } as unknown as Execution
-  const operation: StepOperation = {
-    kind: "step",
-    name: "pay",
-    retry: none,
-    timeoutMs: null,
-    undo: null,
-    transaction: { isolation: null },
-    run: () => {
-      seen.push("body")
-      return Effect.interrupt
-    },
-  }
+  const operation = paying(() => {
+    seen.push("body")
+    return Effect.interrupt
+  })
   const attempt = {} as StepAttempt
   const issued = {} as Issued
   const once = inTransaction({ execution, issued, operation, attempt, hold: () => null })
@@ -87,15 +89,7 @@ const played = async (commits: ReadonlyArray<Told>, looks: ReadonlyArray<Told>) 
       }
     },
   } as unknown as Execution
-  const operation: StepOperation = {
-    kind: "step",
-    name: "pay",
-    retry: none,
-    timeoutMs: null,
-    undo: null,
-    transaction: { isolation: null },
-    run: () => Effect.succeed({ codec: "json", json: "1" }),
-  }
+  const operation = paying(() => Effect.succeed({ codec: "json", json: "1" }))
   const hold = () => () => void seen.push("released")
   const [attempt, issued] = [{} as StepAttempt, {} as Issued]
   await Effect.runPromise(inTransaction({ execution, issued, operation, attempt, hold }))

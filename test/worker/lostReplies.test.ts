@@ -14,6 +14,20 @@ const freeze = Effect.fnUntraced(function* (rig: Rig) {
   yield* pass(6000, 500)
 })
 
+/** A worker whose first claim is answered only when the latch opens: by then it is another incarnation. */
+const frozenBehindItsClaim = Effect.fnUntraced(function* (rig: Rig, run: string) {
+  const latch = yield* Latch.make()
+  rig.script("claimRuns", (_, { suspects }) =>
+    !suspects && plain(rig).length === 1 ? { after: latch } : undefined,
+  )
+  const { worker } = yield* rig.startWorker()
+  yield* until("it was claimed", () => rig.row(run).workerId !== null)
+  const former = worker.health().workerId
+  yield* freeze(rig)
+  assert.notStrictEqual(worker.health().workerId, former)
+  return { worker, latch }
+})
+
 describe("lost replies", () => {
   it.effect("a claim whose reply was lost is released, and claimed again", () =>
     Effect.gen(function* () {
@@ -58,15 +72,7 @@ describe("lost replies", () => {
       const w = gated()
       const rig = yield* makeRig(w.workflow)
       const [run] = yield* rig.insert(1)
-      const latch = yield* Latch.make()
-      rig.script("claimRuns", (_, { suspects }) =>
-        !suspects && plain(rig).length === 1 ? { after: latch } : undefined,
-      )
-      const { worker } = yield* rig.startWorker()
-      yield* until("it was claimed", () => rig.row(run!).workerId !== null)
-      const former = worker.health().workerId
-      yield* freeze(rig)
-      assert.notStrictEqual(worker.health().workerId, former)
+      const { worker, latch } = yield* frozenBehindItsClaim(rig, run!)
       yield* latch.open
       yield* pass(2000)
       assert.strictEqual(w.begun.length, 1)
@@ -80,17 +86,9 @@ describe("lost replies", () => {
       const w = gated()
       const rig = yield* makeRig(w.workflow)
       const [run] = yield* rig.insert(1)
-      const latch = yield* Latch.make()
-      rig.script("claimRuns", (_, { suspects }) =>
-        !suspects && plain(rig).length === 1 ? { after: latch } : undefined,
-      )
       // what it held cannot be given back yet
       rig.script("releaseClaims", () => "fail")
-      const { worker } = yield* rig.startWorker()
-      yield* until("it was claimed", () => rig.row(run!).workerId !== null)
-      const former = worker.health().workerId
-      yield* freeze(rig)
-      assert.notStrictEqual(worker.health().workerId, former)
+      const { worker, latch } = yield* frozenBehindItsClaim(rig, run!)
       yield* latch.open
       yield* quiet
       assert.strictEqual(w.begun.length, 0)
