@@ -177,6 +177,8 @@ export interface Issued {
   again: (() => void) | null
   /** Of a step: what is to be written of it in the commit that hands the run back. */
   noteToLeave: (() => RecordWrite | null) | null
+  /** A note on it is on its way to the store, or stands there since this execution began. */
+  noted: boolean
   /** The try under way, of the step or of its undo. */
   running: RunningAttempt | null
   startedAtMs: number

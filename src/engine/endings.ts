@@ -13,6 +13,7 @@ import { RunCancelled, RunTimedOut } from "../FlowlyError.ts"
 import { delayAfter, make as makePolicy } from "../RetryPolicy.ts"
 import { isTerminal, type TerminalStatus } from "../Run.ts"
 import type { BodyEnd, Execution } from "./Execution.ts"
+import { settle } from "./settling.ts"
 import { start } from "./steps.ts"
 import { mayUndo, undoable } from "./undoing.ts"
 
@@ -89,14 +90,12 @@ const startEmits = (execution: Execution): void => {
 
 const succeed = (execution: Execution, end: Extract<BodyEnd, { _tag: "Success" }>): void => {
   startEmits(execution)
-  const transition = {
-    _tag: "Settle",
+  settle(execution, {
     status: "completed",
     result: end.result,
     error: null,
     failedPosition: null,
-  } as const
-  execution.finish(transition, { _tag: "settled", transition })
+  })
 }
 
 const giveUp = (
@@ -113,14 +112,8 @@ const giveUp = (
     if (options.compensate && undoable(execution)) {
       return execution.finish({ _tag: "Compensate", error }, { _tag: "compensate", error })
     }
-    const transition = {
-      _tag: "Settle",
-      status: options.status,
-      result: null,
-      error,
-      failedPosition: options.failedPosition,
-    } as const
-    execution.finish(transition, { _tag: "settled", transition })
+    const { status, failedPosition } = options
+    settle(execution, { status, result: null, error, failedPosition })
   }
   const proceed = () => drain(execution, mayUndo(execution) ? "abort" : "none", conclude)
   afterInserts(execution, () => {

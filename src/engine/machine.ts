@@ -260,6 +260,7 @@ export class Machine implements Execution, ExecutionHandle {
       timer: null,
       again: null,
       noteToLeave: null,
+      noted: false,
       running: null,
       startedAtMs: 0,
       afterDeliveries: this.deliveries,
@@ -480,6 +481,7 @@ export class Machine implements Execution, ExecutionHandle {
       retryAt: null,
       revision: 0,
       heartbeat: null,
+      first: !issued.noted && this.noteOn(issued.key) === undefined,
       compensation: null,
     }
   }

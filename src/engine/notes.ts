@@ -111,6 +111,7 @@ export const writeNote = (
 ): void => {
   const record = noteOf(issued, operation, notes, next)
   notes.marked = record.hasCompensate
+  issued.noted = true
   execution.write({
     ...parts,
     records: [record],

@@ -260,6 +260,7 @@ const isMarked = (m: Machine, { key, operation }: Issued): boolean =>
 const markThenStart = (m: Machine, issued: Issued): void => {
   const { key, operation, issuedAfter } = issued
   issued.phase = "active"
+  issued.noted = true
   m.write({
     records: [
       {

@@ -17,6 +17,7 @@ import type { CompensationWrite, StepRecord } from "../WorkflowStore.ts"
 import { type AttemptEnd, startAttempt } from "./attempt.ts"
 import type { Execution, Issued } from "./Execution.ts"
 import type { StepOperation } from "./Operation.ts"
+import { settle } from "./settling.ts"
 
 /**
  * The records whose steps are to be undone, in that order.
@@ -95,14 +96,12 @@ const undoNext = (execution: Execution, open: Array<StepRecord>, failed: boolean
   }
   const record = open.shift()
   if (record === undefined) {
-    const transition = {
-      _tag: "Settle",
+    return settle(execution, {
       status: failed ? "failed" : "compensated",
       result: null,
       error: execution.run.error,
       failedPosition: null,
-    } as const
-    return execution.finish(transition, { _tag: "settled", transition })
+    })
   }
   const found = undoOf(execution, record)
   if (found === null) return

@@ -19,11 +19,20 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { RunWrite, StoreError, TimerRow, WriteAnswer } from "../WorkflowStore.ts"
+import type { RunWrite, StoreError, TimerRow, Transition, WriteAnswer } from "../WorkflowStore.ts"
 import { batch, boundedMs, RawJson } from "./batch.ts"
-import { type Owned, recordColumns, undoRetryOf, type Write, writesOf } from "./commitRows.ts"
+import {
+  isPlain,
+  type Owned,
+  recordColumns,
+  type Statement,
+  undoRetryOf,
+  type Write,
+  writesOf,
+} from "./commitRows.ts"
 import { commitStatement, type Shape } from "./commitStatement.ts"
 import type { Database, Row } from "./database.ts"
+import { loneWrites } from "./loneWrite.ts"
 import { newRuns } from "./newRuns.ts"
 import { bool, int, signalsOf, text } from "./rows.ts"
 import { answerStanding, readStanding } from "./standing.ts"
@@ -42,7 +51,9 @@ export const commit = (
       (shape.attributes ? 16 : 0) +
       (shape.timed ? 32 : 0) +
       (shape.single ? 64 : 0) +
-      (shape.alone ? 128 : 0)
+      (shape.alone ? 128 : 0) +
+      (shape.plain ? 256 : 0) +
+      (shape.settles ? 512 : 0)
     const known = statements.get(key)
     if (known !== undefined) return known
     const made = commitStatement(database.names, shape)
@@ -50,28 +61,69 @@ export const commit = (
     return made
   }
   const stand = readStanding(database)
+  const lone = loneWrites(database.names)
+
+  /** Most writes have statements that do less. What these leave open goes to the full one. */
+  const short = (shape: Shape, writes: ReadonlyArray<Write>): Statement | null => {
+    const [first] = writes
+    const alone = shape.alone && first !== undefined ? lone(shape, first) : null
+    if (alone !== null) return alone
+    if (!shape.plain && !shape.settles) return null
+    return { text: statementOf(shape), parameters: parametersOf(shape, writes) }
+  }
+  const full = (shape: Shape, writes: ReadonlyArray<Write>): Statement => {
+    const wide = { ...shape, plain: false, settles: false }
+    return { text: statementOf(wide), parameters: parametersOf(wide, writes) }
+  }
+
   return Effect.fnUntraced(function* (sent) {
     if (sent.length === 0) return []
     const writes = sent.map(fold)
     assertOnePerRun(writes)
-    const shape = { ...shapeOf(writes), wait }
+    const shape = shapeOf(writes, wait)
     const now = yield* database.now
-    const parameters = parametersOf(shape, writes)
-    const rows = yield* database.write("commit", statementOf(shape), [now, ...parameters])
-    const answers = answersOf(writes, rows)
-    const open = writes.filter((_, ord) => answers[ord] === undefined)
+    const ask = (statement: Statement, about: ReadonlyArray<Write>) =>
+      Effect.map(database.write("commit", statement.text, [now, ...statement.parameters]), (rows) =>
+        answersOf(about, rows),
+      )
+    const shorter = short(shape, writes)
+    const answers = yield* shorter === null
+      ? ask(full(shape, writes), writes)
+      : Effect.catchIf(ask(shorter, writes), isDuplicate, () =>
+          Effect.succeed(writes.map((): Told => "open")),
+        )
+    let open = openOf(answers)
+    if (shorter !== null && open.length > 0) {
+      const asked = open.map((ord) => writes[ord]!)
+      const again = yield* ask(full(shapeOf(asked, wait), asked), asked)
+      open.forEach((ord, i) => (answers[ord] = again[i]!))
+      open = openOf(answers)
+    }
     if (open.length > 0) {
-      const found = yield* stand(now, open)
-      const held = new Set(rows.flatMap((row) => (row["tag"] == null ? [int(row["ord"])] : [])))
-      writes.forEach((write, ord) => {
-        if (answers[ord] === undefined) {
-          answers[ord] = answerStanding(write, held.has(ord), found.get(write.workflowRunId))
-        }
-      })
+      const asked = open.map((ord) => writes[ord]!)
+      const found = yield* stand(now, asked)
+      for (const ord of open) {
+        const write = writes[ord]!
+        const isHeld = answers[ord] === "in part"
+        answers[ord] = answerStanding(write, isHeld, found.get(write.workflowRunId))
+      }
     }
     return answers as ReadonlyArray<WriteAnswer>
   })
 }
+
+/**
+ * What a statement tells of a write: its answer; that it was applied, some of it having stood before; or
+ * nothing.
+ */
+type Told = WriteAnswer | "in part" | "open"
+
+const openOf = (answers: ReadonlyArray<Told>): ReadonlyArray<number> =>
+  answers.flatMap((answer, ord) => (typeof answer === "string" ? [ord] : []))
+
+/** Something stands under a key that was said to be free. Nothing of the statement was applied. */
+const isDuplicate = (error: StoreError): boolean =>
+  error._tag === "StoreRejected" && error.sqlState === "23505"
 
 /** One row changes once in a statement: the last word on a key is the one that is written. */
 const fold = (write: RunWrite): Write => {
@@ -99,7 +151,7 @@ const assertOnePerRun = (writes: ReadonlyArray<Write>): void => {
   }
 }
 
-const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
+const shapeOf = (writes: ReadonlyArray<Write>, wait: boolean): Shape => {
   let records = false
   let transitions = false
   let extras = false
@@ -107,11 +159,16 @@ const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
   let attributes = false
   let timed = false
   let single = true
+  // an error would end the caller's transaction
+  let plain = !wait
+  let settles = true
   for (const write of writes) {
     records ||= write.records.length > 0
     single &&= write.records.length <= 1
+    plain &&= write.records.every(isPlain)
     timed ||= write.records.some(({ kind }) => kind === "sleep" || kind === "event")
     transitions ||= write.transition !== null
+    settles &&= write.transition === null || isFree(write.transition)
     retry ||= write.transition?._tag === "RetryRun"
     attributes ||= write.attributes !== undefined
     extras ||=
@@ -122,8 +179,25 @@ const shapeOf = (writes: ReadonlyArray<Write>): Omit<Shape, "wait"> => {
   }
   single &&= records && !extras && !attributes && !timed && !retry
   const alone = writes.length === 1 && (single || !records)
-  return { records, transitions, extras, retry, attributes, timed, single, alone }
+  plain &&= single
+  settles &&= transitions && !extras && !attributes && !timed
+  return {
+    records,
+    transitions,
+    extras,
+    retry,
+    wait,
+    attributes,
+    timed,
+    single,
+    alone,
+    plain,
+    settles,
+  }
 }
+
+const isFree = (transition: Transition): boolean =>
+  transition._tag === "Settle" && transition.wakesParent === false
 
 const parametersOf = (shape: Shape, writes: ReadonlyArray<Write>): ReadonlyArray<string | null> => {
   const [alone] = writes
@@ -203,11 +277,8 @@ const add = <A>(lists: Lists<A>, ord: number, key: string, value: A): void => {
   else list.set(key, value)
 }
 
-/** The answers that the statement itself gives; `undefined` where the second one is needed. */
-const answersOf = (
-  writes: ReadonlyArray<Write>,
-  rows: ReadonlyArray<Row>,
-): Array<WriteAnswer | undefined> => {
+/** What the statement itself tells. */
+const answersOf = (writes: ReadonlyArray<Write>, rows: ReadonlyArray<Row>): Array<Told> => {
   // most writes have none of them
   const timers: Lists<number> = new Map()
   const early: Lists<number | null> = new Map()
@@ -220,7 +291,7 @@ const answersOf = (
     else if (row["tag"] === "child") add(children, ord, key, text(row["value"]))
     else add(early, ord, key, row["value"] == null ? null : int(row["value"]))
   }
-  const answers = writes.map((): WriteAnswer | undefined => undefined)
+  const answers = writes.map((): Told => "open")
   for (const row of rows) {
     if (row["tag"] != null) continue
     const ord = int(row["ord"])
@@ -231,7 +302,10 @@ const answersOf = (
       (bool(row["whole"]) || write.records.length === 0) &&
       write.timers.every(({ stepKey }) => timers.get(ord)?.has(stepKey)) &&
       write.children.every(({ parent }) => children.get(ord)?.has(parent?.stepKey ?? ""))
-    if (!isWhole) continue
+    if (!isWhole) {
+      answers[ord] = "in part"
+      continue
+    }
     answers[ord] = {
       _tag: "committed",
       workflowRunId: write.workflowRunId,

@@ -18,6 +18,12 @@ export interface Owned<A> {
   readonly item: A
 }
 
+/** A statement of the journal; the first parameter, the clock's, stands before these. */
+export interface Statement {
+  readonly text: string
+  readonly parameters: ReadonlyArray<string | null>
+}
+
 const json = (value: object | null | undefined): string | null =>
   value == null ? null : JSON.stringify(value)
 
@@ -79,7 +85,7 @@ const statusOf = (transition: Transition): string | null =>
 const delayOf = (transition: Transition): number | null =>
   "delayMs" in transition ? boundedMs(transition.delayMs) : null
 
-const errorOf = (transition: Transition): string | null =>
+export const errorOf = (transition: Transition): string | null =>
   "error" in transition ? json(transition.error) : null
 
 /** The rows of the writes. */
@@ -207,6 +213,13 @@ const moreOf = (record: OwnedRecord["item"]): string | null => {
     undo_retry: undo === undefined ? null : undoRetryOf(undo),
   })
 }
+
+/**
+ * Whether a record is an outcome and nothing else, the first thing that is written of its key: what can
+ * be inserted without a look at what stands.
+ */
+export const isPlain = (record: OwnedRecord["item"]): boolean =>
+  record.first === true && record.status === "completed" && moreOf(record) === null
 
 /** SQL: the columns behind `more` of a record `x`. */
 export const recordMore = (x: string, more = "more"): string => {

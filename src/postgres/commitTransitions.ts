@@ -62,6 +62,38 @@ carried as (
     and not s.carried
 )`
 
+/** What `changed` makes of a settlement that wakes nobody. */
+export const settledPart = (n: Names): string => `
+settled as (
+  update ${n.runs} r
+  set ${settlement({
+    status: "h.status",
+    at: "c.at",
+    codec: "h.codec",
+    result: "h.result",
+    error: "h.error",
+    failedPosition: "h.failed_position",
+  })}
+  from held h
+  cross join clock c
+  where r.workflow_run_id = h.run and h.kind is not null
+)`
+
+/** SQL: the assignments that settle run `r`, from these expressions. */
+export const settlement = (by: {
+  readonly status: string
+  readonly at: string
+  readonly codec: string
+  readonly result: string
+  readonly error: string
+  readonly failedPosition: string
+}): string => `status = ${by.status}, worker_id = null, due_at = null, ready = false,
+    crash_count = 0, crashed_by = '{}', completed_at = ${by.at},
+    result_codec = ${by.codec}, result = ${payload(by.codec, by.result)},
+    -- of a compensating run the error that made it undo, unless there is another
+    error = coalesce(${by.error}, case when r.compensating then r.error end),
+    pause_reason = null, pause_request = null, failed_position = ${by.failedPosition}`
+
 const releases = `('Park', 'HandBack', 'Settle', 'RetryRun', 'Pause')`
 
 export const foldedPart = (n: Names): string => `

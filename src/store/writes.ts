@@ -46,6 +46,11 @@ export interface RecordWrite {
   readonly revision?: number | undefined
   /** The step's latest heartbeat; without one, what stands is kept. */
   readonly heartbeat?: Encoded | null | undefined
+  /**
+   * As far as the writer knows, nothing stands under this key. A store may try to insert it without
+   * looking; where something stands all the same, the rules above hold. Default false.
+   */
+  readonly first?: boolean | undefined
 }
 
 /**
@@ -126,6 +131,8 @@ export type Transition =
       readonly error: StoredError | null
       /** Where an explicit retry starts: the earliest failed record that is the run's error. */
       readonly failedPosition: number | null
+      /** `false`: as far as the writer knows it has no parent. A store need not look for one. */
+      readonly wakesParent?: boolean | undefined
     }
   | { readonly _tag: "Compensate"; readonly error: StoredError }
   | {

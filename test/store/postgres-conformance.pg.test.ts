@@ -1,6 +1,7 @@
 /**
- * The shared suite on Postgres, once for each way to reach it: the native driver, and a `pg.Pool`.
- * Time is TestClock's, handed to every statement that reads time.
+ * The shared suite on Postgres, once for each way to reach it: the native driver, and a `pg.Pool`; and
+ * once more with the hints of each write given, rightly or wrongly: they must change nothing but the
+ * statement. Time is TestClock's, handed to every statement that reads time.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -8,7 +9,7 @@ import pg from "pg"
 import { afterAll, beforeAll } from "vitest"
 import * as EngineClock from "../../src/EngineClock.ts"
 import * as PostgresStore from "../../src/PostgresStore.ts"
-import { WorkflowStore } from "../../src/WorkflowStore.ts"
+import { type RunWrite, WorkflowStore } from "../../src/WorkflowStore.ts"
 import { createDatabase, type TestDatabase } from "../support/database.ts"
 import { storeConformance } from "./conformance.ts"
 
@@ -58,6 +59,34 @@ storeConformance("PostgresStore over @effect/sql-pg", () =>
   Layer.unwrap(
     Effect.sync(() =>
       emptied("native", PostgresStore.layerUrl({ url: database.url, schema: "native" })),
+    ),
+  ),
+)
+
+/** Everything is said to be the first of its key, and no run to have a parent. */
+const hinted = (write: RunWrite): RunWrite => ({
+  ...write,
+  records: write.records.map((record) => ({ ...record, first: true })),
+  transition:
+    write.transition?._tag === "Settle"
+      ? { ...write.transition, wakesParent: false }
+      : write.transition,
+})
+
+const hinting = Layer.effect(
+  WorkflowStore,
+  Effect.map(WorkflowStore, (store) =>
+    WorkflowStore.of({ ...store, commit: (writes) => store.commit(writes.map(hinted)) }),
+  ),
+)
+
+storeConformance("PostgresStore with hints that may be wrong", () =>
+  Layer.unwrap(
+    Effect.sync(() =>
+      Layer.provide(
+        hinting,
+        emptied("hinted", PostgresStore.layerUrl({ url: database.url, schema: "hinted" })),
+      ),
     ),
   ),
 )

@@ -7,7 +7,7 @@ import * as Result from "effect/Result"
 import { afterAll, beforeAll, describe, it } from "vitest"
 import { claimStatements } from "../../src/postgres/claimRuns.ts"
 import { recordColumns, writesOf } from "../../src/postgres/commitRows.ts"
-import { commitStatement } from "../../src/postgres/commitStatement.ts"
+import { commitStatement, type Shape } from "../../src/postgres/commitStatement.ts"
 import { sendStatement } from "../../src/postgres/events.ts"
 import { listStatement } from "../../src/postgres/reads.ts"
 import { makeNames } from "../../src/postgres/names.ts"
@@ -167,22 +167,31 @@ for (const state of ["never analyzed", "analyzed"]) {
       }
     })
 
-    it("a batch of 40 reads its rows by key", async () => {
-      const shape = {
-        records: true,
-        transitions: true,
-        extras: false,
-        retry: false,
-        attributes: false,
-        timed: false,
-        single: false,
-        alone: false,
-      }
+    const batchOf40 = {
+      records: true,
+      transitions: true,
+      extras: false,
+      retry: false,
+      attributes: false,
+      timed: false,
+      single: false,
+      alone: false,
+      plain: false,
+      settles: false,
+    }
+    const shapes: ReadonlyArray<readonly [string, Shape]> = [
+      ["a batch of 40", batchOf40],
+      [
+        "a batch of 40 that records and settles",
+        { ...batchOf40, single: true, plain: true, settles: true },
+      ],
+    ]
+    it.each(shapes)("%s reads its rows by key", async (_, shape) => {
       const writes = Array.from({ length: 40 }, (_, n) => write({ workflowRunId: id(n), token: 1 }))
       const plan = await explain(commitStatement(names(), shape), [
         now(),
         ...writesOf(shape).parameters(writes),
-        ...recordColumns.parameters([]),
+        ...(shape.single ? [] : recordColumns.parameters([])),
       ])
       assertBounded(plan, 2000)
     })
