@@ -253,9 +253,29 @@ export interface Recording {
   readonly world: World
 }
 
+/** The store, and a look whether the hints of each write hold. */
+const judged = (handle: MemoryStore.Handle, world: World): WorkflowStore["Service"] => ({
+  ...handle.store,
+  commit: (writes) =>
+    Effect.suspend(() => {
+      for (const { workflowRunId, records, transition } of writes) {
+        const standing = new Set(recordsOf(handle, workflowRunId).map((one) => one.stepKey))
+        const wrong = records.filter(({ first, stepKey }) => first === true && standing.has(stepKey))
+        world.violations.push(
+          ...wrong.map(({ stepKey }) => `"${stepKey}" was said to be the first of its key`),
+        )
+        const isFree = transition?._tag === "Settle" && transition.wakesParent === false
+        if (isFree && rowOf(handle, workflowRunId).parent !== null) {
+          world.violations.push(`${workflowRunId} was said to have no parent`)
+        }
+      }
+      return handle.store.commit(writes)
+    }),
+})
+
 /** The store, which calls `changed` after each of its changes that moves a run. */
 const recording = (
-  { store }: MemoryStore.Handle,
+  store: WorkflowStore["Service"],
   changed: () => void,
 ): WorkflowStore["Service"] => {
   const after = <A, E>(effect: Effect.Effect<A, E>) => Effect.tap(effect, Effect.sync(changed))
@@ -269,7 +289,7 @@ const recording = (
 
 /** Watches a store: remembers each moment in `moments`. */
 const remembering = (handle: MemoryStore.Handle, world: World, moments: Array<Moment>) =>
-  recording(handle, () => {
+  recording(judged(handle, world), () => {
     const copy = handle.copy()
     moments.push({
       handle: copy,
@@ -329,7 +349,8 @@ export const goOn = async (
   limits: Partial<ExecutionLimits> = {},
 ): Promise<End> => {
   releaseAll(moment.handle)
-  const engine = await startEngine(moment.handle.store, code(moment.world), limits)
+  const store = judged(moment.handle, moment.world)
+  const engine = await startEngine(store, code(moment.world), limits)
   try {
     return await settled(moment.handle, workflowRunId)
   } finally {
