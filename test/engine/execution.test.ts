@@ -314,6 +314,38 @@ describe("a step", () => {
   })
 })
 
+describe("the outcome of a step", () => {
+  it("is not the first of its key where a heartbeat is on its way to the store", async () => {
+    const written: Array<readonly [status: string, first: boolean | undefined]> = []
+    const { end } = await runEffect(
+      Step.make("page", {
+        run: (info: Step.Info) =>
+          Effect.andThen(
+            info.heartbeat(1),
+            Effect.promise(() => delay(10)),
+          ),
+      }),
+      (store) => {
+        const slow = slowly(({ records }) => records[0]?.status === "retrying")(store)
+        return {
+          ...slow,
+          commit: (writes) => {
+            for (const { records } of writes) {
+              for (const { status, first } of records) written.push([status, first])
+            }
+            return slow.commit(writes)
+          },
+        }
+      },
+    )
+    expect(end.status).toBe("completed")
+    expect(written).toEqual([
+      ["retrying", undefined],
+      ["completed", false],
+    ])
+  })
+})
+
 describe("a run that fails", () => {
   it("cancels a child whose insert was on its way", async () => {
     const handle = MemoryStore.makeUnsafe()

@@ -260,7 +260,9 @@ const judged = (handle: MemoryStore.Handle, world: World): WorkflowStore["Servic
     Effect.suspend(() => {
       for (const { workflowRunId, records, transition } of writes) {
         const standing = new Set(recordsOf(handle, workflowRunId).map((one) => one.stepKey))
-        const wrong = records.filter(({ first, stepKey }) => first === true && standing.has(stepKey))
+        const wrong = records.filter(
+          ({ first, stepKey }) => first === true && standing.has(stepKey),
+        )
         world.violations.push(
           ...wrong.map(({ stepKey }) => `"${stepKey}" was said to be the first of its key`),
         )

@@ -186,7 +186,7 @@ for (const state of ["never analyzed", "analyzed"]) {
         { ...batchOf40, single: true, plain: true, settles: true },
       ],
     ]
-    it.each(shapes)("%s reads its rows by key", async (_, shape) => {
+    it.each(shapes)("%s reads its rows by key", async (_title, shape) => {
       const writes = Array.from({ length: 40 }, (_, n) => write({ workflowRunId: id(n), token: 1 }))
       const plan = await explain(commitStatement(names(), shape), [
         now(),
