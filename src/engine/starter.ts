@@ -5,9 +5,12 @@
  * the same idempotency key; runs without keys do not wait behind those. A caller waits until the store has answered, or its deadline passes;
  * then the error says whether the outcome is unknown. Ids are made before the first sending, so
  * sending again is safe.
+ *
+ * Runs without keys that wait in numbers have an insert of their own beside the one that is under way:
+ * the process and the server work at once.
  */
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
@@ -26,10 +29,15 @@ export type Starter = (options: {
   readonly chosen?: boolean
 }) => Effect.Effect<InsertAnswer, TriggerTimeout | StoreRejected>
 
+type Reply = Effect.Effect<InsertAnswer, TriggerTimeout | StoreRejected>
+
 interface Item {
   readonly run: NewRun
   readonly claimFor: string | null
-  readonly reply: Deferred.Deferred<InsertAnswer, StoreRejected>
+  /** By the monotonic clock, in milliseconds. */
+  readonly deadlineAt: number
+  readonly timeoutMs: number
+  readonly reply: (reply: Reply) => void
   sent: boolean
   /** Nobody waits any more. */
   expired: boolean
@@ -37,6 +45,9 @@ interface Item {
 
 /** Runs in one insert. */
 const maxBatch = 500
+
+/** So many that wait are worth an insert of their own, beside the one that is under way. */
+const worthABatch = 80
 
 /** How often a batch on which the store dies is sent again whole. */
 const defectsForgiven = 2
@@ -48,51 +59,101 @@ export const makeStarter = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
 ): Effect.fn.Return<Starter, never, Scope.Scope> {
   // only a key can make an insert wait for others: who has none must not wait behind those who do
-  const keyless = yield* makeLane(store)
-  const keyed = yield* makeLane(store)
+  const keyless = yield* makeLane(store, 2)
+  const keyed = yield* makeLane(store, 1)
+  const deadlines = yield* makeDeadlines
 
   return ({ run, claimFor, deadlineMs, chosen = false }) =>
-    Effect.suspend(() => {
-      const item: Item = {
-        run,
-        claimFor,
-        reply: Deferred.makeUnsafe(),
-        sent: false,
-        expired: false,
-      }
-      const { idempotencyKey, concurrencyKey } = run
-      const isFree = idempotencyKey === null && concurrencyKey === null && !chosen
-      const lane = isFree ? keyless : keyed
-      lane(item)
-      return Deferred.await(item.reply).pipe(
-        Effect.timeoutOrElse({
-          duration: deadlineMs,
-          orElse: () =>
-            Effect.suspend(() =>
-              Effect.fail(
-                new TriggerTimeout({
-                  workflow: run.workflow,
-                  workflowRunId: run.workflowRunId,
-                  timeoutMs: deadlineMs,
-                  outcome: item.sent ? "unknown" : "not-applied",
-                }),
-              ),
-            ),
-        }),
-        Effect.ensuring(
-          Effect.sync(() => {
-            item.expired = true
-          }),
-        ),
-      )
-    })
+    Effect.clockWith((clock) =>
+      Effect.callback((resume) => {
+        const item: Item = {
+          run,
+          claimFor,
+          deadlineAt: monotonicMs(clock) + deadlineMs,
+          timeoutMs: deadlineMs,
+          reply: (reply) => {
+            deadlines.forget(item)
+            resume(reply)
+          },
+          sent: false,
+          expired: false,
+        }
+        const { idempotencyKey, concurrencyKey } = run
+        const isFree = idempotencyKey === null && concurrencyKey === null && !chosen
+        const lane = isFree ? keyless : keyed
+        deadlines.watch(item)
+        lane(item)
+        return Effect.sync(() => {
+          item.expired = true
+          deadlines.forget(item)
+        })
+      }),
+    )
 })
+
+const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+interface Deadlines {
+  readonly watch: (item: Item) => void
+  readonly forget: (item: Item) => void
+}
+
+/**
+ * Tells those whose deadline passes. One fiber for all: a sleep for each was a sixth of what starting a
+ * run costs a process.
+ */
+const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(function* () {
+  const items = new Set<Item>()
+  const earlier = yield* Latch.make()
+  /** When the fiber looks again. */
+  let next = Infinity
+
+  yield* Effect.forkScoped(
+    Effect.forever(
+      Effect.gen(function* () {
+        earlier.closeUnsafe()
+        next = Infinity
+        for (const { deadlineAt } of items) next = Math.min(next, deadlineAt)
+        if (next === Infinity) return yield* earlier.await
+        const clock = yield* Clock.Clock
+        const left = next - monotonicMs(clock)
+        if (left > 0) return yield* Effect.raceFirst(earlier.await, Effect.sleep(Math.ceil(left)))
+        for (const item of items) {
+          if (item.deadlineAt > next) continue
+          item.expired = true
+          item.reply(Effect.fail(late(item)))
+        }
+      }),
+    ),
+  )
+
+  return {
+    watch: (item) => {
+      items.add(item)
+      if (item.deadlineAt < next) earlier.openUnsafe()
+    },
+    forget: (item) => {
+      items.delete(item)
+    },
+  }
+})
+
+const late = ({ run, timeoutMs, sent }: Item): TriggerTimeout =>
+  new TriggerTimeout({
+    workflow: run.workflow,
+    workflowRunId: run.workflowRunId,
+    timeoutMs,
+    outcome: sent ? "unknown" : "not-applied",
+  })
 
 const makeLane = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
+  /** Inserts at once. */
+  width: number,
 ): Effect.fn.Return<(item: Item) => void, never, Scope.Scope> {
   const work = yield* Latch.make()
   const queue: Array<Item> = []
+  let underWay = 0
 
   /** Sends until the store has answered, and only for those who still wait. */
   const insert = (given: ReadonlyArray<Item>, patience: number): Effect.Effect<void> =>
@@ -109,7 +170,7 @@ const makeLane = Effect.fnUntraced(function* (
             Effect.sync(() => {
               for (let i = 0; i < items.length; i++) {
                 const answer = answers[i]
-                if (answer) Deferred.doneUnsafe((items[i] as Item).reply, Effect.succeed(answer))
+                if (answer) items[i]!.reply(Effect.succeed(answer))
               }
             }),
           onFailure: (cause) => {
@@ -123,7 +184,7 @@ const makeLane = Effect.fnUntraced(function* (
             }
             if (items.length === 1) {
               const refusal = error ? Effect.fail(error) : Effect.die(Cause.squash(cause))
-              return Effect.sync(() => Deferred.doneUnsafe(first.reply, refusal))
+              return Effect.sync(() => first.reply(refusal))
             }
             const half = Math.ceil(items.length / 2)
             return Effect.andThen(insert(items.slice(0, half), 0), insert(items.slice(half), 0))
@@ -132,30 +193,47 @@ const makeLane = Effect.fnUntraced(function* (
       )
     })
 
+  const takeBatch = (): ReadonlyArray<Item> => {
+    const claimFor = queue[0]?.claimFor ?? null
+    const items: Array<Item> = []
+    const rest: Array<Item> = []
+    for (const item of queue.splice(0)) {
+      if (item.expired) continue
+      if (item.claimFor === claimFor && items.length < maxBatch) items.push(item)
+      else rest.push(item)
+    }
+    queue.push(...rest)
+    return items
+  }
+
+  /** Whether a batch is to be sent now. */
+  const isTime = (): boolean =>
+    queue.length > 0 && (underWay === 0 || (underWay < width && queue.length >= worthABatch))
+
+  const landed = () => {
+    underWay--
+    work.openUnsafe()
+  }
+
   yield* Effect.forkScoped(
     Effect.forever(
       Effect.gen(function* () {
         yield* work.await
-        if (queue.length === 0) {
+        if (!isTime()) {
           work.closeUnsafe()
           return
         }
-        const claimFor = queue[0]?.claimFor ?? null
-        const items: Array<Item> = []
-        const rest: Array<Item> = []
-        for (const item of queue.splice(0)) {
-          if (item.expired) continue
-          if (item.claimFor === claimFor && items.length < maxBatch) items.push(item)
-          else rest.push(item)
-        }
-        queue.push(...rest)
-        yield* insert(items, defectsForgiven)
+        underWay++
+        yield* Effect.forkChild(
+          Effect.ensuring(insert(takeBatch(), defectsForgiven), Effect.sync(landed)),
+          { startImmediately: true },
+        )
       }),
     ),
   )
 
   return (item) => {
     queue.push(item)
-    work.openUnsafe()
+    if (isTime()) work.openUnsafe()
   }
 })

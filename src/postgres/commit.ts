@@ -35,6 +35,7 @@ import type { Database, Row } from "./database.ts"
 import { loneWrites } from "./loneWrite.ts"
 import { newRuns } from "./newRuns.ts"
 import { bool, int, signalsOf, text } from "./rows.ts"
+import { isDuplicate } from "./sqlErrors.ts"
 import { answerStanding, readStanding } from "./standing.ts"
 
 export const commit = (
@@ -120,10 +121,6 @@ type Told = WriteAnswer | "in part" | "open"
 
 const openOf = (answers: ReadonlyArray<Told>): ReadonlyArray<number> =>
   answers.flatMap((answer, ord) => (typeof answer === "string" ? [ord] : []))
-
-/** Something stands under a key that was said to be free. Nothing of the statement was applied. */
-const isDuplicate = (error: StoreError): boolean =>
-  error._tag === "StoreRejected" && error.sqlState === "23505"
 
 /** One row changes once in a statement: the last word on a key is the one that is written. */
 const fold = (write: RunWrite): Write => {

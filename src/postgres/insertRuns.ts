@@ -13,6 +13,7 @@
  */
 import * as Effect from "effect/Effect"
 import { StoreUnavailable } from "../FlowlyError.ts"
+import { isDuplicate } from "./sqlErrors.ts"
 import type { InsertAnswer, NewRun, StoreError } from "../WorkflowStore.ts"
 import { insertAttributes } from "./attributes.ts"
 import type { Database, Row } from "./database.ts"
@@ -76,7 +77,7 @@ type Found = ReadonlyArray<readonly [position: number, answer: InsertAnswer, isE
 
 const insertMissing = (database: Database) => {
   const n = database.names
-  const statement = (attributes: boolean) => `
+  const statement = (attributes: boolean, onConflict: "on conflict do nothing" | "") => `
     with clock as materialized (
       select ${clock("$1")} as at
     ),
@@ -94,7 +95,7 @@ const insertMissing = (database: Database) => {
       from x cross join clock left join lease on true
       -- one order of keys for everybody: two batches with the same keys must not wait for each other
       order by x.workflow, x.idempotency_key, x.concurrency_key, x.owner
-      on conflict do nothing
+      ${onConflict}
       returning workflow_run_id, worker_id, claim_token, created_at, deadline_at
     )${
       attributes
@@ -108,19 +109,35 @@ const insertMissing = (database: Database) => {
       ${ms("i.created_at")} as created_at, ${ms("i.deadline_at")} as deadline_at
     from inserted i
     join x on x.id = i.workflow_run_id`
-  const plain = statement(false)
-  const described = statement(true)
+  const plain = statement(false, "on conflict do nothing")
+  const described = statement(true, "on conflict do nothing")
+  // no speculative insertion: 500 runs took the server a tenth to a quarter less
+  const certain = statement(false, "")
   return (open: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
     Effect.gen(function* () {
-      const text = open.some(({ run }) => run.attributes != null) ? described : plain
-      const rows = yield* database.write("insertRuns", text, [
+      const parameters = [
         yield* database.now,
         claimFor,
         ...newRuns.parameters(open.map(({ run }, owner) => ({ run, owner }))),
-      ])
+      ]
+      const write = (text: string) => database.write("insertRuns", text, parameters)
+      const usual = write(open.some(({ run }) => run.attributes != null) ? described : plain)
+      // an error would end the caller's transaction
+      const isCertain = open.every(({ run }) => isFresh(run)) && !(yield* database.inTransaction)
+      const rows = yield* isCertain
+        ? Effect.catchIf(write(certain), isDuplicate, () => usual)
+        : usual
       return rows.map((row) => [int(row["owner"]), inserted(row), false] as const)
     })
 }
+
+/** Nothing can stand in its way, if it is right that its id is new. */
+const isFresh = (run: NewRun): boolean =>
+  run.fresh === true &&
+  run.idempotencyKey === null &&
+  run.concurrencyKey === null &&
+  run.parent === null &&
+  run.attributes == null
 
 const inserted = (row: Row): InsertAnswer => ({
   _tag: "Inserted",

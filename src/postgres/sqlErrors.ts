@@ -109,6 +109,10 @@ export const toStoreError = (operation: string, effects: Effects, error: SqlErro
   })
 }
 
+/** Something stands under a key that was said to be free. Nothing of the statement was applied. */
+export const isDuplicate = (error: StoreError): boolean =>
+  error._tag === "StoreRejected" && error.sqlState === "23505"
+
 /** The role lacks a right: who has it, and how it is given. */
 const refusedRights = (operation: string, sqlState: string, reason: string): StoreRejected =>
   new StoreRejected({

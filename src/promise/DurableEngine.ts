@@ -201,10 +201,7 @@ export class DurableEngine extends RunControls {
     const workflowRunId = given.workflowRunId ?? freshRunId
     const before = performance.now()
     const input = await this.#run(this.#encodeInput(workflow, given.input), { checkSchema: false })
-    await withinDeadline(this.#prepare(), timeoutMs, () => {
-      const outcome = "not-applied"
-      return new TriggerTimeout({ workflow: workflow.name, workflowRunId, timeoutMs, outcome })
-    })
+    await this.#prepare(workflow.name, workflowRunId, timeoutMs)
     const started = await this.#run(
       within(
         given.client,
@@ -242,12 +239,9 @@ export class DurableEngine extends RunControls {
       ),
       { checkSchema: false },
     )
-    await withinDeadline(this.#prepare(), timeoutMs, () => {
-      const [first] = encoded
-      const workflowRunId = first?.options.workflowRunId ?? first?.options.freshRunId ?? ""
-      const outcome = "not-applied"
-      return new TriggerTimeout({ workflow: workflow.name, workflowRunId, timeoutMs, outcome })
-    })
+    const [first] = encoded
+    const firstRunId = first?.options.workflowRunId ?? first?.options.freshRunId ?? ""
+    await this.#prepare(workflow.name, firstRunId, timeoutMs)
     const left = Math.max(0, Math.ceil(timeoutMs - (performance.now() - before)))
     const outcomes = await this.#run(
       within(
@@ -404,16 +398,13 @@ export class DurableEngine extends RunControls {
       const known = [...this.#workflows.values()].map(showWorkflow)
       return Effect.fail(new UnknownWorkflow({ workflow: name, version, known }))
     }
-    const checked =
-      inputSchema === null
-        ? Effect.void
-        : Effect.asVoid(
-            Effect.mapError(
-              validate(inputSchema, input),
-              ({ reason }) => new InvalidInput({ field: `input of "${name}"${which}`, reason }),
-            ),
-          )
-    return Effect.andThen(checked, anyValue.encode(input, `input${which}`))
+    const encoded = () => anyValue.encode(input, `input${which}`)
+    if (inputSchema === null) return encoded()
+    const checked = Effect.mapError(
+      validate(inputSchema, input),
+      ({ reason }) => new InvalidInput({ field: `input of "${name}"${which}`, reason }),
+    )
+    return Effect.flatMap(checked, encoded)
   }
 
   #layer(): Layer.Layer<Engine, unknown> {
@@ -447,9 +438,16 @@ export class DurableEngine extends RunControls {
   }
 
   /** What a trigger waits for: tables that are there, listeners that miss nothing. */
-  async #prepare(): Promise<void> {
-    await this.#runtime.ready()
-    await this.#listeners.ready()
+  async #prepare(workflow: string, workflowRunId: string, timeoutMs: number): Promise<void> {
+    if (this.#runtime.isReady() && this.#listeners.isReady()) return
+    const ready = async () => {
+      await this.#runtime.ready()
+      await this.#listeners.ready()
+    }
+    await withinDeadline(ready(), timeoutMs, () => {
+      const outcome = "not-applied"
+      return new TriggerTimeout({ workflow, workflowRunId, timeoutMs, outcome })
+    })
   }
 
   #guard(what: string, call: () => unknown): void {

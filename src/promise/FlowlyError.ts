@@ -83,7 +83,9 @@ export const orThrow = <A>(result: Result.Result<A, unknown>): A => {
 /**
  * The value of an effect that was run, or its error as a plain one.
  */
-export const toPromise = async <A>(running: Promise<Exit.Exit<A, unknown>>): Promise<A> => {
+export const toPromise = async <A>(
+  running: Exit.Exit<A, unknown> | Promise<Exit.Exit<A, unknown>>,
+): Promise<A> => {
   const exit = await running
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) {

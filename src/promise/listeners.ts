@@ -18,6 +18,8 @@ export interface Listeners {
   readonly add: (listener: Listener) => () => void
   /** Completes when whatever is emitted from now on reaches the listeners. */
   readonly ready: () => Promise<void>
+  /** Whether there is anything to wait for. */
+  readonly isReady: () => boolean
   readonly stop: () => void
 }
 
@@ -82,6 +84,7 @@ export const makeListeners = (options: {
       }
     },
     ready,
+    isReady: () => listeners.size === 0,
     stop: () => {
       stopped = true
       if (timer !== null) clearTimeout(timer)

@@ -22,6 +22,8 @@ export interface EngineRuntime {
   readonly open: () => void
   /** Completes when the layers are built and the tables are there. */
   readonly ready: () => Promise<void>
+  /** They are. */
+  readonly isReady: () => boolean
   readonly run: <A, E>(
     effect: Effect.Effect<A, E, Engine>,
     options?: { readonly checkSchema?: boolean } | undefined,
@@ -32,6 +34,7 @@ export interface EngineRuntime {
 interface Running {
   readonly runtime: ManagedRuntime.ManagedRuntime<Engine, unknown>
   ready: Promise<void> | null
+  isReady: boolean
 }
 
 /**
@@ -47,7 +50,7 @@ export const makeRuntime = (options: {
   const open = (): Running => {
     if (isStopped()) throw engineStopped()
     if (current !== null) return current
-    current = { runtime: ManagedRuntime.make(layer()), ready: null }
+    current = { runtime: ManagedRuntime.make(layer()), ready: null, isReady: false }
     return current
   }
 
@@ -80,18 +83,28 @@ export const makeRuntime = (options: {
     return running.ready
   }
 
+  const verifiedOnce = async (running: Running): Promise<void> => {
+    await verified(running)
+    running.isReady = true
+  }
+
   return {
     isOpen: () => current !== null,
+    isReady: () => current?.isReady === true,
     open,
     ready: async () => {
       const running = open()
       await built(running)
-      await verified(running)
+      await verifiedOnce(running)
     },
     run: async (effect, runOptions) => {
       const running = open()
-      await built(running)
-      if (runOptions?.checkSchema !== false) await verified(running)
+      // it has ended already: no fiber is needed to say so
+      if (Exit.isExit(effect)) return toPromise(effect as Exit.Exit<never, never>)
+      if (!running.isReady) {
+        await built(running)
+        if (runOptions?.checkSchema !== false) await verifiedOnce(running)
+      }
       // it may have been stopped meanwhile: its runtime runs nothing any more
       if (isStopped()) throw engineStopped()
       return toPromise(running.runtime.runPromiseExit(effect))

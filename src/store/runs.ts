@@ -70,6 +70,11 @@ export interface NewRun {
   readonly attributes?: Attributes | null | undefined
   /** Of a child that is open when its parent ends. Default: "cancel". */
   readonly onParentClose?: OnParentClose | undefined
+  /**
+   * Its id was made for this very insert: as far as the writer knows nobody has it. A store may try to
+   * insert the run without looking; where the id is taken all the same, the rules hold. Default false.
+   */
+  readonly fresh?: boolean | undefined
 }
 
 /**

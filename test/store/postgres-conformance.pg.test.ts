@@ -63,7 +63,7 @@ storeConformance("PostgresStore over @effect/sql-pg", () =>
   ),
 )
 
-/** Everything is said to be the first of its key, and no run to have a parent. */
+/** Every record is said to be the first of its key, every run to be new, and none to have a parent. */
 const hinted = (write: RunWrite): RunWrite => ({
   ...write,
   records: write.records.map((record) => ({ ...record, first: true })),
@@ -76,7 +76,12 @@ const hinted = (write: RunWrite): RunWrite => ({
 const hinting = Layer.effect(
   WorkflowStore,
   Effect.map(WorkflowStore, (store) =>
-    WorkflowStore.of({ ...store, commit: (writes) => store.commit(writes.map(hinted)) }),
+    WorkflowStore.of({
+      ...store,
+      commit: (writes) => store.commit(writes.map(hinted)),
+      insertRuns: ({ runs, claimFor }) =>
+        store.insertRuns({ runs: runs.map((run) => ({ ...run, fresh: true })), claimFor }),
+    }),
   ),
 )
 
