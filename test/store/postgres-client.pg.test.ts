@@ -191,6 +191,22 @@ describe("a caller's transaction", () => {
       }),
     ))
 
+  it("goes on where an id that is said to be new is taken", () =>
+    withPool({ max: 3 }, (pool) =>
+      onPool(pool, function* (s, sql) {
+        const run = newRun(1, { fresh: true })
+        yield* s.insert(run)
+        const answers = yield* sql.withTransaction(
+          s.store.insertRuns({ runs: [run, newRun(2, { fresh: true })], claimFor: null }),
+        )
+        assert.deepStrictEqual(
+          answers.map(({ _tag }) => _tag),
+          ["Inserted", "Inserted"],
+        )
+        assert.strictEqual((yield* s.store.getRuns([id(1), id(2)])).length, 2)
+      }),
+    ))
+
   it("that sends an event does not lock the run: its batches go on, and it is woken later", () =>
     withPool({ max: 4 }, (pool) =>
       onPool(pool, function* (s, sql) {

@@ -75,6 +75,42 @@ describe("concurrent triggers", () => {
     }),
   )
 
+  it.effect("in numbers are inserted beside an insert that is under way, at most two at once", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", () => "hang")
+      const fork = (from: number, count: number) =>
+        Effect.forEach(
+          Array.from({ length: count }, (_, n) => from + n),
+          (n) => bench.fork(newRun(n)),
+        )
+      const counts = () => bench.sent().map((runs) => runs.length)
+      yield* fork(0, 1)
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      yield* fork(1, 79)
+      yield* quiet
+      assert.deepStrictEqual(counts(), [1])
+      yield* fork(80, 1)
+      yield* until("the second is under way", () => bench.sent().length === 2)
+      yield* fork(100, 200)
+      yield* quiet
+      assert.deepStrictEqual(counts(), [1, 80])
+    }),
+  )
+
+  it.effect("with keys wait for the insert that is under way, however many they are", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", () => "hang")
+      const fork = (n: number) => bench.fork(newRun(n, { idempotencyKey: `key ${n}` }))
+      yield* fork(0)
+      yield* until("the first is under way", () => bench.sent().length === 1)
+      for (let n = 1; n < 200; n++) yield* fork(n)
+      yield* quiet
+      assert.strictEqual(bench.sent().length, 1)
+    }),
+  )
+
   it.effect("for different workers, or none, do not mix", () =>
     Effect.gen(function* () {
       const bench = yield* setUp
@@ -115,6 +151,21 @@ describe("the deadline", () => {
     Exit.isFailure(exit)
       ? ((exit.cause.reasons[0] as { error: TriggerTimeout }).error as TriggerTimeout)
       : assert.fail("it should have failed")
+
+  it.effect("of a later trigger may come first", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      bench.script("insertRuns", () => "hang")
+      const long = yield* bench.fork(newRun(1), { deadlineMs: 10_000 })
+      yield* pass(100)
+      const short = yield* bench.fork(newRun(2), { deadlineMs: 1000 })
+      yield* pass(1100)
+      assert.strictEqual(timeoutOf(yield* Fiber.await(short)).timeoutMs, 1000)
+      assert.isUndefined(long.pollUnsafe())
+      yield* pass(9000)
+      assert.strictEqual(timeoutOf(yield* Fiber.await(long)).timeoutMs, 10_000)
+    }),
+  )
 
   it.effect("of a trigger that was never sent: nothing was applied, nothing ever will be", () =>
     Effect.gen(function* () {
