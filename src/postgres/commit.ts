@@ -177,7 +177,7 @@ const shapeOf = (writes: ReadonlyArray<Write>, wait: boolean): Shape => {
   single &&= records && !extras && !attributes && !timed && !retry
   const alone = writes.length === 1 && (single || !records)
   plain &&= single
-  settles &&= transitions && !extras && !attributes && !timed
+  settles &&= !wait && transitions && !extras && !attributes && !timed
   return {
     records,
     transitions,
