@@ -202,6 +202,16 @@ const claimsAgain: Act = (round) =>
 
 const everyEnd: ReadonlyArray<Case> = [
   commits("a record", () => ({ records: [record("a", 1)] })),
+  commits("a record, the first of its key", () => ({
+    records: [{ ...record("a", 1), first: true }],
+  })),
+  commits("an end that wakes nobody", () => ({
+    transition: settle("completed", { wakesParent: false }),
+  })),
+  commits("a first record, and an end that wakes nobody", () => ({
+    records: [{ ...record("a", 1), first: true }],
+    transition: settle("completed", { wakesParent: false }),
+  })),
   commits("a backoff", () => ({ records: [retrying("b", 1)] })),
   commits("everything, the claim stays", everything),
   commits("everything, and a park", (round) => ({
@@ -321,6 +331,11 @@ export const cases: { readonly [V in Writer]: ReadonlyArray<Case> } = {
     again: [0],
   }),
   insertRuns: [
+    ...one("with an id that is new", nothing, (round) =>
+      Effect.map(round.s.insert(newRun(round.n, of(round, { fresh: true }))), (answers) =>
+        answers.map(({ _tag }) => _tag),
+      ),
+    ),
     ...one("with a key, and without", nothing, (round) =>
       Effect.map(
         round.s.insert(
