@@ -9,9 +9,10 @@ import pg from "pg"
 import { afterAll, beforeAll } from "vitest"
 import * as EngineClock from "../../src/EngineClock.ts"
 import * as PostgresStore from "../../src/PostgresStore.ts"
-import { type RunWrite, WorkflowStore } from "../../src/WorkflowStore.ts"
+import { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { createDatabase, type TestDatabase } from "../support/database.ts"
 import { storeConformance } from "./conformance.ts"
+import { withHints } from "./hints.ts"
 
 let database: TestDatabase
 let pool: pg.Pool
@@ -63,27 +64,7 @@ storeConformance("PostgresStore over @effect/sql-pg", () =>
   ),
 )
 
-/** Every record is said to be the first of its key, every run to be new, and none to have a parent. */
-const hinted = (write: RunWrite): RunWrite => ({
-  ...write,
-  records: write.records.map((record) => ({ ...record, first: true })),
-  transition:
-    write.transition?._tag === "Settle"
-      ? { ...write.transition, wakesParent: false }
-      : write.transition,
-})
-
-const hinting = Layer.effect(
-  WorkflowStore,
-  Effect.map(WorkflowStore, (store) =>
-    WorkflowStore.of({
-      ...store,
-      commit: (writes) => store.commit(writes.map(hinted)),
-      insertRuns: ({ runs, claimFor }) =>
-        store.insertRuns({ runs: runs.map((run) => ({ ...run, fresh: true })), claimFor }),
-    }),
-  ),
-)
+const hinting = Layer.effect(WorkflowStore, Effect.map(WorkflowStore, withHints))
 
 storeConformance("PostgresStore with hints that may be wrong", () =>
   Layer.unwrap(

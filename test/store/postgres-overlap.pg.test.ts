@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from "vitest"
 import {
   childOf,
-  type Fixture,
+  Fixture,
   handBack,
   id,
   leaseMs,
@@ -21,6 +21,7 @@ import {
   workerId,
   write,
 } from "./conformanceFixture.ts"
+import { withHints } from "./hints.ts"
 import {
   atGate,
   closeGate,
@@ -48,7 +49,10 @@ afterEach(() => rig.other.end())
 
 type Body = (s: Fixture) => Generator<Effect.Effect<any, any, any>, void, any>
 
-const test = (title: string, body: Body) => it(`${title}`, () => onStore(rig, body))
+const test = (title: string, body: Body) => {
+  it(title, () => onStore(rig, body))
+  it(`${title} (with hints)`, () => onStore(rig, (s) => body(new Fixture(withHints(s.store)))))
+}
 
 const promise = (run: () => Promise<unknown>) => Effect.promise(run)
 
