@@ -215,6 +215,7 @@ export const make = Effect.fnUntraced(function* (
     }),
     accountsFor: runs.accountsFor,
     onLapsed: runs.dropAll,
+    wantReconcile: () => nudgeHeartbeat.openUnsafe(),
   })
   yield* lease.register
 

@@ -9,7 +9,8 @@
  *
  * With each heartbeat the claims that the database holds for us are compared with memory. What no
  * run here accounts for (a claim whose reply was lost, a run dropped just before a heartbeat
- * succeeded) is released, fenced by its token.
+ * succeeded) is released, fenced by its token: at once, or when every claim has ended that was under
+ * way when it was first seen, and so might still bring it here.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -56,6 +57,8 @@ export const makeLease = (options: {
   readonly accountsFor: (claim: Claim) => boolean
   /** The lease lapsed: every run must stop, now. */
   readonly onLapsed: () => void
+  /** What may be released need not wait for the heartbeat's time. */
+  readonly wantReconcile: () => void
 }): Lease => {
   const { store, leaseMs, monotonicMs } = options
   const marginMs = Math.min(leaseMs / 4, 5000)
@@ -66,7 +69,7 @@ export const makeLease = (options: {
   let trustedUntil = -Infinity
   const claiming = new Map<Claiming, number>()
   /** Claims seen without a run: since when. */
-  const unaccounted = new Map<string, number>()
+  const unaccounted = new Map<string, { readonly claim: Claim; readonly since: number }>()
   /** Former incarnations whose crash counts are to be given back, and claims to be released. */
   const lapsed = new Set<string>()
   let disowned: Array<Claim> = []
@@ -86,21 +89,31 @@ export const makeLease = (options: {
   const release = (claims: ReadonlyArray<Claim>) =>
     bounded("releaseClaims")(store.releaseClaims(claims))
 
+  const oldestClaiming = () => Math.min(Infinity, ...claiming.values())
+
+  /** A claim has ended, and brought what it had: is there one that nothing else can bring? */
+  const lookForOrphans = () => {
+    const oldest = oldestClaiming()
+    for (const { claim, since } of unaccounted.values()) {
+      if (oldest > since && !options.accountsFor(claim)) return options.wantReconcile()
+    }
+  }
+
   const reconcile = Effect.fnUntraced(function* (held: ReadonlyArray<Claim>) {
     const now = monotonicMs()
-    const seen = new Map<string, number>()
+    const seen: typeof unaccounted = new Map()
     const orphans: Array<Claim> = []
-    const oldest = Math.min(Infinity, ...claiming.values())
+    const oldest = oldestClaiming()
     for (const claim of held) {
       if (options.accountsFor(claim)) continue
       const key = `${claim.workflowRunId}:${claim.token}`
-      const since = unaccounted.get(key) ?? now
+      const since = unaccounted.get(key)?.since ?? now
       // a claim that was in flight when we first saw it may still bring it here
       if (oldest > since) orphans.push(claim)
-      else seen.set(key, since)
+      else seen.set(key, { claim, since })
     }
     unaccounted.clear()
-    for (const [key, since] of seen) unaccounted.set(key, since)
+    for (const [key, one] of seen) unaccounted.set(key, one)
     if (orphans.length > 0) {
       yield* Effect.logInfo(`flowly: releasing ${orphans.length} claims that no run accounts for`)
       yield* release(orphans)
@@ -146,7 +159,11 @@ export const makeLease = (options: {
     trusted: () => monotonicMs() < trustedUntil,
     fresh: () => monotonicMs() < trustedUntil - leaseMs / 3,
     claiming: () => {
-      const one: Claiming = { workerId, end: () => claiming.delete(one) }
+      const end = () => {
+        // its runs are taken in right behind this call
+        if (claiming.delete(one) && unaccounted.size > 0) queueMicrotask(lookForOrphans)
+      }
+      const one: Claiming = { workerId, end }
       claiming.set(one, monotonicMs())
       return one
     },

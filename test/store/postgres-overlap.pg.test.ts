@@ -50,7 +50,7 @@ afterEach(() => rig.other.end())
 type Body = (s: Fixture) => Generator<Effect.Effect<any, any, any>, void, any>
 
 const test = (title: string, body: Body) => {
-  it(title, () => onStore(rig, body))
+  it(`${title}`, () => onStore(rig, body))
   it(`${title} (with hints)`, () => onStore(rig, (s) => body(new Fixture(withHints(s.store)))))
 }
 

@@ -36,6 +36,7 @@ const setUp = Effect.gen(function* () {
     }),
     accountsFor: (claim: Claim) => accounted.has(claim.workflowRunId),
     onLapsed: () => events.push("lapsed"),
+    wantReconcile: () => events.push("reconcile"),
   })
   yield* lease.register
   const fixture = new Fixture(memory.store)
@@ -294,6 +295,38 @@ describe("reconcile", () => {
         yield* heartbeat
         assert.isNull(workerOf(1))
       }),
+  )
+
+  it.effect("is asked for when the last claim has ended that might have brought what is held", () =>
+    Effect.gen(function* () {
+      const { heartbeat, insert, accounted, events, lease } = yield* setUp
+      const [first, second] = [lease.claiming(), lease.claiming()]
+      yield* insert(1, 2)
+      yield* heartbeat
+      first.end()
+      yield* quiet
+      assert.deepStrictEqual(events, [])
+      yield* TestClock.adjust(100)
+      lease.claiming()
+      second.end()
+      // it brings one of them
+      accounted.add(id(1))
+      yield* quiet
+      assert.deepStrictEqual(events, ["reconcile"])
+    }),
+  )
+
+  it.effect("is not asked for when the claim has brought all", () =>
+    Effect.gen(function* () {
+      const { heartbeat, insert, accounted, events, lease } = yield* setUp
+      const claiming = lease.claiming()
+      yield* insert(1)
+      yield* heartbeat
+      claiming.end()
+      accounted.add(id(1))
+      yield* quiet
+      assert.deepStrictEqual(events, [])
+    }),
   )
 
   it.effect("the end of one claim says nothing about an older one", () =>
