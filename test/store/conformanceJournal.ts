@@ -118,6 +118,9 @@ export const journalTests = (test: Test) => {
         records: [received, failed("c", 2, { kind: "event" })],
       })
       assert.deepStrictEqual(took.refusedSleeps, [])
+      // it has ended: nothing is left to wait for
+      const again = yield* s.committed(claim, { records: [waitEnd("a", 3)] })
+      assert.deepStrictEqual(again.refusedSleeps, [])
       yield* s.advance(1)
       const late = yield* s.committed(claim, { records: [waitEnd("b", 3)] })
       assert.deepStrictEqual(late.refusedSleeps, [])
