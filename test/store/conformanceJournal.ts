@@ -60,6 +60,8 @@ export const journalTests = (test: Test) => {
       assert.isAbove(events[1]!.eventId, events[0]!.eventId)
       assert.deepStrictEqual((yield* s.history(1)).events, [])
       assert.strictEqual((yield* s.row(1)).wakeCounter, 0)
+      // senders choose their ids without a thought for the keys of steps
+      assert.strictEqual(yield* s.sendEvent(1, "go", "a"), "sent")
     })
   })
 
