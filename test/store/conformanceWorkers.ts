@@ -195,7 +195,12 @@ export const workerTests = (test: Test) => {
         yield* s.advance(1000)
         const again = yield* s.claimOnly(yield* s.worker(2), 1)
         assert.strictEqual(again.crashCount, 1)
-        yield* s.committed(again, { records: [record("a", 1)], transition: handBack })
+        yield* s.committed(again, {
+          records: [record("a", 1)],
+          // an earlier try of the undo, under an earlier claim
+          compensations: [{ stepKey: "a", status: "retrying", attempts: 1, error: error("no") }],
+          transition: handBack,
+        })
         const last = yield* s.claimOnly(yield* s.worker(3), 1)
         yield* s.committed(last, parts)
         yield* s.lapseAndSweep
