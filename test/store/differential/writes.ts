@@ -283,10 +283,10 @@ export const someWrite = (
   // an attempt ends when what it wrote is answered: nobody fixes a deadline beside its end
   const noted = new Set(making.records.flatMap((one) => (one.position === null ? one.stepKey : [])))
   const ends = transition?._tag === "RetryRun"
-  // nor by a failure of what has an outcome: of when that was committed the stores tell differently
-  const given = making.records.filter(({ stepKey, status }) => {
+  // nor with another outcome of what has one: of such a write the stores make different things
+  const given = making.records.filter(({ stepKey }) => {
     const before = making.standing.get(stepKey)
-    return !ends || status !== "failed" || before === undefined || before.status === "retrying"
+    return !ends || before === undefined || before.status === "retrying"
   })
   const whole = write(claim, {
     timers: making.timers.filter(({ stepKey }) => !ends || !noted.has(stepKey)),
