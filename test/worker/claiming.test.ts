@@ -6,6 +6,9 @@ import { newRun, registration, settle, workerId, write } from "../store/conforma
 import { gated, makeRig, pass, plain, pollMs, type Rig } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
+/** What other processes were told. */
+const told = (rig: Rig) => rig.calls("notify").flatMap(([hints]) => hints)
+
 const limits = (rig: Rig) => rig.calls("claimRuns").map(([options]) => options.limit)
 
 describe("the poller", () => {
@@ -167,6 +170,54 @@ describe("the runs of a dead worker", () => {
   )
 })
 
+describe("a sweep", () => {
+  it.effect("that came to its limit is followed by another at once", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const { store } = rig.memory
+      yield* rig.insert(450)
+      yield* store.registerWorker(registration(101, 5000))
+      const workflows = [{ name: "w", version: null }]
+      yield* store.claimRuns({ workerId: workerId(101), workflows, limit: 450, suspects: false })
+      yield* TestClock.adjust(5000)
+      yield* rig.startWorker()
+      yield* until("all are returned", () =>
+        rig.rows().every((run) => run.workerId !== workerId(101)),
+      )
+    }),
+  )
+
+  it.effect("that has applied wakes tells of work, and of signals", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      yield* rig.startWorker()
+      yield* quiet
+      assert.deepStrictEqual(told(rig), [])
+      rig.engine.journal.hints.local("wakes")
+      yield* until("it is told", () => told(rig).length >= 2)
+      assert.sameMembers(told(rig), ["work", "signal"])
+    }),
+  )
+})
+
+describe("a run that is dead-lettered", () => {
+  it.effect("is told to those who wait for it", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const { store } = rig.memory
+      const [run] = yield* rig.insert(1)
+      yield* store.registerWorker(registration(101, 5000))
+      const workflows = [{ name: "w", version: null }]
+      yield* store.claimRuns({ workerId: workerId(101), workflows, limit: 1, suspects: false })
+      yield* TestClock.adjust(5000)
+      yield* rig.startWorker({ maxCrashes: 1 })
+      yield* until("it is dead-lettered", () => rig.row(run!).status === "dead_letter")
+      yield* quiet
+      assert.include(told(rig), "settled")
+    }),
+  )
+})
+
 describe("children whose parent ended in a process that died of it", () => {
   it.effect("are cancelled by the worker of another", () =>
     Effect.gen(function* () {
@@ -185,6 +236,8 @@ describe("children whose parent ended in a process that died of it", () => {
       yield* rig.startWorker()
       yield* pass(12 * pollMs)
       assert.strictEqual(rig.row(child.workflowRunId).status, "cancelled")
+      // whoever executes one hears it at once
+      assert.include(told(rig), "signal")
     }),
   )
 })
