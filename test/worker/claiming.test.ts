@@ -2,7 +2,15 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { newRun, registration, settle, workerId, write } from "../store/conformanceFixture.ts"
+import {
+  newRun,
+  registration,
+  schedule,
+  settle,
+  start,
+  workerId,
+  write,
+} from "../store/conformanceFixture.ts"
 import { gated, makeRig, pass, plain, pollMs, type Rig } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -196,6 +204,45 @@ describe("a sweep", () => {
       rig.engine.journal.hints.local("wakes")
       yield* until("it is told", () => told(rig).length >= 2)
       assert.sameMembers(told(rig), ["work", "signal"])
+    }),
+  )
+})
+
+describe("the ticker", () => {
+  const every = { cron: "* * * * *", workflow: "foreign" }
+
+  it.effect("tells of the runs that it has started", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      yield* rig.memory.store.upsertSchedule(schedule("k", every))
+      yield* rig.startWorker()
+      yield* until("it has fired", () => rig.rows().length === 1)
+      yield* quiet
+      assert.include(told(rig), "work")
+    }),
+  )
+
+  it.effect("comes when the next tick is due", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const nextTick = start + 3000
+      yield* rig.memory.store.upsertSchedule(schedule("k", { ...every, nextTick }))
+      yield* rig.startWorker()
+      yield* pass(3000 + pollMs)
+      assert.strictEqual(rig.rows().length, 1)
+    }),
+  )
+
+  it.effect("finds in time what another process has scheduled sooner", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const { store } = rig.memory
+      yield* store.upsertSchedule(schedule("far", { ...every, nextTick: start + 3_600_000 }))
+      yield* rig.startWorker()
+      yield* pass(pollMs)
+      yield* store.upsertSchedule(schedule("near", { ...every, nextTick: start + 2 * pollMs }))
+      yield* pass(12 * pollMs)
+      assert.strictEqual(rig.rows().length, 1)
     }),
   )
 })
