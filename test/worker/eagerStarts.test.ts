@@ -98,6 +98,9 @@ describe("eager starts", () => {
         yield* idle(rig)
         yield* trigger(rig)
         assert.deepStrictEqual(claimFor(rig), [null])
+        yield* quiet
+        const told = rig.calls("notify").flatMap(([hints]) => hints)
+        assert.deepStrictEqual(told, ["work"], "others are told of it")
       }),
     )
   }
