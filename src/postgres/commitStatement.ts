@@ -106,7 +106,7 @@ export const commitStatement = (n: Names, shape: Shape): string => {
     ...(folds(shape) ? [foldedPart(n)] : []),
     ...(shape.settles ? [settledPart(n)] : []),
   ]
-  return `with ${parts.join(",\n")}\n${answerPart(shape)}`
+  return `with ${parts.join(",\n")}\n${answerPart(n, shape)}`
 }
 
 const clockPart = `
@@ -330,7 +330,7 @@ undone as (
         and (x.status <> 'retrying' or x.attempts > s.compensation_attempts)))
 )`
 
-const answerPart = (shape: Shape): string => {
+const answerPart = (n: Names, shape: Shape): string => {
   const others = shape.extras || shape.timed
   const answers = [
     `select h.ord, ${
@@ -353,7 +353,11 @@ cross join clock c${folds(shape) ? "\nleft join folded f on f.workflow_run_id = 
         "early",
         "h.key",
         `case when isfinite(h.wake_at) then ${msUp("h.wake_at")} end::text`,
-        "records h cross join clock c where h.wake_at > c.at",
+        // what stands as ended has ended when it did
+        `records h cross join clock c where h.wake_at > c.at and not exists (
+  select 1 from ${n.steps} s
+  where s.workflow_run_id = h.run and s.step_key = h.key and s.status <> 'retrying'
+)`,
       ),
     )
   }

@@ -84,6 +84,15 @@ export const claimTests = (test: Test) => {
       assert.deepStrictEqual(order, [3, 2, 1, 5, 6, 4].map(id))
     })
 
+    test("an urgent run goes before many of another workflow that came first", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.insert(...Array.from({ length: 40 }, (_, n) => newRun(n + 10)))
+      yield* s.advance(5)
+      yield* s.insert(newRun(1, { priority: -1, workflow: "x" }))
+      const claims = yield* s.claim(a, { limit: 1, workflows: ["w", "x"] })
+      assert.deepStrictEqual(idsOf(claims), [id(1)])
+    })
+
     test("one claim of many takes the best, whatever order it answers in", function* (s) {
       const a = yield* s.worker(1)
       yield* s.insert(...[5, 3, 4, 1, 2].map((n) => newRun(n, { priority: n })))

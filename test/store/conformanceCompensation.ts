@@ -7,6 +7,7 @@ import {
   error,
   failed,
   type Fixture,
+  handBack,
   id,
   pause,
   record,
@@ -146,6 +147,15 @@ export const compensationTests = (test: Test) => {
       assert.deepStrictEqual((yield* undosOf(s))[2], ["skipped", 0])
       const row = yield* s.row(1)
       assert.deepStrictEqual([row.status, row.pauseReason], ["compensating", null])
+    })
+
+    test("that are skipped in their backoff have no next try", function* (s) {
+      const claim = yield* undoing(s)
+      const later = undo("c", "retrying", { error: error("no"), retryDelayMs: 60_000 })
+      yield* s.committed(claim, { compensations: [later], transition: handBack })
+      assert.strictEqual(yield* revise(s, "skip", "c"), "revised")
+      const [, , c] = yield* s.store.getSteps(id(1))
+      assert.deepStrictEqual([c?.compensation?.status, c?.compensation?.retryAt], ["skipped", null])
     })
 
     test("of a run that is held, that has not begun to undo, or is unknown are left alone", function* (s) {

@@ -441,6 +441,18 @@ export const controlTests = (test: Test) => {
       assert.strictEqual((yield* s.row(2)).dueAt, start + 5000)
     })
 
+    test("moves a paused run that has not started, and leaves it paused", function* (s) {
+      yield* s.insert(newRun(1, { scheduledFor: start + 9000 }))
+      yield* askPause(s, 1)
+      assert.strictEqual(yield* reschedule(s, 1, start - 5000), "rescheduled")
+      const { status, dueAt } = yield* s.row(1)
+      assert.deepStrictEqual([status, dueAt], ["paused", null])
+      assert.deepStrictEqual(yield* s.claim(yield* s.worker(1)), [])
+      yield* reschedule(s, 1, start + 500)
+      yield* s.store.resumeRun(id(1))
+      assert.strictEqual((yield* s.row(1)).dueAt, start + 500)
+    })
+
     test("moves the one open sleep, and wakes the run to look at it", function* (s) {
       const a = yield* s.worker(1)
       yield* asleep(s, a, 1)
@@ -537,6 +549,9 @@ export const controlTests = (test: Test) => {
         (yield* s.history(2)).records.map((one) => one.stepKey),
         ["a", "nap"],
       )
+      yield* fork(s, 2, 3, null)
+      const again = yield* s.claimOnly("01980000-0000-7000-8000-000000000001", 3)
+      assert.strictEqual(again.seed, id(1), "and so does a fork of it")
       // what was copied is no progress of this claim, and proves nothing about its writes
       yield* s.lapseAndSweep
       assert.strictEqual((yield* s.row(2)).crashCount, 1)

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { sameValue } from "../../src/Payload.ts"
 import {
   childOf,
+  compensate,
   handBack,
   id,
   json,
@@ -189,6 +190,16 @@ export const insertTests = (test: Test) => {
       yield* s.committed(again, { transition: settle("failed") })
       assert.strictEqual((yield* s.insert(newRun(2, keyed)))[0]?._tag, "Inserted")
       assert.strictEqual((yield* s.list()).length, 2)
+    })
+
+    test("are held by a run that undoes its steps, until it has", function* (s) {
+      const keyed = { concurrencyKey: "c" }
+      const claim = yield* s.hold(yield* s.worker(1), 1, keyed)
+      yield* s.committed(claim, { transition: compensate })
+      const held = { _tag: "ConcurrencyHeld", workflowRunId: id(1) } as const
+      assert.deepStrictEqual(yield* s.insert(newRun(2, keyed)), [held])
+      yield* s.committed(claim, { transition: settle("compensated", { error: null }) })
+      assert.strictEqual((yield* s.insert(newRun(2, keyed)))[0]?._tag, "Inserted")
     })
 
     test("are freed by a cancel before the start", function* (s) {

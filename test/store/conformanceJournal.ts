@@ -60,6 +60,8 @@ export const journalTests = (test: Test) => {
       assert.isAbove(events[1]!.eventId, events[0]!.eventId)
       assert.deepStrictEqual((yield* s.history(1)).events, [])
       assert.strictEqual((yield* s.row(1)).wakeCounter, 0)
+      // senders choose their ids without a thought for the keys of steps
+      assert.strictEqual(yield* s.sendEvent(1, "go", "a"), "sent")
     })
   })
 
@@ -118,6 +120,9 @@ export const journalTests = (test: Test) => {
         records: [received, failed("c", 2, { kind: "event" })],
       })
       assert.deepStrictEqual(took.refusedSleeps, [])
+      // it has ended: nothing is left to wait for
+      const again = yield* s.committed(claim, { records: [waitEnd("a", 3)] })
+      assert.deepStrictEqual(again.refusedSleeps, [])
       yield* s.advance(1)
       const late = yield* s.committed(claim, { records: [waitEnd("b", 3)] })
       assert.deepStrictEqual(late.refusedSleeps, [])

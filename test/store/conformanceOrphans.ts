@@ -22,6 +22,20 @@ export const orphanTests = (test: Test) => {
       assert.strictEqual(yield* s.store.cancelOrphans({ limit: 10 }), 0)
     })
 
+    test("are looked for behind no more parents at once than the limit", function* (s) {
+      const worker = yield* s.worker(1)
+      for (const n of [1, 2, 3]) {
+        const parent = yield* s.hold(worker, n)
+        yield* s.committed(parent, {
+          children: [newRun(n + 3, childOf(n))],
+          transition: settle("completed"),
+        })
+      }
+      const found = []
+      for (let i = 0; i < 3; i++) found.push(yield* s.store.cancelOrphans({ limit: 2 }))
+      assert.deepStrictEqual(found, [2, 1, 0])
+    })
+
     test("live on where they outlive it, and say so", function* (s) {
       const worker = yield* s.worker(1)
       const parent = yield* s.hold(worker, 1)

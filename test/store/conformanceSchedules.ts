@@ -150,11 +150,27 @@ export const scheduleTests = (test: Test) => {
       assert.strictEqual((yield* s.store.listSchedules)[0]?.nextTick, start + day)
     })
 
+    test("of a schedule that was brought forward does not fire", function* (s) {
+      yield* s.store.upsertSchedule(schedule("daily"))
+      assert.isFalse(yield* fire(s, 1, { tick: start + day }))
+      assert.deepStrictEqual(yield* s.list(), [])
+      assert.strictEqual((yield* s.store.listSchedules)[0]?.nextTick, start)
+    })
+
     test("may stand for older ones that were missed", function* (s) {
       yield* s.store.upsertSchedule(schedule("daily"))
       assert.isTrue(yield* fire(s, 1, { tick: start + 3 * day, expected: start }))
       const [row] = yield* s.store.listSchedules
       assert.deepStrictEqual([row?.nextTick, row?.lastTick], [start + 4 * day, start + 3 * day])
+    })
+
+    test("stays the schedule's latest, whatever rule it is given, until a later one fires", function* (s) {
+      yield* s.store.upsertSchedule(schedule("daily"))
+      yield* fire(s, 1, { tick: start + 3 * day, expected: start })
+      const other = schedule("daily", { cron: "0 8 * * *", nextTick: start + day })
+      assert.strictEqual((yield* s.store.upsertSchedule(other)).lastTick, start + 3 * day)
+      assert.isTrue(yield* fire(s, 2, { tick: start + day }))
+      assert.strictEqual((yield* s.store.listSchedules)[0]?.lastTick, start + 3 * day)
     })
 
     test("that fired before its schedule was removed does not fire again", function* (s) {

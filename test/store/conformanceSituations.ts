@@ -11,6 +11,7 @@ import {
   id,
   leaseMs,
   newRun,
+  park,
   pause,
   record,
   registration,
@@ -95,6 +96,17 @@ export const situationTests = (test: Test) => {
         _tag: "waiting",
         for: [{ kind: "sleep", stepKey: "nap", until: start + 500 }],
       })
+    })
+
+    test("tells nothing of what a run waited for when it parked before", function* (s) {
+      const a = yield* s.worker(1)
+      const claim = yield* s.hold(a, 1)
+      const wait = { stepKey: "go", kind: "event", event: "approved" } as const
+      yield* s.committed(claim, { transition: parkedOn(0, wait) })
+      yield* s.sendEvent(1)
+      const again = yield* s.claimOnly(a, 1)
+      yield* s.committed(again, { transition: park(1, { delayMs: 9000 }) })
+      assert.strictEqual((yield* explained(s, 1))._tag, "backing-off")
     })
 
     test("of a held run names its worker, its last heartbeat, and what it was asked", function* (s) {

@@ -121,6 +121,9 @@ export const transitionTests = (test: Test) => {
       )
       assert.strictEqual((yield* s.store.getSteps(id(1))).length, 1)
       yield* s.committed(claim, { records: [record("b", 2)] })
+      const other = { _tag: "Compensate", error: error("undone already") } as const
+      yield* s.committed(claim, { transition: other })
+      assert.strictEqual((yield* s.row(1)).error?.message, "must undo", "why it began stays")
     })
   })
 

@@ -35,6 +35,14 @@ export const workerTests = (test: Test) => {
       yield* s.claimOnly(a, 1)
     })
 
+    test("a heartbeat grants the lease that it asks for", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.insert(newRun(1))
+      yield* s.store.renewLease(registration(1, 2 * leaseMs))
+      yield* s.advance(2 * leaseMs - 1)
+      yield* s.claimOnly(a, 1)
+    })
+
     test("a lapsed lease cannot be renewed, even if nobody swept it", function* (s) {
       const a = yield* s.worker(1)
       yield* s.insert(newRun(1))
@@ -187,7 +195,12 @@ export const workerTests = (test: Test) => {
         yield* s.advance(1000)
         const again = yield* s.claimOnly(yield* s.worker(2), 1)
         assert.strictEqual(again.crashCount, 1)
-        yield* s.committed(again, { records: [record("a", 1)], transition: handBack })
+        yield* s.committed(again, {
+          records: [record("a", 1)],
+          // an earlier try of the undo, under an earlier claim
+          compensations: [{ stepKey: "a", status: "retrying", attempts: 1, error: error("no") }],
+          transition: handBack,
+        })
         const last = yield* s.claimOnly(yield* s.worker(3), 1)
         yield* s.committed(last, parts)
         yield* s.lapseAndSweep
@@ -259,6 +272,9 @@ export const workerTests = (test: Test) => {
       yield* s.advance(2000)
       assert.strictEqual(yield* s.store.refundCrashes(a), 1)
       assert.strictEqual((yield* s.row(1)).crashCount, 1)
+      // asked again, because the answer was lost
+      assert.strictEqual(yield* s.store.refundCrashes(a), 0)
+      assert.strictEqual((yield* s.row(1)).crashCount, 1)
       yield* s.claimOnly(yield* s.worker(3), 1)
     })
   })
@@ -308,6 +324,19 @@ export const workerTests = (test: Test) => {
       yield* s.store.deadLetterPoison({ maxCrashes: 1, limit: 10 })
       const { status, pauseRequest } = yield* s.row(1)
       assert.deepStrictEqual([status, pauseRequest], ["dead_letter", null])
+    })
+
+    test("the error of its last attempt is the cause of a dead letter's", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      yield* s.committed(claim, { transition: retryRun(null) })
+      yield* s.claimOnly(workerId(1), 1)
+      yield* s.lapseAndSweep
+      yield* s.store.deadLetterPoison({ maxCrashes: 1, limit: 10 })
+      const dead = yield* s.row(1)
+      assert.deepStrictEqual(
+        [dead.error?.tag, dead.error?.cause?.message],
+        ["PoisonRun", "attempt failed"],
+      )
     })
 
     test("no more than the limit are dead-lettered at once", function* (s) {

@@ -2,9 +2,20 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { newRun, registration, settle, workerId, write } from "../store/conformanceFixture.ts"
+import {
+  newRun,
+  registration,
+  schedule,
+  settle,
+  start,
+  workerId,
+  write,
+} from "../store/conformanceFixture.ts"
 import { gated, makeRig, pass, plain, pollMs, type Rig } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
+
+/** What other processes were told. */
+const told = (rig: Rig) => rig.calls("notify").flatMap(([hints]) => hints)
 
 const limits = (rig: Rig) => rig.calls("claimRuns").map(([options]) => options.limit)
 
@@ -167,6 +178,93 @@ describe("the runs of a dead worker", () => {
   )
 })
 
+describe("a sweep", () => {
+  it.effect("that came to its limit is followed by another at once", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const { store } = rig.memory
+      yield* rig.insert(450)
+      yield* store.registerWorker(registration(101, 5000))
+      const workflows = [{ name: "w", version: null }]
+      yield* store.claimRuns({ workerId: workerId(101), workflows, limit: 450, suspects: false })
+      yield* TestClock.adjust(5000)
+      yield* rig.startWorker()
+      yield* until("all are returned", () =>
+        rig.rows().every((run) => run.workerId !== workerId(101)),
+      )
+    }),
+  )
+
+  it.effect("that has applied wakes tells of work, and of signals", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      yield* rig.startWorker()
+      yield* quiet
+      assert.deepStrictEqual(told(rig), [])
+      rig.engine.journal.hints.local("wakes")
+      yield* until("it is told", () => told(rig).length >= 2)
+      assert.sameMembers(told(rig), ["work", "signal"])
+    }),
+  )
+})
+
+describe("the ticker", () => {
+  const every = { cron: "* * * * *", workflow: "foreign" }
+
+  it.effect("tells of the runs that it has started", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      yield* rig.memory.store.upsertSchedule(schedule("k", every))
+      yield* rig.startWorker()
+      yield* until("it has fired", () => rig.rows().length === 1)
+      yield* quiet
+      assert.include(told(rig), "work")
+    }),
+  )
+
+  it.effect("comes when the next tick is due", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const nextTick = start + 3000
+      yield* rig.memory.store.upsertSchedule(schedule("k", { ...every, nextTick }))
+      yield* rig.startWorker()
+      yield* pass(3000 + pollMs)
+      assert.strictEqual(rig.rows().length, 1)
+    }),
+  )
+
+  it.effect("finds in time what another process has scheduled sooner", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const { store } = rig.memory
+      yield* store.upsertSchedule(schedule("far", { ...every, nextTick: start + 3_600_000 }))
+      yield* rig.startWorker()
+      yield* pass(pollMs)
+      yield* store.upsertSchedule(schedule("near", { ...every, nextTick: start + 2 * pollMs }))
+      yield* pass(12 * pollMs)
+      assert.strictEqual(rig.rows().length, 1)
+    }),
+  )
+})
+
+describe("a run that is dead-lettered", () => {
+  it.effect("is told to those who wait for it", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const { store } = rig.memory
+      const [run] = yield* rig.insert(1)
+      yield* store.registerWorker(registration(101, 5000))
+      const workflows = [{ name: "w", version: null }]
+      yield* store.claimRuns({ workerId: workerId(101), workflows, limit: 1, suspects: false })
+      yield* TestClock.adjust(5000)
+      yield* rig.startWorker({ maxCrashes: 1 })
+      yield* until("it is dead-lettered", () => rig.row(run!).status === "dead_letter")
+      yield* quiet
+      assert.include(told(rig), "settled")
+    }),
+  )
+})
+
 describe("children whose parent ended in a process that died of it", () => {
   it.effect("are cancelled by the worker of another", () =>
     Effect.gen(function* () {
@@ -185,6 +283,8 @@ describe("children whose parent ended in a process that died of it", () => {
       yield* rig.startWorker()
       yield* pass(12 * pollMs)
       assert.strictEqual(rig.row(child.workflowRunId).status, "cancelled")
+      // whoever executes one hears it at once
+      assert.include(told(rig), "signal")
     }),
   )
 })

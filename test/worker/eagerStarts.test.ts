@@ -98,18 +98,64 @@ describe("eager starts", () => {
         yield* idle(rig)
         yield* trigger(rig)
         assert.deepStrictEqual(claimFor(rig), [null])
+        yield* quiet
+        const told = rig.calls("notify").flatMap(([hints]) => hints)
+        assert.deepStrictEqual(told, ["work"], "others are told of it")
       }),
     )
   }
 
-  it.effect("not behind a backlog", () =>
+  it.effect("not behind a backlog, though slots are free", () =>
     Effect.gen(function* () {
-      const rig = yield* makeRig(gated().workflow)
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
       yield* rig.insert(5)
-      yield* rig.startWorker({ maxConcurrent: 2 })
-      yield* quiet
+      const { worker } = yield* rig.startWorker({ maxConcurrent: 2 })
+      yield* until("they are executing", () => w.begun.length === 2)
+      // the last claim came back full, and the next does not come back
+      rig.script("claimRuns", () => "fail")
+      yield* w.latch.open
+      yield* until("the slots are free", () => worker.health().running === 0)
       yield* rig.trigger()
       assert.deepStrictEqual(claimFor(rig), [null])
+    }),
+  )
+
+  it.effect("what came while no slot was free is claimed as soon as one is", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* idle(rig, 1)
+      yield* rig.trigger()
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* rig.insert(1)
+      rig.engine.journal.hints.local("work")
+      yield* quiet
+      yield* w.latch.open
+      yield* until("the other is executing", () => w.begun.length === 2)
+    }),
+  )
+
+  it.effect("what came while a slot was kept for nothing is claimed as soon as that is known", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* idle(rig, 1)
+      yield* w.latch.open
+      const first = yield* rig.trigger({ idempotencyKey: "k" })
+      yield* until("it has ended", () => rig.row(first.workflowRunId).status === "completed")
+      yield* quiet
+      const after = yield* Latch.make()
+      rig.script("insertRuns", () => ({ after }))
+      const again = yield* Effect.forkChild(rig.trigger({ idempotencyKey: "k" }))
+      yield* until("it is asked for", () => rig.open("insertRuns") === 1)
+      yield* rig.insert(1)
+      rig.engine.journal.hints.local("work")
+      yield* quiet
+      assert.strictEqual(w.begun.length, 1)
+      yield* after.open
+      assert.isTrue((yield* Fiber.join(again)).existing)
+      yield* until("the other is executing", () => w.begun.length === 2)
     }),
   )
 

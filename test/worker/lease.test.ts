@@ -359,9 +359,42 @@ describe("reconcile", () => {
       assert.isNull(workerOf(1))
     }),
   )
+
+  it.effect("what is disowned while others are given back is not forgotten", () =>
+    Effect.gen(function* () {
+      const { heartbeat, insert, accounted, workerOf, lease, script, open } = yield* setUp
+      yield* insert(1, 2)
+      for (const n of [1, 2]) accounted.add(id(n))
+      const after = yield* Latch.make()
+      script("releaseClaims", (nth) => (nth === 1 ? { after } : undefined))
+      lease.disown([{ workflowRunId: id(1), token: 1 }])
+      const fiber = yield* Effect.forkChild(heartbeat, { startImmediately: true })
+      yield* until("it is under way", () => open("releaseClaims") === 1)
+      lease.disown([{ workflowRunId: id(2), token: 1 }])
+      yield* after.open
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual([workerOf(1), workerOf(2)], [null, lease.workerId()])
+      yield* heartbeat
+      assert.isNull(workerOf(2))
+    }),
+  )
 })
 
 describe("retiring", () => {
+  it.effect("gives back what is disowned, too", () =>
+    Effect.gen(function* () {
+      const { lease, heartbeat, insert, workerOf, script } = yield* setUp
+      yield* insert(1)
+      // of a former incarnation, which nobody has swept yet
+      yield* TestClock.adjust(leaseMs)
+      script("releaseClaims", (nth) => (nth === 1 ? "fail" : undefined))
+      yield* heartbeat
+      assert.isNotNull(workerOf(1))
+      yield* lease.retire
+      assert.isNull(workerOf(1))
+    }),
+  )
+
   it.effect("gives everything back first, so that no crash is counted", () =>
     Effect.gen(function* () {
       const { lease, insert, memory } = yield* setUp

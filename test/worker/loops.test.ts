@@ -7,12 +7,12 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { json, schedule, start } from "../store/conformanceFixture.ts"
-import { type LoopHealth, superviseLoop } from "../../src/worker/loop.ts"
-import { gated, leaseMs, makeRig, pass, pollMs } from "./rig.ts"
+import { jittered, type LoopHealth, superviseLoop } from "../../src/worker/loop.ts"
+import { gated, leaseMs, makeRig, pass, plain, pollMs } from "./rig.ts"
 import { it, type Fault, quiet, until, type Verb } from "./scripted.ts"
 
 describe("a supervised loop", () => {
-  const setUp = (turn: (nth: number) => Effect.Effect<number, unknown>) =>
+  const setUp = (turn: (nth: number) => Effect.Effect<number, unknown>, random = () => 1) =>
     Effect.gen(function* () {
       yield* TestClock.setTime(start)
       const clock = yield* Clock.Clock
@@ -22,7 +22,7 @@ describe("a supervised loop", () => {
         name: "loop",
         health,
         monotonicMs: () => clock.currentTimeMillisUnsafe(),
-        random: () => 1,
+        random,
         turn: Effect.suspend(() => {
           at.push(clock.currentTimeMillisUnsafe() - start)
           return turn(at.length)
@@ -51,6 +51,42 @@ describe("a supervised loop", () => {
     }),
   )
 
+  it.effect("pauses for half as long at least, by its dice", () =>
+    Effect.gen(function* () {
+      const { at } = yield* setUp(
+        () => Effect.fail(new Error("no")),
+        () => 0,
+      )
+      yield* pass(6000, 125)
+      const pauses = at.map((time, i) => time - (at[i - 1] ?? 0)).slice(1)
+      assert.deepStrictEqual(pauses.slice(0, 5), [125, 250, 500, 1000, 2000])
+    }),
+  )
+
+  it.effect("pauses in the last fifth of its time, by its dice", () =>
+    Effect.sync(() => {
+      assert.deepStrictEqual(
+        [0, 0.5, 1].map((thrown) => jittered(1000, () => thrown)),
+        [800, 900, 1000],
+      )
+    }),
+  )
+
+  it.effect("of an idle worker does not march in step", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      yield* rig.startWorker()
+      const at: Array<number> = []
+      for (let ms = 0; ms < 8 * pollMs; ms += 10) {
+        yield* pass(10, 10)
+        while (at.length < plain(rig).length) at.push(ms)
+      }
+      const pauses = at.map((time, i) => time - (at[i - 1] ?? 0)).slice(2)
+      assert.isAbove(new Set(pauses).size, 1)
+      for (const pause of pauses) assert.isTrue(pause >= 0.8 * pollMs - 20 && pause <= pollMs + 20)
+    }),
+  )
+
   for (const [what, turn] of [
     ["fails", Effect.fail("no")],
     ["dies", Effect.die(new Error("no"))],
@@ -65,6 +101,25 @@ describe("a supervised loop", () => {
         assert.isAbove(at.length, 2)
         assert.strictEqual(health().failures, 0)
         assert.isNull(health().lastError)
+      }),
+    )
+  }
+})
+
+describe("a session that listens again", () => {
+  // what was told meanwhile was told to nobody
+  for (const verb of ["claimRuns", "readSignals", "sweep", "dueSchedules"] as const) {
+    it.effect(`is followed by ${verb} at once`, () =>
+      Effect.gen(function* () {
+        const w = gated()
+        const rig = yield* makeRig(w.workflow)
+        yield* rig.insert(1)
+        yield* rig.startWorker()
+        yield* until("it is executing", () => w.begun.length === 1)
+        yield* quiet
+        const { length } = rig.calls(verb)
+        rig.engine.journal.hints.local("reconnected")
+        yield* until("it is asked", () => rig.calls(verb).length > length)
       }),
     )
   }

@@ -164,15 +164,33 @@ describe("outcomes", () => {
     }),
   )
 
-  it.effect("a hint of another process is enough", () =>
+  for (const hint of ["settled", "reconnected"] as const) {
+    it.effect(`a hint of another process is enough: ${hint}`, () =>
+      Effect.gen(function* () {
+        const room = yield* waitingRoom
+        const claim = yield* room.fixture.hold(room.worker, 1)
+        const fiber = yield* room.wait(1)
+        yield* quiet
+        yield* room.fixture.committed(claim, complete)
+        room.hints.local(hint)
+        yield* quiet
+        assert.isDefined(fiber.pollUnsafe())
+        assert.strictEqual((yield* Fiber.join(fiber)).status, "completed")
+      }),
+    )
+  }
+
+  it.effect("who comes to one that others wait for is looked for at once", () =>
     Effect.gen(function* () {
       const room = yield* waitingRoom
       const claim = yield* room.fixture.hold(room.worker, 1)
-      const fiber = yield* room.wait(1)
-      yield* quiet
+      const first = yield* room.wait(1)
+      for (let i = 0; i < 5; i++) yield* aPoll
       yield* room.fixture.committed(claim, complete)
-      room.hints.local("settled")
-      assert.strictEqual((yield* Fiber.join(fiber)).status, "completed")
+      const second = yield* room.wait(1)
+      yield* quiet
+      assert.isDefined(second.pollUnsafe())
+      assert.isDefined(first.pollUnsafe())
     }),
   )
 

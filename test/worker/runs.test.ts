@@ -9,7 +9,7 @@ import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
-import { json, start } from "../store/conformanceFixture.ts"
+import { id, json, newRun, start } from "../store/conformanceFixture.ts"
 import { gated, leaseMs, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -170,6 +170,29 @@ describe("signals", () => {
     }),
   )
 
+  it.effect("a claim that the run itself has just given up is not taken for lost", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const types: Array<string> = []
+      rig.engine.onLifecycle(({ type }) => types.push(type))
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker()
+      yield* until("it is executing", () => w.begun.length === 1)
+      const after = yield* Latch.make()
+      rig.script("commit", (_, [one]) => (one?.transition ? { after } : undefined))
+      yield* w.latch.open
+      yield* until("it has settled", () => rig.row(run!).status === "completed")
+      const { length } = rig.calls("readSignals")
+      rig.engine.journal.hints.local("signal")
+      yield* until("signals were read", () => rig.calls("readSignals").length > length)
+      yield* quiet
+      yield* after.open
+      yield* quiet
+      assert.strictEqual(types.at(-1), "workflow:completed")
+    }),
+  )
+
   it.effect("a claim of a run that was held here already ends the older one", () =>
     Effect.gen(function* () {
       const w = gated()
@@ -307,6 +330,23 @@ describe("what breaks in one run", () => {
       assert.strictEqual(rig.row(bad!).pauseReason?.message, "no body")
       assert.strictEqual(worker.health().running, 2)
       assert.deepStrictEqual(worker.health().unhealthy, [])
+    }),
+  )
+
+  it.effect("the end of a child is told to the processes of its parent", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const { store } = rig.memory
+      const [workflowRunId = ""] = yield* rig.insert(1, "parent")
+      const parent = { workflowRunId, stepKey: "child", attempt: 1 }
+      yield* store.insertRuns({ runs: [newRun(2, { parent })], claimFor: null })
+      yield* rig.startWorker()
+      yield* w.latch.open
+      yield* until("it has ended", () => rig.row(id(2)).status === "completed")
+      yield* quiet
+      const told = rig.calls("notify").flatMap(([hints]) => hints)
+      assert.includeMembers(told, ["work", "signal", "settled"])
     }),
   )
 

@@ -19,13 +19,18 @@ const setUp = Effect.gen(function* () {
   const memory = MemoryStore.makeUnsafe()
   const scripted = makeScripted(memory.store)
   const starter = yield* makeStarter(scripted.store)
-  const insert = (run: NewRun, options: { deadlineMs?: number; claimFor?: string } = {}) =>
-    starter({ run, claimFor: options.claimFor ?? null, deadlineMs: options.deadlineMs ?? 30_000 })
+  const insert = (
+    run: NewRun,
+    options: { deadlineMs?: number; claimFor?: string; chosen?: boolean } = {},
+  ) => {
+    const { claimFor = null, deadlineMs = 30_000, chosen = false } = options
+    return starter({ run, claimFor, deadlineMs, chosen })
+  }
   return {
     ...scripted,
     memory,
     insert,
-    fork: (run: NewRun, options: { deadlineMs?: number; claimFor?: string } = {}) =>
+    fork: (run: NewRun, options: Parameters<typeof insert>[1] = {}) =>
       Effect.forkChild(insert(run, options), { startImmediately: true }),
     /** The ids of each insert, in order. */
     sent: () =>
@@ -41,6 +46,25 @@ const pass = (milliseconds: number) =>
   Effect.repeat(Effect.andThen(TestClock.adjust(milliseconds / 20), quiet), { times: 19 })
 
 describe("concurrent triggers", () => {
+  for (const [what, keys, chosen] of [
+    ["an idempotency key", { idempotencyKey: "k" }, false],
+    ["a concurrency key", { concurrencyKey: "k" }, false],
+    ["an id of its own choice", {}, true],
+  ] as const) {
+    it.effect(`do not wait behind one with ${what}, which may have to wait for others`, () =>
+      Effect.gen(function* () {
+        const bench = yield* setUp
+        const before = yield* Latch.make()
+        bench.script("insertRuns", (nth) => (nth === 1 ? { before } : undefined))
+        const waiting = yield* bench.fork(newRun(1, keys), { chosen })
+        yield* until("it is under way", () => bench.sent().length === 1)
+        assert.strictEqual((yield* bench.insert(newRun(2)))._tag, "Inserted")
+        yield* before.open
+        assert.strictEqual((yield* Fiber.join(waiting))._tag, "Inserted")
+      }),
+    )
+  }
+
   it.effect("share one insert", () =>
     Effect.gen(function* () {
       const bench = yield* setUp

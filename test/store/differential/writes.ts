@@ -283,6 +283,11 @@ export const someWrite = (
   // an attempt ends when what it wrote is answered: nobody fixes a deadline beside its end
   const noted = new Set(making.records.flatMap((one) => (one.position === null ? one.stepKey : [])))
   const ends = transition?._tag === "RetryRun"
+  // nor with another outcome of what has one: of such a write the stores make different things
+  const given = making.records.filter(({ stepKey }) => {
+    const before = making.standing.get(stepKey)
+    return !ends || before === undefined || before.status === "retrying"
+  })
   const whole = write(claim, {
     timers: making.timers.filter(({ stepKey }) => !ends || !noted.has(stepKey)),
     children: making.children,
@@ -299,7 +304,7 @@ export const someWrite = (
     const events = side.events.get(claim.workflowRunId) ?? []
     const own = {
       ...whole,
-      records: making.records.map(({ eventAt, ...one }) => ({
+      records: given.map(({ eventAt, ...one }) => ({
         ...one,
         eventId: eventAt === undefined ? null : (events[eventAt] ?? null),
       })),
@@ -308,5 +313,5 @@ export const someWrite = (
     return own
   }
   const releases = transition === null || transition._tag === "Compensate" ? null : claim
-  return { text: `commit ${shown({ ...whole, records: making.records })}`, of, releases }
+  return { text: `commit ${shown({ ...whole, records: given })}`, of, releases }
 }
