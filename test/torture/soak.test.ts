@@ -4,9 +4,10 @@ import { trendOf } from "./scenarios/soak.ts"
 
 const minute = 1 / 60
 
-it("the slope of memory is told in per cent an hour", () => {
+it("the slope of memory is told in its own unit and in per cent, an hour", () => {
   const points = Array.from({ length: 60 }, (_, n) => [n * minute, 100 + 3 * n * minute] as const)
-  const { percent, error } = trendOf(points)
+  const { slope, percent, error } = trendOf(points)
+  assert.closeTo(slope, 3, 1e-6)
   assert.closeTo(percent, 2.95, 0.05)
   assert.isBelow(error, 1e-6)
 })
@@ -24,6 +25,6 @@ it("of two points there is no telling", () => {
       [0, 100],
       [1, 200],
     ]),
-    { percent: 0, error: Infinity },
+    { slope: 0, percent: 0, error: Infinity },
   )
 })
