@@ -111,7 +111,7 @@ export const judgeRecovery = (
   for (const { run, name, ms, machineMs } of later(2 * bound, machine)) {
     violate(
       run,
-      `run ${run}: went on ${ms.toFixed(0)} ms after the kill of ${name}, of which the machine ` +
+      `went on ${ms.toFixed(0)} ms after the kill of ${name}, of which the machine ` +
         `took ${machineMs.toFixed(0)} ms; two leases and two polls are ${2 * bound} ms`,
     )
   }

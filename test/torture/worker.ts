@@ -100,9 +100,10 @@ const fileBytes = (): number => {
 }
 
 const vitalsOf = (): Vitals => {
-  const { rss, heapUsed, heapTotal, external } = process.memoryUsage()
+  const { rss, heapUsed, external } = process.memoryUsage()
   const files = fileBytes()
-  const { number_of_native_contexts: contexts } = getHeapStatistics()
+  // of its pages the heap has not yet touched all
+  const { total_physical_size: touched, number_of_native_contexts: contexts } = getHeapStatistics()
   const mb = (bytes: number) => Math.round(bytes / 2 ** 18) / 4
   return {
     rssMb: mb(rss),
@@ -110,11 +111,11 @@ const vitalsOf = (): Vitals => {
     handles: process.getActiveResourcesInfo().length,
     contexts,
     parts: {
-      "heap pages": mb(heapTotal),
+      "heap pages": mb(touched),
       // buffers among them
       external: mb(external),
       files: mb(files),
-      native: mb(rss - heapTotal - external - files),
+      native: mb(rss - touched - external - files),
     },
   }
 }
