@@ -12,7 +12,7 @@ import { locking, terminating } from "../nemesis/sessions.ts"
 import type { Context, Scenario } from "../scenario.ts"
 import type { Vitals } from "../worker.ts"
 
-interface Sample {
+export interface Sample {
   readonly at: number
   readonly sessions: number
   readonly deadTuples: number
@@ -128,7 +128,11 @@ const leakPercent = 1
 /** In less there is nothing to be seen but warmth and chance. */
 const tellingMinutes = 30
 
-const judge = (context: Context, samples: ReadonlyArray<Sample>, minutes: number): void => {
+export const judge = (
+  context: Pick<Context, "say" | "count" | "violate">,
+  samples: ReadonlyArray<Sample>,
+  minutes: number,
+): void => {
   const [origin] = samples
   if (origin === undefined) return
   const isJudged = minutes >= tellingMinutes
@@ -179,7 +183,7 @@ const judge = (context: Context, samples: ReadonlyArray<Sample>, minutes: number
 
 /** The trends of a process: of all that it told, of the first half and of the second. */
 const judgeMemory = (
-  context: Context,
+  context: Pick<Context, "say">,
   name: string,
   samples: ReadonlyArray<Sample>,
   violate: (message: string) => void,
