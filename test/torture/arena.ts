@@ -310,7 +310,12 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     if (stuck && id === "I9") continue
     check(found)
   }
-  judgeLostClaims(found.audit.runs, lost, leaseMs, context)
+  const judging: Pick<Context, "count" | "measure" | "violate"> = {
+    ...context,
+    // with the run's story
+    violate: ({ invariant, workflowRunId, message }) => violate(invariant, workflowRunId, message),
+  }
+  judgeLostClaims(found.audit.runs, lost, leaseMs, judging)
   const bound = { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }
-  judgeRecovery(recoveries(found, machine), bound, context)
+  judgeRecovery(recoveries(found, machine), bound, judging)
 }

@@ -29,7 +29,7 @@ export const judgeLostClaims = (
       if (ms <= 2 * leaseMs) continue
       context.violate({
         invariant: "I13",
-        message: `run ${run}: ${name} never heard of its claim, and held it for ${ms} ms (${next.verb})`,
+        message: `${name} never heard of its claim, and held it for ${ms} ms (${next.verb})`,
         workflowRunId: run,
       })
     }

@@ -9,6 +9,7 @@ const after = (ms: number, more: Partial<Recovery> = {}): Recovery => ({
   run: "r",
   name: "w1",
   ms,
+  pausedMs: 0,
   machineMs: 0,
   sweptMs: 1300,
   isSuspect: false,
@@ -50,48 +51,44 @@ describe("the recovery bound", () => {
   })
 })
 
+const instant = 1_000_000
+const change = (at: number, more: Partial<RunChange>): RunChange => ({
+  seq: at,
+  at: new Date(instant + at),
+  xid: "1",
+  who: "role2",
+  pid: 7,
+  verb: "claim",
+  run: "r",
+  was: "pending",
+  status: "running",
+  old_token: 1,
+  token: 2,
+  old_worker: null,
+  worker: null,
+  attempt: 1,
+  crashes: 0,
+  due_at: null,
+  old_lease_ms: null,
+  lease_ms: null,
+  ...more,
+})
+const swept = { verb: "sweep", old_worker: "a", old_lease_ms: -100, status: "pending" } as const
+/** w1 held the run, and was killed at 10. */
+const killed = (changes: ReadonlyArray<RunChange>) => ({
+  audit: { runs: [change(0, { worker: "a" }), ...changes], steps: [], workers: [] },
+  deaths: [{ name: "w1", at: instant + 10 }],
+  roleOf: new Map([
+    ["a", "role1"],
+    ["b", "role2"],
+  ]),
+  nameOf: (role: string) => role.replace("role", "w"),
+})
+
 it("the machine's part begins where the lease ends: the least of all, or the session's", () => {
-  const instant = 1_000_000
-  const change = (at: number, more: Partial<RunChange>): RunChange => ({
-    seq: at,
-    at: new Date(instant + at),
-    xid: "1",
-    who: "role2",
-    pid: 7,
-    verb: "claim",
-    run: "r",
-    was: "pending",
-    status: "running",
-    old_token: 1,
-    token: 2,
-    old_worker: null,
-    worker: null,
-    attempt: 1,
-    crashes: 0,
-    due_at: null,
-    old_lease_ms: null,
-    lease_ms: null,
-    ...more,
-  })
   const asked: Array<string> = []
   const [one, ...rest] = recoveries(
-    {
-      audit: {
-        runs: [
-          change(0, { worker: "a" }),
-          change(1400, { verb: "sweep", old_worker: "a", old_lease_ms: -100, status: "pending" }),
-          change(1700, { worker: "b", pid: 8 }),
-        ],
-        steps: [],
-        workers: [],
-      },
-      deaths: [{ name: "w1", at: instant + 10 }],
-      roleOf: new Map([
-        ["a", "role1"],
-        ["b", "role2"],
-      ]),
-      nameOf: (role) => role.replace("role", "w"),
-    },
+    killed([change(1400, swept), change(1700, { worker: "b", pid: 8 })]),
     {
       watched: () => ["w2", "w3"],
       // of the session that swept, and of the one that claimed
@@ -107,9 +104,33 @@ it("the machine's part begins where the lease ends: the least of all, or the ses
     run: "r",
     name: "w1",
     ms: 1690,
+    pausedMs: 0,
     machineMs: 95,
     sweptMs: 1390,
     isSuspect: false,
   })
   assert.deepStrictEqual(asked, ["w2 1300-1400", "w3 1300-1400", "w2 1400-1700", "w3 1400-1700"])
+})
+
+describe("what is no delay of the engine's", () => {
+  const idle = { watched: () => ["w2"], sessionWaited: () => 0, waited: () => 0 }
+  const msOf = (changes: ReadonlyArray<RunChange>) => recoveries(killed(changes), idle)[0]?.ms
+  const paused = (from: number, to: number) => [
+    change(from, { verb: "other", status: "paused" }),
+    change(to, { verb: "other", status: "pending" }),
+  ]
+
+  it("a run that is paused behind its sweep waits to be resumed", () => {
+    const claimed = change(3500, { worker: "b" })
+    assert.strictEqual(msOf([change(1400, swept), claimed]), 3490)
+    assert.strictEqual(msOf([change(1400, swept), ...paused(1450, 3450), claimed]), 1490)
+  })
+
+  it("what was held back on purpose, and paused meanwhile, is taken off once", () => {
+    const late = change(1400, { ...swept, crashes: 1, due_at: new Date(instant + 2400) })
+    const claimed = change(3500, { worker: "b" })
+    assert.strictEqual(msOf([late, claimed]), 2490)
+    assert.strictEqual(msOf([late, ...paused(2000, 3400), claimed]), 1490)
+    assert.strictEqual(msOf([late, ...paused(1500, 2300), claimed]), 2490)
+  })
 })

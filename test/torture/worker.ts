@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { flushCompileCache } from "node:module"
+import { getHeapStatistics } from "node:v8"
 import pg from "pg"
 import { DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
 import type { Program } from "../simulation/program.ts"
@@ -29,6 +30,9 @@ export interface Vitals {
   readonly rssMb: number
   readonly heapMb: number
   readonly handles: number
+  readonly contexts: number
+  /** What RSS is made of, in MB. */
+  readonly parts: Readonly<Record<"heap pages" | "external" | "files" | "native", number>>
 }
 
 export type FromWorker =
@@ -85,6 +89,37 @@ const close = async () => {
   if (process.connected) process.disconnect()
 }
 
+/** Pages of files, code above all; where the kernel does not tell they are counted as native. */
+const fileBytes = (): number => {
+  try {
+    const kilobytes = /^RssFile:\s+(\d+) kB/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1]
+    return Number(kilobytes ?? 0) * 1024
+  } catch {
+    return 0
+  }
+}
+
+const vitalsOf = (): Vitals => {
+  const { rss, heapUsed, external } = process.memoryUsage()
+  const files = fileBytes()
+  // of its pages the heap has not yet touched all
+  const { total_physical_size: touched, number_of_native_contexts: contexts } = getHeapStatistics()
+  const mb = (bytes: number) => Math.round(bytes / 2 ** 18) / 4
+  return {
+    rssMb: mb(rss),
+    heapMb: mb(heapUsed),
+    handles: process.getActiveResourcesInfo().length,
+    contexts,
+    parts: {
+      "heap pages": mb(touched),
+      // buffers among them
+      external: mb(external),
+      files: mb(files),
+      native: mb(rss - touched - external - files),
+    },
+  }
+}
+
 process.on("message", ({ type }: ToWorker) => {
   if (type === "start") void start()
   if (type === "close") {
@@ -95,10 +130,7 @@ process.on("message", ({ type }: ToWorker) => {
   if (type === "vitals") {
     // what is left behind a collection is what is kept
     globalThis.gc?.()
-    const { rss, heapUsed } = process.memoryUsage()
-    const mb = (bytes: number) => Math.round(bytes / 2 ** 18) / 4
-    const handles = process.getActiveResourcesInfo().length
-    tell({ type: "vitals", vitals: { rssMb: mb(rss), heapMb: mb(heapUsed), handles } })
+    tell({ type: "vitals", vitals: vitalsOf() })
   }
 })
 // a parent that died must not leave us behind

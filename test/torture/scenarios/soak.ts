@@ -10,16 +10,17 @@ import { disturbing, silencing } from "../nemesis/network.ts"
 import { freezing, killing } from "../nemesis/processes.ts"
 import { locking, terminating } from "../nemesis/sessions.ts"
 import type { Context, Scenario } from "../scenario.ts"
+import type { Vitals } from "../worker.ts"
 
-interface Sample {
+export interface Sample {
   readonly at: number
   readonly sessions: number
   readonly deadTuples: number
   /** Of processes that have lived since the sample before. */
-  readonly rssMb: ReadonlyMap<string, number>
-  readonly heapMb: ReadonlyMap<string, number>
-  readonly handles: ReadonlyMap<string, number>
+  readonly vitals: ReadonlyMap<string, Vitals>
 }
+
+const partsOfRss = ["heap pages", "external", "files", "native"] as const
 
 const everyMs = 10_000
 /** Modules are loaded, code is compiled, caches are warm; of a short soak, a third. */
@@ -35,18 +36,13 @@ const sampleOf = async ({ fleet, observer }: Field): Promise<Sample | null> => {
     )
     .catch(() => [])
   if (row === undefined) return null
-  const rssMb = new Map<string, number>()
-  const heapMb = new Map<string, number>()
-  const handles = new Map<string, number>()
+  const vitals = new Map<string, Vitals>()
   for (const one of fleet.working()) {
     const late = new Promise<null>((resolve) => setTimeout(() => resolve(null), 2000))
-    const vitals = await Promise.race([one.vitals(), late])
-    if (vitals === null) continue
-    rssMb.set(one.name, vitals.rssMb)
-    heapMb.set(one.name, vitals.heapMb)
-    handles.set(one.name, vitals.handles)
+    const told = await Promise.race([one.vitals(), late])
+    if (told !== null) vitals.set(one.name, told)
   }
-  return { at: Date.now(), sessions: row.sessions, deadTuples: row.dead, rssMb, heapMb, handles }
+  return { at: Date.now(), sessions: row.sessions, deadTuples: row.dead, vitals }
 }
 
 export const S21: Scenario = {
@@ -104,6 +100,8 @@ const mean = (values: ReadonlyArray<number>): number =>
   values.length === 0 ? 0 : values.reduce((sum, one) => sum + one, 0) / values.length
 
 interface Trend {
+  /** An hour. */
+  readonly slope: number
   /** Of the mean, an hour. */
   readonly percent: number
   /** Of the percentage: what chance alone would make of it. */
@@ -115,14 +113,14 @@ export const trendOf = (points: ReadonlyArray<readonly [hours: number, value: nu
   const x = mean(points.map(([hours]) => hours))
   const y = mean(points.map(([, value]) => value))
   const spread = points.reduce((sum, [hours]) => sum + (hours - x) ** 2, 0)
-  if (points.length < 3 || spread === 0 || y === 0) return { percent: 0, error: Infinity }
+  if (points.length < 3 || spread === 0 || y === 0) return { slope: 0, percent: 0, error: Infinity }
   const slope = points.reduce((sum, [hours, value]) => sum + (hours - x) * (value - y), 0) / spread
   const residue = points.reduce(
     (sum, [hours, value]) => sum + (value - y - slope * (hours - x)) ** 2,
     0,
   )
   const error = Math.sqrt(residue / (points.length - 2) / spread)
-  return { percent: (100 * slope) / y, error: (100 * error) / y }
+  return { slope, percent: (100 * slope) / y, error: (100 * error) / y }
 }
 
 /** Memory that grows by more in an hour is a leak, if it is not chance. */
@@ -130,56 +128,96 @@ const leakPercent = 1
 /** In less there is nothing to be seen but warmth and chance. */
 const tellingMinutes = 30
 
-const judge = (context: Context, samples: ReadonlyArray<Sample>, minutes: number): void => {
+export const judge = (
+  context: Pick<Context, "say" | "count" | "violate">,
+  samples: ReadonlyArray<Sample>,
+  minutes: number,
+): void => {
   const [origin] = samples
   if (origin === undefined) return
   const isJudged = minutes >= tellingMinutes
+  const violate = (message: string) => {
+    if (isJudged) context.violate({ invariant: "I15", message, workflowRunId: null })
+  }
   const warm = samples.filter(
     ({ at }) => at - origin.at >= Math.min(warmMs, (minutes * 60_000) / 3),
   )
   const size = Math.max(1, Math.floor(warm.length / 4))
   const [first, last] = [warm.slice(0, size), warm.slice(-size)]
-  const names = [...(last.at(-1)?.rssMb.keys() ?? [])].filter((name) =>
-    first.some(({ rssMb }) => rssMb.has(name)),
+  // frozen processes tell nothing, the last sample of all may lack one
+  const names = new Set(
+    last
+      .flatMap(({ vitals }) => [...vitals.keys()])
+      .filter((name) => first.some(({ vitals }) => vitals.has(name))),
   )
-  const of = (part: ReadonlyArray<Sample>, read: (one: Sample) => ReadonlyArray<number>) =>
-    Math.round(mean(part.flatMap(read)))
-  const own = (pick: (one: Sample) => ReadonlyMap<string, number>) => (one: Sample) =>
-    names.flatMap((name) => pick(one).get(name) ?? [])
-  const violate = (message: string) =>
-    context.violate({ invariant: "I15", message, workflowRunId: null })
+  for (const name of names) judgeMemory(context, name, warm, violate)
 
-  const memory = [
-    ["RSS", ({ rssMb }: Sample) => rssMb],
-    ["heap after a collection", ({ heapMb }: Sample) => heapMb],
-  ] as const
-  for (const [what, pick] of memory) {
-    for (const name of names) {
-      const points = warm.flatMap((one) => {
-        const value = pick(one).get(name)
-        return value === undefined ? [] : [[(one.at - origin.at) / 3_600_000, value] as const]
-      })
-      const { percent, error } = trendOf(points)
-      const words = `${what} of ${name}: ${percent.toFixed(1)} % an hour, give or take ${error.toFixed(1)}`
-      context.say(
-        `${words} (${points.length} samples, mean ${mean(points.map((one) => one[1])).toFixed(1)} MB)`,
-      )
-      if (isJudged && percent - 2 * error > leakPercent) violate(words)
-    }
+  const own = (pick: (one: Vitals) => number) => (one: Sample) =>
+    [...one.vitals].flatMap(([name, vitals]) => (names.has(name) ? [pick(vitals)] : []))
+  const quarters = (what: string, read: (one: Sample) => ReadonlyArray<number>) => {
+    const [before, after] = [first, last].map((part) => Math.round(mean(part.flatMap(read))))
+    context.say(`${what}: ${before} in the first quarter, ${after} in the last`)
+    context.count(`${what}, first quarter`, before)
+    context.count(`${what}, last quarter`, after)
+    return { before, after }
   }
   const rows: ReadonlyArray<readonly [string, (one: Sample) => ReadonlyArray<number>]> = [
     ["MB RSS of a process", own(({ rssMb }) => rssMb)],
     ["MB heap of a process", own(({ heapMb }) => heapMb)],
     ["handles of a process", own(({ handles }) => handles)],
+    ["contexts of a process", own(({ contexts }) => contexts)],
     ["sessions", ({ sessions }) => [sessions]],
     ["dead tuples", ({ deadTuples }) => [deadTuples]],
   ]
   for (const [what, read] of rows) {
-    const [before, after] = [of(first, read), of(last, read)]
-    context.say(`${what}: ${before} in the first quarter, ${after} in the last`)
-    context.count(`${what}, first quarter`, before)
-    context.count(`${what}, last quarter`, after)
-    if (!isJudged || after <= before * 1.25 + (what === "dead tuples" ? 2000 : 5)) continue
+    const { before = 0, after = 0 } = quarters(what, read)
+    if (after <= before * 1.25 + (what === "dead tuples" ? 2000 : 5)) continue
     violate(`${what} grew from ${before} to ${after} in ${minutes} minutes`)
+  }
+  for (const part of partsOfRss)
+    quarters(
+      `MB ${part} of a process`,
+      own(({ parts }) => parts[part]),
+    )
+}
+
+/** The trends of a process: of all that it told, of the first half and of the second. */
+const judgeMemory = (
+  context: Pick<Context, "say">,
+  name: string,
+  samples: ReadonlyArray<Sample>,
+  violate: (message: string) => void,
+): void => {
+  const told = samples.flatMap(({ at, vitals }) => {
+    const one = vitals.get(name)
+    return one === undefined ? [] : [{ hours: at / 3_600_000, vitals: one }]
+  })
+  const trends = (pick: (one: Vitals) => number) => {
+    const points = told.map(({ hours, vitals }) => [hours, pick(vitals)] as const)
+    const half = points.length >> 1
+    return {
+      whole: trendOf(points),
+      halves: [trendOf(points.slice(0, half)), trendOf(points.slice(half))],
+    }
+  }
+  const grown = partsOfRss.map((part) => {
+    const { whole, halves } = trends(({ parts }) => parts[part])
+    const [of, before, after] = [whole, ...halves].map(({ slope }) => slope.toFixed(1))
+    return `${part} ${of} (${before}, then ${after})`
+  })
+  const memory = [
+    ["RSS", ({ rssMb }: Vitals) => rssMb, `; of it, MB an hour: ${grown.join(", ")}`],
+    ["heap after a collection", ({ heapMb }: Vitals) => heapMb, ""],
+  ] as const
+  for (const [what, pick, more] of memory) {
+    const { whole, halves } = trends(pick)
+    const { percent, error } = whole
+    const [before, after] = halves.map((half) => half.percent.toFixed(1))
+    const words =
+      `${what} of ${name}: ${percent.toFixed(1)} % an hour, give or take ${error.toFixed(1)}` +
+      ` (${before}, then ${after})${more}`
+    const average = mean(told.map(({ vitals }) => pick(vitals))).toFixed(1)
+    context.say(`${words} (${told.length} samples, mean ${average} MB)`)
+    if (percent - 2 * error > leakPercent) violate(words)
   }
 }
