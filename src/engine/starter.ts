@@ -34,7 +34,7 @@ type Reply = Effect.Effect<InsertAnswer, TriggerTimeout | StoreRejected>
 interface Item {
   readonly run: NewRun
   readonly claimFor: string | null
-  /** By the monotonic clock, in milliseconds. */
+  /** As `Deadlines.now` tells it. */
   readonly deadlineAt: number
   readonly timeoutMs: number
   readonly reply: (reply: Reply) => void
@@ -64,36 +64,34 @@ export const makeStarter = Effect.fnUntraced(function* (
   const deadlines = yield* makeDeadlines
 
   return ({ run, claimFor, deadlineMs, chosen = false }) =>
-    Effect.clockWith((clock) =>
-      Effect.callback((resume) => {
-        const item: Item = {
-          run,
-          claimFor,
-          deadlineAt: monotonicMs(clock) + deadlineMs,
-          timeoutMs: deadlineMs,
-          reply: (reply) => {
-            deadlines.forget(item)
-            resume(reply)
-          },
-          sent: false,
-          expired: false,
-        }
-        const { idempotencyKey, concurrencyKey } = run
-        const isFree = idempotencyKey === null && concurrencyKey === null && !chosen
-        const lane = isFree ? keyless : keyed
-        deadlines.watch(item)
-        lane(item)
-        return Effect.sync(() => {
-          item.expired = true
+    Effect.callback((resume) => {
+      const item: Item = {
+        run,
+        claimFor,
+        deadlineAt: deadlines.now() + deadlineMs,
+        timeoutMs: deadlineMs,
+        reply: (reply) => {
           deadlines.forget(item)
-        })
-      }),
-    )
+          resume(reply)
+        },
+        sent: false,
+        expired: false,
+      }
+      const { idempotencyKey, concurrencyKey } = run
+      const isFree = idempotencyKey === null && concurrencyKey === null && !chosen
+      const lane = isFree ? keyless : keyed
+      deadlines.watch(item)
+      lane(item)
+      return Effect.sync(() => {
+        item.expired = true
+        deadlines.forget(item)
+      })
+    })
 })
 
-const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-
 interface Deadlines {
+  /** Monotonic, in milliseconds. */
+  readonly now: () => number
   readonly watch: (item: Item) => void
   readonly forget: (item: Item) => void
 }
@@ -105,8 +103,18 @@ interface Deadlines {
 const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(function* () {
   const items = new Set<Item>()
   const earlier = yield* Latch.make()
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   /** When the fiber looks again. */
   let next = Infinity
+  let closed = false
+
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      closed = true
+      for (const item of items) abandon(item)
+    }),
+  )
 
   yield* Effect.forkScoped(
     Effect.forever(
@@ -115,8 +123,7 @@ const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(f
         next = Infinity
         for (const { deadlineAt } of items) next = Math.min(next, deadlineAt)
         if (next === Infinity) return yield* earlier.await
-        const clock = yield* Clock.Clock
-        const left = next - monotonicMs(clock)
+        const left = next - now()
         if (left > 0) return yield* Effect.raceFirst(earlier.await, Effect.sleep(Math.ceil(left)))
         for (const item of items) {
           if (item.deadlineAt > next) continue
@@ -128,7 +135,9 @@ const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(f
   )
 
   return {
+    now,
     watch: (item) => {
+      if (closed) return abandon(item)
       items.add(item)
       if (item.deadlineAt < next) earlier.openUnsafe()
     },
@@ -137,6 +146,12 @@ const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(f
     },
   }
 })
+
+/** Nobody will answer it any more. */
+const abandon = (item: Item): void => {
+  item.expired = true
+  item.reply(Effect.interrupt)
+}
 
 const late = ({ run, timeoutMs, sent }: Item): TriggerTimeout =>
   new TriggerTimeout({

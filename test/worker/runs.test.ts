@@ -96,7 +96,7 @@ describe("histories", () => {
       yield* wake(rig, [gone!, other!])
       const { loadHistory } = rig.store
       const store: { loadHistory: WorkflowStore["Service"]["loadHistory"] } = rig.store
-      store.loadHistory = (ids) => loadHistory(ids.filter((id) => id !== gone))
+      store.loadHistory = (ids) => loadHistory(ids.filter((one) => one !== gone))
       const { worker } = yield* rig.startWorker()
       yield* until("the other is executing", () => w.begun.length === 1)
       yield* quiet

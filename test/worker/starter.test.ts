@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { makeStarter } from "../../src/engine/starter.ts"
 import type { TriggerTimeout } from "../../src/FlowlyError.ts"
@@ -175,6 +176,21 @@ describe("the deadline", () => {
     Exit.isFailure(exit)
       ? ((exit.cause.reasons[0] as { error: TriggerTimeout }).error as TriggerTimeout)
       : assert.fail("it should have failed")
+
+  it.effect("is not waited for when there is nobody left to keep it", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const scripted = makeScripted(MemoryStore.makeUnsafe().store)
+      scripted.script("insertRuns", () => "hang")
+      const starter = yield* Scope.provide(makeStarter(scripted.store), scope)
+      const insert = (n: number) => starter({ run: newRun(n), claimFor: null, deadlineMs: 1000 })
+      const waiting = yield* Effect.forkChild(insert(1), { startImmediately: true })
+      yield* quiet
+      yield* Scope.close(scope, Exit.void)
+      const exits = [yield* Fiber.await(waiting), yield* Effect.exit(insert(2))]
+      assert.deepStrictEqual(exits.map(Exit.hasInterrupts), [true, true])
+    }),
+  )
 
   it.effect("of a later trigger may come first", () =>
     Effect.gen(function* () {
