@@ -102,7 +102,7 @@ interface Deadlines {
  */
 const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(function* () {
   const items = new Set<Item>()
-  const earlier = yield* Latch.make()
+  const looksAgain = yield* Latch.make()
   const clock = yield* Clock.Clock
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   /** When the fiber looks again. */
@@ -119,12 +119,13 @@ const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(f
   yield* Effect.forkScoped(
     Effect.forever(
       Effect.gen(function* () {
-        earlier.closeUnsafe()
+        looksAgain.closeUnsafe()
         next = Infinity
         for (const { deadlineAt } of items) next = Math.min(next, deadlineAt)
-        if (next === Infinity) return yield* earlier.await
+        if (next === Infinity) return yield* looksAgain.await
         const left = next - now()
-        if (left > 0) return yield* Effect.raceFirst(earlier.await, Effect.sleep(Math.ceil(left)))
+        if (left > 0)
+          return yield* Effect.raceFirst(looksAgain.await, Effect.sleep(Math.ceil(left)))
         for (const item of items) {
           if (item.deadlineAt > next) continue
           item.expired = true
@@ -139,10 +140,12 @@ const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(f
     watch: (item) => {
       if (closed) return abandon(item)
       items.add(item)
-      if (item.deadlineAt < next) earlier.openUnsafe()
+      if (item.deadlineAt < next) looksAgain.openUnsafe()
     },
     forget: (item) => {
       items.delete(item)
+      // a timer that nobody needs would keep the process from ending
+      if (items.size === 0) looksAgain.openUnsafe()
     },
   }
 })

@@ -13,6 +13,7 @@ import type { TriggerTimeout } from "../../src/FlowlyError.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { NewRun } from "../../src/WorkflowStore.ts"
 import { Fixture, id, newRun, start } from "../store/conformanceFixture.ts"
+import { test } from "vitest"
 import { it, makeScripted, quiet, until } from "./scripted.ts"
 
 const setUp = Effect.gen(function* () {
@@ -191,6 +192,32 @@ describe("the deadline", () => {
       assert.deepStrictEqual(exits.map(Exit.hasInterrupts), [true, true])
     }),
   )
+
+  test("leaves no timer behind that would keep the process from ending", () =>
+    Effect.runPromise(
+      Effect.scoped(
+        Effect.gen(function* () {
+          const timers = () =>
+            process.getActiveResourcesInfo().filter((one) => one === "Timeout").length
+          const scripted = makeScripted(MemoryStore.makeUnsafe().store)
+          const latch = yield* Latch.make()
+          scripted.script("insertRuns", () => ({ before: latch }))
+          const starter = yield* makeStarter(scripted.store)
+          const before = timers()
+          const waiting = yield* Effect.forkChild(
+            starter({ run: newRun(1), claimFor: null, deadlineMs: 30_000 }),
+            { startImmediately: true },
+          )
+          yield* quiet
+          // the deadline's, and the call's
+          assert.strictEqual(timers(), before + 2)
+          yield* latch.open
+          yield* Fiber.join(waiting)
+          yield* quiet
+          assert.strictEqual(timers(), before)
+        }),
+      ),
+    ))
 
   it.effect("of a later trigger may come first", () =>
     Effect.gen(function* () {
