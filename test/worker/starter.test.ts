@@ -2,6 +2,7 @@
  * Starting runs: one insert for many triggers, deadlines, unknown outcomes, refusals.
  */
 import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -13,7 +14,6 @@ import type { TriggerTimeout } from "../../src/FlowlyError.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { NewRun } from "../../src/WorkflowStore.ts"
 import { Fixture, id, newRun, start } from "../store/conformanceFixture.ts"
-import { test } from "vitest"
 import { it, makeScripted, quiet, until } from "./scripted.ts"
 
 const setUp = Effect.gen(function* () {
@@ -193,31 +193,38 @@ describe("the deadline", () => {
     }),
   )
 
-  test("leaves no timer behind that would keep the process from ending", () =>
-    Effect.runPromise(
-      Effect.scoped(
-        Effect.gen(function* () {
-          const timers = () =>
-            process.getActiveResourcesInfo().filter((one) => one === "Timeout").length
-          const scripted = makeScripted(MemoryStore.makeUnsafe().store)
-          const latch = yield* Latch.make()
-          scripted.script("insertRuns", () => ({ before: latch }))
-          const starter = yield* makeStarter(scripted.store)
-          const before = timers()
-          const waiting = yield* Effect.forkChild(
-            starter({ run: newRun(1), claimFor: null, deadlineMs: 30_000 }),
-            { startImmediately: true },
-          )
-          yield* quiet
-          // the deadline's, and the call's
-          assert.strictEqual(timers(), before + 2)
-          yield* latch.open
-          yield* Fiber.join(waiting)
-          yield* quiet
-          assert.strictEqual(timers(), before)
-        }),
-      ),
-    ))
+  it.effect("leaves no timer behind that would keep the process from ending", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let timers = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: Parameters<Clock.Clock["sleep"]>[0]) =>
+          Effect.suspend(() => {
+            timers++
+            return Effect.ensuring(
+              clock.sleep(duration),
+              Effect.sync(() => timers--),
+            )
+          }),
+      })
+      const scripted = makeScripted(MemoryStore.makeUnsafe().store)
+      const latch = yield* Latch.make()
+      scripted.script("insertRuns", () => ({ before: latch }))
+      const starter = yield* Effect.provideService(
+        makeStarter(scripted.store),
+        Clock.Clock,
+        counting,
+      )
+      const insert = starter({ run: newRun(1), claimFor: null, deadlineMs: 30_000 })
+      const waiting = yield* Effect.forkChild(insert, { startImmediately: true })
+      yield* quiet
+      assert.strictEqual(timers, 1)
+      yield* latch.open
+      yield* Fiber.join(waiting)
+      yield* quiet
+      assert.strictEqual(timers, 0)
+    }),
+  )
 
   it.effect("of a later trigger may come first", () =>
     Effect.gen(function* () {
