@@ -9,6 +9,7 @@ import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
+import { encodeError } from "../../src/ErrorPayload.ts"
 import { none } from "../../src/RetryPolicy.ts"
 import { isTerminal } from "../../src/Run.ts"
 import {
@@ -451,6 +452,41 @@ describe("a frozen process", () => {
       assert.deepStrictEqual(tries, [1])
       yield* pass(20_000, 500)
       assert.strictEqual(rig.row(run!).status, "failed")
+    }),
+  )
+})
+
+describe("attempts of a run", () => {
+  it.effect("come further and further apart", () =>
+    Effect.gen(function* () {
+      const error = encodeError(new Error("no"))
+      const run = () => Effect.fail({ error, retryable: false })
+      const fails: RegisteredWorkflow = {
+        name: "w",
+        version: null,
+        startBody: (execution, onEnd) => {
+          execution.issue(
+            { kind: "step", name: "step", retry: none, timeoutMs: null, undo: null, run },
+            () => onEnd({ _tag: "Failure", error, raw: null }),
+          )
+          return () => undefined
+        },
+      }
+      const rig = yield* makeRig(fails)
+      yield* rig.startWorker()
+      const { workflowRunId } = yield* rig.trigger({ maxAttempts: 5 })
+      const delays: Array<number> = []
+      for (let ms = 0; ms < 20_000 && delays.length < 4; ms += 50) {
+        const { attempt, dueAt } = rig.row(workflowRunId)
+        if (attempt === delays.length + 2 && dueAt !== null) delays.push(dueAt - start - ms)
+        yield* pass(50, 50)
+      }
+      // half of each is left to the dice
+      for (const [i, delay] of delays.entries()) {
+        assert.isAtLeast(delay, 500 * 2 ** i - 100)
+        assert.isAtMost(delay, 1000 * 2 ** i)
+      }
+      assert.strictEqual(delays.length, 4)
     }),
   )
 })
