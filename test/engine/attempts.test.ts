@@ -100,6 +100,20 @@ describe("the failure that an attempt removes", () => {
 })
 
 describe("what an attempt keeps", () => {
+  it("does not turn back the body's time, however late it is asked for", async () => {
+    const { end } = await attempts(async ({ ctx, world }) => {
+      const late = () => ctx.step("late", () => delay(10))
+      if (ctx.attempt === 1) {
+        await Promise.all([late(), ctx.step("shaky", () => world.fails("shaky", 1))])
+      }
+      await ctx.sleep("pause", 500)
+      const before = ctx.now().getTime()
+      await late()
+      return ctx.now().getTime() >= before
+    })
+    expect([end.status, end.row.attempt, end.result]).toEqual(["completed", 2, true])
+  })
+
   it("completed steps do not run again, before and after the failure", async () => {
     const { end, ran, records } = await attempts(async ({ ctx, world }) => {
       const a = await ctx.step("a", () => "A")

@@ -109,6 +109,16 @@ const bases: ReadonlyArray<Base> = [
         calls: ["b", "sleep"],
       },
       {
+        edit: "a step turned into a sleep of its name, which nobody waits for",
+        code: async ({ ctx }) => {
+          const a = await ctx.step("a", run("A"))
+          void ctx.sleep("b", 1)
+          return [a]
+        },
+        history: ["b", "step"],
+        calls: ["b", "sleep"],
+      },
+      {
         edit: "a step turned into a sleep of another name",
         code: async ({ ctx }) => [await ctx.step("a", run("A")), await ctx.sleep("wait", 1)],
         history: ["b", "step"],

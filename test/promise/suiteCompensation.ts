@@ -1,6 +1,11 @@
 /** Undoing: when, what, with which tries, and what an operator can do. */
 import { describe, expect, it } from "vitest"
-import { defineWorkflow, type StepInfo } from "../../src/index.ts"
+import {
+  defineWorkflow,
+  NonRetryableError,
+  RetryAfterError,
+  type StepInfo,
+} from "../../src/index.ts"
 import {
   aborted,
   type Backend,
@@ -24,12 +29,17 @@ export const compensationSuite = (backend: Backend): void => {
   describe("compensate with options", () => {
     it("has its own tries and its own time limit", async () => {
       const undone: Array<number> = []
+      const keys = new Set<string>()
       const workflow = defineWorkflow(rig.name("own"), async (ctx) => {
         await ctx.step("a", {
-          run: () => "A",
+          run: ({ idempotencyKey }) => {
+            keys.add(idempotencyKey)
+            return "A"
+          },
           compensate: {
-            run: (result: string, { attempt, signal }) => {
+            run: (result: string, { attempt, signal, idempotencyKey }) => {
               undone.push(attempt)
+              keys.add(idempotencyKey)
               if (attempt === 1) return aborted(signal)
               if (attempt < 4) throw new Error("not yet")
               return expect(result).toBe("A")
@@ -44,9 +54,36 @@ export const compensationSuite = (backend: Backend): void => {
       const handle = await engine.trigger(workflow)
       expect(await refusal(handle.result())).toMatchObject({ details: { status: "compensated" } })
       expect(undone).toEqual([1, 2, 3, 4])
+      expect(keys.size, "the step's key, and one for all tries of its undo").toBe(2)
       expect(await handle.status()).toMatchObject({
         compensations: [{ stepKey: "a", status: "completed", attempts: 4 }],
       })
+    })
+
+    it("gives up, or waits, as its errors say", async () => {
+      const undone: Array<readonly [string, number]> = []
+      const retry = { maxAttempts: 4, backoff: "fixed", initialDelayMs: 1 } as const
+      const workflow = defineWorkflow(rig.name("says"), async (ctx) => {
+        for (const name of ["never", "later"]) {
+          await ctx.step(name, {
+            run: () => name,
+            compensate: {
+              run: (_, { attempt }) => {
+                undone.push([name, performance.now()])
+                if (name === "never") throw new NonRetryableError("never")
+                if (attempt === 1) throw new RetryAfterError("later", { delayMs: 200 })
+              },
+              retry,
+            },
+          })
+        }
+        await ctx.step("b", boom())
+      })
+      const engine = await rig.started([workflow])
+      const handle = await engine.trigger(workflow)
+      expect(await refusal(handle.result())).toMatchObject({ details: { status: "failed" } })
+      expect(undone.map(([name]) => name)).toEqual(["later", "later", "never"])
+      expect(undone[1]![1] - undone[0]![1]).toBeGreaterThan(190)
     })
 
     it("keeps the time of its next try, though the run is taken up again before that", async () => {

@@ -212,6 +212,17 @@ export const endingsSuite = (backend: Backend): void => {
       await until(() => signals[0]?.aborted, "the abort")
     })
 
+    it("makes a dead letter of a run that may be tried several times: there is no time for it", async () => {
+      const workflow = defineWorkflow(rig.name("late"), (ctx) => ctx.sleep("long", "1 day"))
+      const engine = await rig.started([workflow])
+      const handle = await engine.trigger(workflow, { timeoutMs: 50, maxAttempts: 3 })
+      expect(await refusal(handle.result())).toMatchObject({
+        details: { status: "dead_letter" },
+        cause: { code: "RunTimedOut" },
+      })
+      expect((await handle.status())?.attempt).toBe(1)
+    })
+
     it("ends a sleeping run, and undoes its steps", async () => {
       const { saga, undone } = makeSaga("sleep")
       const engine = await rig.started([saga])

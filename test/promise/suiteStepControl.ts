@@ -102,7 +102,7 @@ export const stepControlSuite = (backend: Backend): void => {
           run: () => {
             throw new Error("no luck")
           },
-          retry: { maxAttempts: 100, backoff: "fixed", initialDelayMs: 40_000 },
+          retry: { maxAttempts: 100, initialDelayMs: 1, factor: 40_000, maxDelayMs: 40_000 },
           deadlineMs: 30_000,
         }),
       )
@@ -111,7 +111,7 @@ export const stepControlSuite = (backend: Backend): void => {
       expect(error.cause).toMatchObject({
         code: "StepDeadlineExceeded",
         message: expect.stringContaining("no luck"),
-        details: { attempts: 1, lastFailure: "no luck", deadlineMs: 30_000 },
+        details: { attempts: 2, lastFailure: "no luck", deadlineMs: 30_000 },
       })
     })
 

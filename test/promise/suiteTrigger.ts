@@ -41,6 +41,9 @@ export const triggerSuite = (backend: Backend): void => {
         details: { idempotencyKey: "k", workflowRunId: first.workflowRunId },
       })
       expect(error.message).not.toContain("secret")
+      await first.result()
+      const later = await refusal(engine.trigger(workflow, { input: "other", idempotencyKey: "k" }))
+      expect(later.code).toBe("IdempotencyConflict")
     })
 
     it("belongs to one workflow", async () => {

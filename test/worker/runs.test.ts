@@ -9,7 +9,19 @@ import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
-import { id, json, newRun, start } from "../store/conformanceFixture.ts"
+import { encodeError } from "../../src/ErrorPayload.ts"
+import { none } from "../../src/RetryPolicy.ts"
+import { isTerminal } from "../../src/Run.ts"
+import {
+  id,
+  json,
+  newRun,
+  record,
+  registration,
+  start,
+  workerId,
+  write,
+} from "../store/conformanceFixture.ts"
 import { gated, leaseMs, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -440,6 +452,109 @@ describe("a frozen process", () => {
       assert.deepStrictEqual(tries, [1])
       yield* pass(20_000, 500)
       assert.strictEqual(rig.row(run!).status, "failed")
+    }),
+  )
+})
+
+describe("attempts of a run", () => {
+  it.effect("come further and further apart", () =>
+    Effect.gen(function* () {
+      const error = encodeError(new Error("no"))
+      const run = () => Effect.fail({ error, retryable: false })
+      const fails: RegisteredWorkflow = {
+        name: "w",
+        version: null,
+        startBody: (execution, onEnd) => {
+          execution.issue(
+            { kind: "step", name: "step", retry: none, timeoutMs: null, undo: null, run },
+            () => onEnd({ _tag: "Failure", error, raw: null }),
+          )
+          return () => undefined
+        },
+      }
+      const rig = yield* makeRig(fails)
+      yield* rig.startWorker()
+      const { workflowRunId } = yield* rig.trigger({ maxAttempts: 5 })
+      const delays: Array<number> = []
+      for (let ms = 0; ms < 20_000 && delays.length < 4; ms += 50) {
+        const { attempt, dueAt } = rig.row(workflowRunId)
+        if (attempt === delays.length + 2 && dueAt !== null) delays.push(dueAt - start - ms)
+        yield* pass(50, 50)
+      }
+      // half of each is left to the dice
+      for (const [i, delay] of delays.entries()) {
+        assert.isAtLeast(delay, 500 * 2 ** i - 100)
+        assert.isAtMost(delay, 1000 * 2 ** i)
+      }
+      assert.strictEqual(delays.length, 4)
+    }),
+  )
+})
+
+describe("what a run may hold", () => {
+  /** Issues steps, so many at once, one after the other; each gives 40 characters. */
+  const steps = (rounds: number, atOnce: number): RegisteredWorkflow => ({
+    name: "w",
+    version: null,
+    startBody: (execution, onEnd) => {
+      const run = () => Effect.succeed(json("x".repeat(38)))
+      const round = (left: number): void => {
+        if (left === 0) return onEnd({ _tag: "Success", result: json("done") })
+        let open = atOnce
+        for (let i = 0; i < atOnce; i++) {
+          const name = `${left}.${i}`
+          execution.issue(
+            { kind: "step", name, retry: none, timeoutMs: null, undo: null, run },
+            () => {
+              if (--open === 0) round(left - 1)
+            },
+          )
+        }
+      }
+      round(rounds)
+      return () => undefined
+    },
+  })
+
+  const ended = Effect.fnUntraced(function* (
+    workflow: RegisteredWorkflow,
+    limits: { maxFanOut?: number; maxHistoryBytes?: number },
+    before: (rig: Rig, run: string) => Effect.Effect<unknown, unknown> = () => Effect.void,
+  ) {
+    const rig = yield* makeRig(workflow)
+    const [run = ""] = yield* rig.insert(1)
+    yield* before(rig, run)
+    yield* rig.startWorker({ limits })
+    yield* until("it has ended", () => isTerminal(rig.row(run).status))
+    const { status, error } = rig.row(run)
+    return `${status} ${error?.tag ?? ""}`.trim()
+  })
+
+  it.effect("are so many open operations, and no more", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* ended(steps(2, 3), { maxFanOut: 3 }), "completed")
+      assert.strictEqual(yield* ended(steps(2, 4), { maxFanOut: 3 }), "failed HistoryTooLong")
+    }),
+  )
+
+  it.effect("are so many characters, those of earlier claims among them", () =>
+    Effect.gen(function* () {
+      const limits = { maxHistoryBytes: 100 }
+      assert.strictEqual(yield* ended(steps(3, 1), limits), "completed")
+      assert.strictEqual(yield* ended(steps(4, 1), limits), "failed HistoryTooLong")
+      const recorded = (rig: Rig, workflowRunId: string) =>
+        Effect.gen(function* () {
+          const { store } = rig.memory
+          const workflows = [{ name: "w", version: null }]
+          yield* store.registerWorker(registration(101))
+          const options = { workerId: workerId(101), workflows, limit: 1, suspects: false }
+          const [claim] = yield* store.claimRuns(options)
+          const result = json("x".repeat(200))
+          const records = [record("2.0", 1, { result })]
+          const transition = { _tag: "HandBack" } as const
+          yield* store.commit([write({ ...claim!, workflowRunId }, { records, transition })])
+        })
+      assert.strictEqual(yield* ended(steps(2, 1), limits, recorded), "failed HistoryTooLong")
     }),
   )
 })

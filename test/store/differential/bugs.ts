@@ -19,8 +19,8 @@
  * | park-without-deadline | 13 (earlier) |
  * | renewed-at-its-end | 19 (earlier) |
  * | fork-takes-one-more | 20 (earlier) |
- * | poison-fails-its-steps | none of 150, before a failure was put in each run that is made poison; the shared suite finds it |
- * | paused-stays-due | not measured |
+ * | poison-fails-its-steps | 22 (none of 150 before a failure was put in each run that is made poison) |
+ * | paused-stays-due | 2 |
  *
  * What it found that nobody had planted: a paused run that was dead-lettered as poison, a request to pause
  * that outlived its run, a copy of a failure taken for a later one.
