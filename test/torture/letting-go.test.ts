@@ -4,6 +4,7 @@ import type { RunChange } from "./audit.ts"
 import type { Evidence, LedgerRow } from "./evidence.ts"
 import { I26 } from "./invariants/I26-lets-go.ts"
 import { judgeLostClaims } from "./lostClaims.ts"
+import type { Lost } from "./nemesis/gates.ts"
 import type { Freeze } from "./nemesis/processes.ts"
 
 const change = (at: number, more: Partial<RunChange>): RunChange => ({
@@ -70,11 +71,11 @@ describe("a body that heeds its signal", () => {
 })
 
 it("a claim that its holder never heard of must end within two leases", () => {
-  const told = (endedAt: number, lost: { readonly pid?: number; readonly from?: number } = {}) => {
+  const told = (endedAt: number, more: Partial<Lost> = {}) => {
     const messages: Array<string> = []
     judgeLostClaims(
       [claimed, taken(endedAt, "release")],
-      [{ name: "w1", pids: [lost.pid ?? 7], from: lost.from ?? 900 }],
+      [{ name: "w1", role: "role1", pids: [7], from: 900, ...more }],
       1500,
       {
         count: () => undefined,
@@ -87,6 +88,9 @@ it("a claim that its holder never heard of must end within two leases", () => {
   assert.deepStrictEqual(told(4000), [])
   assert.match(told(4001)[0] ?? "", /held it for 3001 ms \(release\)/)
   // claims that were answered
-  assert.deepStrictEqual(told(9000, { pid: 9 }), [])
+  assert.deepStrictEqual(told(9000, { pids: [9] }), [])
   assert.deepStrictEqual(told(9000, { from: 1001 }), [])
+  // and those of later sessions to which the server's machine gave the same number
+  assert.deepStrictEqual(told(9000, { role: "role2" }), [])
+  assert.deepStrictEqual(told(9000, { from: -501 }), [])
 })

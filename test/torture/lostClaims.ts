@@ -15,9 +15,15 @@ export const judgeLostClaims = (
   context: Pick<Context, "count" | "measure" | "violate">,
 ): void => {
   const histories = grouped(changes, ({ run }) => run)
-  for (const { name, pids, from } of lost) {
+  for (const { name, role, pids, from } of lost) {
+    // its connections end within a lease, and a later session may be given the same number
     const claims = changes.filter(
-      ({ verb, pid, at }) => verb === "claim" && pids.includes(pid) && at.getTime() >= from,
+      ({ verb, who, pid, at }) =>
+        verb === "claim" &&
+        who === role &&
+        pids.includes(pid) &&
+        at.getTime() >= from &&
+        at.getTime() <= from + leaseMs,
     )
     for (const { run, seq, at } of claims) {
       const next = histories.get(run)?.find((one) => one.seq > seq)
