@@ -43,6 +43,8 @@ export interface ArenaOptions {
   readonly maxConcurrent?: number
   /** No proxy stands between a process and its server. */
   readonly direct?: boolean
+  /** Of Node, for the worker processes. */
+  readonly flags?: ReadonlyArray<string>
   /** Starts that there are at most. */
   readonly starts?: number
   /** At least so many starts; goes on until the harm is done, too. */
@@ -128,6 +130,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     size: options.workers,
     spares: options.spares,
     direct: options.direct === true,
+    flags: options.flags ?? [],
     tell,
     onCrash: (name, how, stderr) => {
       violate("I15", null, `process ${name} ended by itself (${how}): ${stderr.slice(-1500)}`)
