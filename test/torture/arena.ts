@@ -20,6 +20,7 @@ import { invariants } from "./invariants/index.ts"
 import { longestIdleMs } from "./invariants/I16-healthy-server.ts"
 import { judgeLostClaims } from "./lostClaims.ts"
 import type { Lost } from "./nemesis/gates.ts"
+import type { RowLock } from "./nemesis/sessions.ts"
 import { type Harm, unleash } from "./nemesis/nemesis.ts"
 import type { Death, Freeze } from "./nemesis/processes.ts"
 import { makeObserver, type Observer } from "./observer.ts"
@@ -70,6 +71,7 @@ export interface Field {
   readonly deaths: Array<Death>
   readonly freezes: Array<Freeze>
   readonly lost: Array<Lost>
+  readonly locks: Array<RowLock>
 }
 
 const lookMs = 250
@@ -154,6 +156,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
   const deaths: Array<Death> = []
   const freezes: Array<Freeze> = []
   const lost: Array<Lost> = []
+  const locks: Array<RowLock> = []
   const field: Field = {
     context,
     url,
@@ -165,6 +168,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     deaths,
     freezes,
     lost,
+    locks,
   }
 
   // --- safety ----------------------------------------------------------------
@@ -318,7 +322,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     // with the run's story
     violate: ({ invariant, workflowRunId, message }) => violate(invariant, workflowRunId, message),
   }
-  judgeLostClaims(found.audit.runs, lost, leaseMs, judging)
+  judgeLostClaims(found.audit.runs, { lost, locks, leaseMs }, judging)
   const bound = { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }
   judgeRecovery(recoveries(found, machine), bound, judging)
 }

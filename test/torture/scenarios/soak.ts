@@ -75,7 +75,7 @@ export const S21: Scenario = {
         if (sample !== null) samples.push(sample)
       },
       harms: (field) => {
-        const { fleet, leaseMs, deaths, freezes, lost, observer, url } = field
+        const { fleet, leaseMs, deaths, freezes, lost, locks, observer, url } = field
         const { tell } = field.timeline
         const given = { fleet, leaseMs, tell, times: Infinity, observer, url }
         // two processes are never killed: what they use at the end can be held against the beginning
@@ -91,7 +91,7 @@ export const S21: Scenario = {
           freezing({ ...given, dice: context.dice.fork(), everyMs: 20_000 }, freezes),
           terminating({ ...given, dice: context.dice.fork(), everyMs: 5000 }),
           disturbing({ ...given, dice: context.dice.fork(), everyMs: 10_000 }),
-          locking({ ...given, dice: context.dice.fork(), everyMs: 15_000 }),
+          locking({ ...given, dice: context.dice.fork(), everyMs: 15_000 }, locks),
           endingCommits({ ...given, dice: context.dice.fork(), everyMs: 20_000 }),
           endingTransactions({ ...given, dice: context.dice.fork(), everyMs: 20_000 }),
           losingClaims({ ...given, dice: context.dice.fork(), everyMs: 20_000 }, lost),
