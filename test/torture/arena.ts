@@ -20,6 +20,7 @@ import { invariants } from "./invariants/index.ts"
 import { longestIdleMs } from "./invariants/I16-healthy-server.ts"
 import { judgeLostClaims } from "./lostClaims.ts"
 import type { Lost } from "./nemesis/gates.ts"
+import type { RowLock } from "./nemesis/sessions.ts"
 import { type Harm, unleash } from "./nemesis/nemesis.ts"
 import type { Death, Freeze } from "./nemesis/processes.ts"
 import { makeObserver, type Observer } from "./observer.ts"
@@ -43,6 +44,8 @@ export interface ArenaOptions {
   readonly maxConcurrent?: number
   /** No proxy stands between a process and its server. */
   readonly direct?: boolean
+  /** Of Node, for the worker processes. */
+  readonly flags?: ReadonlyArray<string>
   /** Starts that there are at most. */
   readonly starts?: number
   /** At least so many starts; goes on until the harm is done, too. */
@@ -68,6 +71,7 @@ export interface Field {
   readonly deaths: Array<Death>
   readonly freezes: Array<Freeze>
   readonly lost: Array<Lost>
+  readonly locks: Array<RowLock>
 }
 
 const lookMs = 250
@@ -128,6 +132,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     size: options.workers,
     spares: options.spares,
     direct: options.direct === true,
+    flags: options.flags ?? [],
     tell,
     onCrash: (name, how, stderr) => {
       violate("I15", null, `process ${name} ended by itself (${how}): ${stderr.slice(-1500)}`)
@@ -151,6 +156,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
   const deaths: Array<Death> = []
   const freezes: Array<Freeze> = []
   const lost: Array<Lost> = []
+  const locks: Array<RowLock> = []
   const field: Field = {
     context,
     url,
@@ -162,6 +168,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     deaths,
     freezes,
     lost,
+    locks,
   }
 
   // --- safety ----------------------------------------------------------------
@@ -315,7 +322,7 @@ export const play = async (context: Context, options: ArenaOptions): Promise<voi
     // with the run's story
     violate: ({ invariant, workflowRunId, message }) => violate(invariant, workflowRunId, message),
   }
-  judgeLostClaims(found.audit.runs, lost, leaseMs, judging)
+  judgeLostClaims(found.audit.runs, { lost, locks, leaseMs }, judging)
   const bound = { leaseMs, pollIntervalMs, holds: options.holdsRecovery === true }
   judgeRecovery(recoveries(found, machine), bound, judging)
 }

@@ -38,6 +38,8 @@ export interface FleetOptions {
   readonly tell: (who: string, what: string) => void
   /** Nothing happens on the network: no proxy in between. */
   readonly direct: boolean
+  /** Of Node, for its processes. */
+  readonly flags: ReadonlyArray<string>
   /** A process ended that nobody had killed. */
   readonly onCrash: (name: string, how: string, stderr: string) => void
   readonly onFailure: (name: string, what: string, message: string) => void
@@ -164,7 +166,7 @@ export class Fleet {
     }
     const child = spawn(
       process.execPath,
-      ["--expose-gc", path.join(import.meta.dirname, "worker.ts")],
+      ["--expose-gc", ...this.#options.flags, path.join(import.meta.dirname, "worker.ts")],
       {
         stdio: ["ignore", "ignore", "pipe", "ipc"],
         env: {

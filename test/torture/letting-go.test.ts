@@ -4,6 +4,8 @@ import type { RunChange } from "./audit.ts"
 import type { Evidence, LedgerRow } from "./evidence.ts"
 import { I26 } from "./invariants/I26-lets-go.ts"
 import { judgeLostClaims } from "./lostClaims.ts"
+import type { Lost } from "./nemesis/gates.ts"
+import type { RowLock } from "./nemesis/sessions.ts"
 import type { Freeze } from "./nemesis/processes.ts"
 
 const change = (at: number, more: Partial<RunChange>): RunChange => ({
@@ -70,12 +72,15 @@ describe("a body that heeds its signal", () => {
 })
 
 it("a claim that its holder never heard of must end within two leases", () => {
-  const told = (endedAt: number, lost: { readonly pid?: number; readonly from?: number } = {}) => {
+  const told = (endedAt: number, more: Partial<Lost> = {}, locks: ReadonlyArray<RowLock> = []) => {
     const messages: Array<string> = []
     judgeLostClaims(
       [claimed, taken(endedAt, "release")],
-      [{ name: "w1", pids: [lost.pid ?? 7], from: lost.from ?? 900 }],
-      1500,
+      {
+        lost: [{ name: "w1", role: "role1", pids: [7], from: 900, ...more }],
+        locks,
+        leaseMs: 1500,
+      },
       {
         count: () => undefined,
         measure: () => undefined,
@@ -87,6 +92,15 @@ it("a claim that its holder never heard of must end within two leases", () => {
   assert.deepStrictEqual(told(4000), [])
   assert.match(told(4001)[0] ?? "", /held it for 3001 ms \(release\)/)
   // claims that were answered
-  assert.deepStrictEqual(told(9000, { pid: 9 }), [])
+  assert.deepStrictEqual(told(9000, { pids: [9] }), [])
   assert.deepStrictEqual(told(9000, { from: 1001 }), [])
+  // and those of later sessions to which the server's machine gave the same number
+  assert.deepStrictEqual(told(9000, { role: "role2" }), [])
+  assert.deepStrictEqual(told(9000, { from: -501 }), [])
+  // a run that somebody else has locked cannot be given back
+  const locked = (run: string, from: number, to: number) => [{ runs: [run], from, to }]
+  assert.deepStrictEqual(told(5000, {}, locked("r", 3000, 4000)), [])
+  assert.lengthOf(told(5001, {}, locked("r", 3000, 4000)), 1)
+  assert.lengthOf(told(5000, {}, locked("r", 500, 1900)), 1)
+  assert.lengthOf(told(5000, {}, locked("another", 3000, 4000)), 1)
 })

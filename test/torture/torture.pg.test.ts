@@ -23,7 +23,7 @@ const everything: Scenario = {
       spares: 1,
       inFlight: 15,
       harms: (field) => {
-        const { fleet, leaseMs, deaths, freezes, lost, observer, url } = field
+        const { fleet, leaseMs, deaths, freezes, lost, locks, observer, url } = field
         const { tell } = field.timeline
         const given = () => ({ fleet, leaseMs, observer, url, tell, dice: context.dice.fork() })
         return [
@@ -31,7 +31,7 @@ const everything: Scenario = {
           freezing({ ...given(), times: 2, everyMs: 2000 }, freezes),
           terminating({ ...given(), times: 8, everyMs: 500 }),
           disturbing({ ...given(), times: 4, everyMs: 1000 }),
-          locking({ ...given(), times: 2, everyMs: 1500 }),
+          locking({ ...given(), times: 2, everyMs: 1500 }, locks),
           endingCommits({ ...given(), times: 1, everyMs: 1500 }),
           losingClaims({ ...given(), times: 1, everyMs: 1500 }, lost),
         ]

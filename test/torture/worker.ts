@@ -31,7 +31,7 @@ export interface Vitals {
   readonly heapMb: number
   readonly handles: number
   readonly contexts: number
-  /** What RSS is made of, in MB. */
+  /** What RSS is made of, in MB; native is malloc's, and pages that V8 gave up and keeps. */
   readonly parts: Readonly<Record<"heap pages" | "external" | "files" | "native", number>>
 }
 

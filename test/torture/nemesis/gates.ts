@@ -26,6 +26,7 @@ interface Given {
 /** Claims that were committed, and whose holder was never told. */
 export interface Lost {
   readonly name: string
+  readonly role: string
   /** Of the sessions that claimed. */
   readonly pids: ReadonlyArray<number>
   readonly from: number
@@ -185,7 +186,7 @@ export const losingClaims = (given: Given, lost: Array<Lost>): Harm => ({
     }
     if (pids.length === 0) return false
     tell("nemesis", `lets ${name} claim, and not hear of it`)
-    lost.push({ name, pids, from })
+    lost.push({ name, role, pids, from })
     await over
     return true
   },

@@ -32,18 +32,28 @@ export const terminating = (given: {
   },
 })
 
+/** Rows of runs that nobody could write, and when. */
+export interface RowLock {
+  readonly runs: ReadonlyArray<string>
+  readonly from: number
+  readonly to: number
+}
+
 /**
  * A session of the application locks the rows of some runs, for up to one and a half leases. It waits
  * for no lock itself.
  */
-export const locking = (given: {
-  readonly url: string
-  readonly dice: Dice
-  readonly leaseMs: number
-  readonly times: number
-  readonly everyMs: number
-  readonly tell: (who: string, what: string) => void
-}): Harm => ({
+export const locking = (
+  given: {
+    readonly url: string
+    readonly dice: Dice
+    readonly leaseMs: number
+    readonly times: number
+    readonly everyMs: number
+    readonly tell: (who: string, what: string) => void
+  },
+  locks: Array<RowLock>,
+): Harm => ({
   name: "row locks",
   times: given.times,
   everyMs: given.everyMs,
@@ -60,6 +70,7 @@ export const locking = (given: {
         offset $1 limit $2 for update skip locked`,
         [dice.whole(0, 5), dice.whole(1, 8)],
       )
+      const from = Date.now()
       const ms = Math.round(leaseMs * (0.2 + 1.3 * dice.roll()))
       tell(
         "nemesis",
@@ -75,6 +86,7 @@ export const locking = (given: {
         tell("nemesis", `${usename} has waited for a lock for ${waited} ms: ${query}`)
       }
       await client.query("rollback")
+      locks.push({ runs: rows.map((row) => row.workflow_run_id), from, to: Date.now() })
       return rows.length > 0
     } finally {
       await client.end()

@@ -99,10 +99,12 @@ const play = async (context: Context, url: string, look: pg.Pool, setting: Setti
     const handles = outcomes.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []))
     if (handles.length !== n) violate(`${n - handles.length} runs were not started`)
     const limitMs = 20_000 + (n / maxConcurrent) * 1000
+    const limit = Promise.withResolvers<false>()
+    const timer = setTimeout(() => limit.resolve(false), limitMs)
     const ended = await Promise.race([
       Promise.all(handles.map((handle) => handle.result())).then(() => true),
-      new Promise<false>((resolve) => setTimeout(() => resolve(false), limitMs)),
-    ])
+      limit.promise,
+    ]).finally(() => clearTimeout(timer))
     if (!ended) violate(`stalled: not all of ${n} runs ended within ${limitMs} ms`)
     count("runs", n)
     const oldest = await late()

@@ -38,20 +38,23 @@ export const S5: Scenario = {
       spares: 0,
       inFlight: context.sized({ T0: 20, T1: 40, T2: 40 }),
       harms: (field) => {
-        const { fleet, leaseMs, freezes, url, observer } = field
+        const { fleet, leaseMs, freezes, locks, url, observer } = field
         const { tell } = field.timeline
         const times = context.times({ T0: 3, T1: 40, T2: 500 })
         const freeze = { fleet, dice: context.dice.fork(), leaseMs, tell }
         return [
           freezing({ ...freeze, times, everyMs: 1700 }, freezes),
-          locking({
-            url,
-            dice: context.dice.fork(),
-            leaseMs,
-            times: times / 2,
-            everyMs: 2000,
-            tell,
-          }),
+          locking(
+            {
+              url,
+              dice: context.dice.fork(),
+              leaseMs,
+              times: times / 2,
+              everyMs: 2000,
+              tell,
+            },
+            locks,
+          ),
           overtaking(
             {
               ...freeze,
