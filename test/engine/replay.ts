@@ -244,6 +244,11 @@ export interface Moment {
   /** What the bodies had seen. */
   readonly executions: ReadonlyArray<Execution>
   readonly undone: ReadonlyArray<string>
+  /**
+   * Runs that have parked while their body was at pure asynchronous work, which went on later. Only the
+   * process knows of such work: when it dies here, they sleep on until something else wakes them.
+   */
+  readonly parkedTooSoon: Set<string>
 }
 
 export interface Recording {
@@ -275,10 +280,11 @@ const judged = (handle: MemoryStore.Handle, world: World): WorkflowStore["Servic
     }),
 })
 
-/** The store, which calls `changed` after each of its changes that moves a run. */
+/** The store, which calls `changed` after each of its changes that moves a run, but for a wake. */
 const recording = (
   store: WorkflowStore["Service"],
   changed: () => void,
+  woken: (workflowRunIds: ReadonlyArray<string>) => void,
 ): WorkflowStore["Service"] => {
   const after = <A, E>(effect: Effect.Effect<A, E>) => Effect.tap(effect, Effect.sync(changed))
   return {
@@ -286,20 +292,39 @@ const recording = (
     insertRuns: (options) => after(store.insertRuns(options)),
     commit: (writes) => after(store.commit(writes)),
     transact: (options) => after(store.transact(options)),
+    wakeRuns: (options) =>
+      Effect.tap(
+        store.wakeRuns(options),
+        Effect.sync(() => woken(options.workflowRunIds)),
+      ),
   }
 }
 
 /** Watches a store: remembers each moment in `moments`. */
 const remembering = (handle: MemoryStore.Handle, world: World, moments: Array<Moment>) =>
-  recording(judged(handle, world), () => {
-    const copy = handle.copy()
-    moments.push({
-      handle: copy,
-      world: world.copy(copy),
-      executions: world.executions.map(copyExecution),
-      undone: [...world.undone],
-    })
-  })
+  recording(
+    judged(handle, world),
+    () => {
+      const copy = handle.copy()
+      moments.push({
+        handle: copy,
+        world: world.copy(copy),
+        executions: world.executions.map(copyExecution),
+        undone: [...world.undone],
+        parkedTooSoon: new Set(),
+      })
+    },
+    // the engine wakes a run only when the body of one that has parked went on
+    (workflowRunIds) => {
+      for (const workflowRunId of workflowRunIds) {
+        for (const moment of moments.toReversed()) {
+          const { status } = rowOf(moment.handle, workflowRunId)
+          if (status !== "sleeping" && status !== "waiting") break
+          moment.parkedTooSoon.add(workflowRunId)
+        }
+      }
+    },
+  )
 
 /** Runs a program to its end, and remembers each moment. */
 export const record = async (
@@ -351,6 +376,8 @@ export const goOn = async (
   limits: Partial<ExecutionLimits> = {},
 ): Promise<End> => {
   releaseAll(moment.handle)
+  const workflowRunIds = [...moment.parkedTooSoon]
+  atFastClock(moment.handle.store.wakeRuns({ workflowRunIds, endSleeps: false, reason: null }))
   const store = judged(moment.handle, moment.world)
   const engine = await startEngine(store, code(moment.world), limits)
   try {

@@ -14,10 +14,13 @@ import { essence, type Golden, restore, stored, type StoredMoment } from "./gold
 import { programOf } from "./programs.ts"
 
 const goOnFrom = (golden: Golden, code: Program["code"], world: World) =>
-  goOn({ handle: world.handle, world, executions: [], undone: [] }, golden.workflowRunId, code, {
+  goOn(
+    { handle: world.handle, world, executions: [], undone: [], parkedTooSoon: new Set() },
+    golden.workflowRunId,
+    code,
     // of real time: an edit is told from a body that is at rest for this long
-    divergenceGraceMs: 300,
-  })
+    { divergenceGraceMs: 300 },
+  )
 
 const resultOf = ({ end }: Golden): unknown =>
   end.result === null ? null : Payload.decode(end.result as Payload.Encoded)
