@@ -175,8 +175,10 @@ export class WorkflowStore extends Context.Service<
 
     /**
      * Claims due runs of the named workflows, each in just the version named, best priority first,
-     * then oldest due. Takes nothing unless the worker's own lease is live, checked in the same statement. Runs with two or more
-     * crashes (suspects) are claimed only with `suspects: true`, and then only those.
+     * then oldest due. Of those that had to wait for a time (scheduled, asleep, backing off) a store may
+     * look at the longest due only, somewhat more than `limit`: what a claim reads is bounded. Takes
+     * nothing unless the worker's own lease is live, checked in the same statement. Runs with two or
+     * more crashes (suspects) are claimed only with `suspects: true`, and then only those.
      */
     readonly claimRuns: (options: {
       readonly workerId: string

@@ -240,8 +240,7 @@ describe("of two claims of a run", () => {
     rig.script("readSignals", () => ({ after: latch }))
     const { token } = rig.row(run!)
     yield* rig.memory.store.releaseClaims([{ workflowRunId: run!, token }])
-    const { workerId } = worker.health()
-    return { w, rig, run: run!, workerId, latch }
+    return { w, rig, run: run!, worker, latch }
   })
 
   it.effect("what is heard of the older one does not end the newer", () =>
@@ -262,10 +261,11 @@ describe("of two claims of a run", () => {
 
   it.effect("the newer is given back, too, where nobody here has heard of it", () =>
     Effect.gen(function* () {
-      const { rig, run, workerId } = yield* released
+      const { rig, run, worker } = yield* released
       rig.script("claimRuns", () => "fail")
       const workflows = [{ name: "w", version: null }]
-      const claim = { workerId, workflows, limit: 1, suspects: false }
+      const held = worker.health().workerId
+      const claim = { workerId: held, workflows, limit: 1, suspects: false }
       const [unheard] = yield* rig.memory.store.claimRuns(claim)
       yield* pass(leaseMs, 500)
       const given = rig.calls("releaseClaims").flatMap(([claims]) => claims)
