@@ -37,7 +37,8 @@ describe("two verbs, one after the other, leave a legal state that leads to an e
     it(`from ${state}`, { timeout: 280_000 }, async () => {
       const rig = await newRig()
       const played = await onStore(rig, function* (s) {
-        return yield* playPairs(s, state, 6, verbs)
+        // one at a time: a sweep, and other verbs that ask for no run, would meet those of other pairs
+        return yield* playPairs(s, state, 1, verbs)
       })
       assert.strictEqual(played, Object.keys(verbs).length ** 2)
     })
