@@ -1,8 +1,9 @@
 /**
- * `commit`: one statement for the batch, and a second one only for what the first left open.
+ * `commit`: one statement for the batch, and others only for what it left open.
  *
- * The second (`standing`) reads what became of writes that the first did not apply, or applied only
- * in part because an earlier sending had: its snapshot is taken after the first statement ended, so
+ * Where all that is written is of the usual kind, that statement is a shorter one, and what it leaves open
+ * goes to the full one. What this leaves open is looked at: the last statement (`standing`) reads what became of writes that the first did not apply, or applied only
+ * in part because an earlier sending had: its snapshot is taken after the others ended, so
  * it tells `busy` from `lost`, and finds what a backend that we had given up committed meanwhile.
  * An answer is never built from what we *meant* to write: record counts are compared.
  *
@@ -87,14 +88,14 @@ export const commit = (
       Effect.map(database.write("commit", statement.text, [now, ...statement.parameters]), (rows) =>
         answersOf(about, rows),
       )
-    const shorter = short(shape, writes)
-    const answers = yield* shorter === null
+    const quick = short(shape, writes)
+    const answers = yield* quick === null
       ? ask(full(shape, writes), writes)
-      : Effect.catchIf(ask(shorter, writes), isDuplicate, () =>
+      : Effect.catchIf(ask(quick, writes), isDuplicate, () =>
           Effect.succeed(writes.map((): Told => "open")),
         )
     let open = openOf(answers)
-    if (shorter !== null && open.length > 0) {
+    if (quick !== null && open.length > 0) {
       const asked = open.map((ord) => writes[ord]!)
       const again = yield* ask(full(shapeOf(asked, wait), asked), asked)
       open.forEach((ord, i) => (answers[ord] = again[i]!))

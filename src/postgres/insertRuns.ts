@@ -13,7 +13,6 @@
  */
 import * as Effect from "effect/Effect"
 import { StoreUnavailable } from "../FlowlyError.ts"
-import { isDuplicate } from "./sqlErrors.ts"
 import type { InsertAnswer, NewRun, StoreError } from "../WorkflowStore.ts"
 import { insertAttributes } from "./attributes.ts"
 import type { Database, Row } from "./database.ts"
@@ -29,6 +28,7 @@ import {
   textOrNull,
   toRunRow,
 } from "./rows.ts"
+import { isDuplicate } from "./sqlErrors.ts"
 import { isUuid } from "./uuids.ts"
 
 // Each round lost means that a conflicting run came and went between two statements.
@@ -111,7 +111,7 @@ const insertMissing = (database: Database) => {
     join x on x.id = i.workflow_run_id`
   const plain = statement(false, "on conflict do nothing")
   const described = statement(true, "on conflict do nothing")
-  // no speculative insertion: 500 runs took the server a tenth to a quarter less
+  // no speculative insertion (500 runs, two plays on a busy machine: 6 and 21 % less)
   const certain = statement(false, "")
   return (open: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
     Effect.gen(function* () {

@@ -68,7 +68,7 @@ export const makeRuntime = (options: {
   }
 
   /** Once: a table that is not there is told as what it is, before the first statement fails. */
-  const verified = (running: Running): Promise<void> => {
+  const verified = async (running: Running): Promise<void> => {
     if (isStopped()) throw engineStopped()
     running.ready ??= toPromise(
       running.runtime.runPromiseExit(
@@ -80,11 +80,7 @@ export const makeRuntime = (options: {
       running.ready = null
       throw error
     })
-    return running.ready
-  }
-
-  const verifiedOnce = async (running: Running): Promise<void> => {
-    await verified(running)
+    await running.ready
     running.isReady = true
   }
 
@@ -95,15 +91,18 @@ export const makeRuntime = (options: {
     ready: async () => {
       const running = open()
       await built(running)
-      await verifiedOnce(running)
+      await verified(running)
     },
-    run: async (effect, runOptions) => {
+    run: async <A, E>(
+      effect: Effect.Effect<A, E, Engine>,
+      runOptions?: { readonly checkSchema?: boolean },
+    ) => {
       const running = open()
       // it has ended already: no fiber is needed to say so
-      if (Exit.isExit(effect)) return toPromise(effect as Exit.Exit<never, never>)
+      if (Exit.isExit(effect)) return toPromise(effect as Exit.Exit<A, unknown>)
       if (!running.isReady) {
         await built(running)
-        if (runOptions?.checkSchema !== false) await verifiedOnce(running)
+        if (runOptions?.checkSchema !== false) await verified(running)
       }
       // it may have been stopped meanwhile: its runtime runs nothing any more
       if (isStopped()) throw engineStopped()
