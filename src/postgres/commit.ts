@@ -1,10 +1,11 @@
 /**
  * `commit`: one statement for the batch, and others only for what it left open.
  *
- * Where all that is written is of the usual kind, that statement is a shorter one, and what it leaves open
- * goes to the full one. What this leaves open is looked at: the last statement (`standing`) reads what became of writes that the first did not apply, or applied only
- * in part because an earlier sending had: its snapshot is taken after the others ended, so
- * it tells `busy` from `lost`, and finds what a backend that we had given up committed meanwhile.
+ * Where all that is written is of the usual kind, that statement is a shorter one; what it leaves open
+ * goes to the full one. What is open then is looked at: the last statement (`standing`) reads what became
+ * of writes that were not applied, or only in part because an earlier sending had been. Its snapshot is
+ * taken after the others ended, so it tells `busy` from `lost`, and finds what a backend that we had given
+ * up committed meanwhile.
  * An answer is never built from what we *meant* to write: record counts are compared.
  *
  * Measured on Postgres 18, 2 vCPU, round trip with the wait for the disk: a batch of 480 runs with one
@@ -12,10 +13,7 @@
  * (200 runs: 4.0 ms joined, 8.3 as JSON instead of arrays, and 11 while the planner took the batch for
  * one row and joined it with itself by nested loops.)
  *
- * One record alone, without that wait: 0.31 ms of round trip, 0.37 with arrays of one, where the same
- * fenced insert into a table of seven columns takes 0.16 to 0.21. Half of the 0.31 goes into starting
- * and ending the statement: a conflict clause over all columns, two indexes, the checks (dropping the
- * checks, or the second index, changed nothing that could be measured).
+ * One write alone has a statement of its own: `loneWrite.ts`.
  *
  * @since 0.1.0
  */

@@ -4,7 +4,8 @@
  * The journal's statement (`commitStatement.ts`) says the same in terms of a batch: its rows, a clock of
  * their own, joins. For one write, most of what the server does is to set these up and to take them down.
  * Postgres 18, round trip without the wait for the disk: a record takes 0.41 ms instead of 0.57, where a
- * fenced insert into a table of seven columns takes 0.34.
+ * fenced insert into a table of seven columns takes 0.34. (Dropping the checks of steps, or their second
+ * index, changed nothing that could be measured.)
  *
  * @since 0.1.0
  */

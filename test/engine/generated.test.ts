@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { generated } from "./generated.ts"
-import { inParallel, played, playPrefixes } from "./replay.ts"
+import { inParallel, played, playPrefixes } from "./prefixes.ts"
 
 const count = 200
 const given = process.env["FLOWLY_SEED"]

@@ -9,15 +9,8 @@ import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { RunWrite, WorkflowStore } from "../../src/WorkflowStore.ts"
 import { bodies } from "./bodies.ts"
 import { effectBodies } from "./effectBodies.ts"
-import {
-  inParallel,
-  type Program,
-  record,
-  releaseAll,
-  settled,
-  start,
-  startEngine,
-} from "./replay.ts"
+import { type Program, record, releaseAll, settled, start, startEngine } from "./replay.ts"
+import { inParallel } from "./prefixes.ts"
 import { World } from "./world.ts"
 
 const lost = (writes: ReadonlyArray<RunWrite>) =>

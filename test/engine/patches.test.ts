@@ -6,16 +6,8 @@
 import { setTimeout as delay } from "node:timers/promises"
 import { describe, expect, it } from "vitest"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
-import {
-  type Body,
-  goOn,
-  goOnRecording,
-  inParallel,
-  program,
-  record,
-  recordsOf,
-  watched,
-} from "./replay.ts"
+import { type Body, goOn, goOnRecording, program, record, recordsOf, watched } from "./replay.ts"
+import { inParallel } from "./prefixes.ts"
 import type { Watched } from "./world.ts"
 
 const run = (name: string) => () => name

@@ -5,7 +5,7 @@ import { childBodies } from "./childBodies.ts"
 import { sagaBodies } from "./sagaBodies.ts"
 import { stepBodies } from "./stepBodies.ts"
 import { effectBodies } from "./effectBodies.ts"
-import { playPrefixes } from "./replay.ts"
+import { playPrefixes } from "./prefixes.ts"
 
 describe("cut after each commit, the same code ends the same", { timeout: 120_000 }, () => {
   it.each([...bodies, ...determinismBodies, ...stepBodies, ...sagaBodies, ...childBodies])(

@@ -2,6 +2,7 @@
 import { describe } from "vitest"
 import type { Backend } from "./rig.ts"
 import { bodySuite } from "./suiteBody.ts"
+import { stepsSuite } from "./suiteSteps.ts"
 import { childrenSuite } from "./suiteChildren.ts"
 import { controlSuite } from "./suiteControl.ts"
 import { determinismSuite } from "./suiteDeterminism.ts"
@@ -20,6 +21,7 @@ import { triggerSuite } from "./suiteTrigger.ts"
 import { valuesSuite } from "./suiteValues.ts"
 
 export const promiseSuite = (backend: Backend): void => {
+  describe(`${backend.name}: steps`, () => stepsSuite(backend))
   describe(`${backend.name}: bodies`, () => bodySuite(backend))
   describe(`${backend.name}: children`, () => childrenSuite(backend))
   describe(`${backend.name}: control`, () => controlSuite(backend))

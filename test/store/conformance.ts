@@ -8,6 +8,7 @@ import type * as Layer from "effect/Layer"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { claimTests } from "./conformanceClaims.ts"
 import { controlTests } from "./conformanceControl.ts"
+import { forkTests } from "./conformanceForks.ts"
 import { fenceTests } from "./conformanceFence.ts"
 import { testOn } from "./conformanceFixture.ts"
 import { insertTests } from "./conformanceInserts.ts"
@@ -42,6 +43,7 @@ export const storeConformance = (
     transactTests(test)
     requestTests(test)
     controlTests(test)
+    forkTests(test)
     compensationTests(test)
     orphanTests(test)
     scheduleTests(test)

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { json, schedule, start } from "../store/conformanceFixture.ts"
 import { jittered, type LoopHealth, superviseLoop } from "../../src/worker/loop.ts"
-import { gated, leaseMs, makeRig, pass, plain, pollMs } from "./rig.ts"
+import { executing, gated, leaseMs, makeRig, pass, plain, pollMs } from "./rig.ts"
 import { it, type Fault, quiet, until, type Verb } from "./scripted.ts"
 
 describe("a supervised loop", () => {
@@ -111,11 +111,7 @@ describe("a session that listens again", () => {
   for (const verb of ["claimRuns", "readSignals", "sweep", "dueSchedules"] as const) {
     it.effect(`is followed by ${verb} at once`, () =>
       Effect.gen(function* () {
-        const w = gated()
-        const rig = yield* makeRig(w.workflow)
-        yield* rig.insert(1)
-        yield* rig.startWorker()
-        yield* until("it is executing", () => w.begun.length === 1)
+        const { rig } = yield* executing
         yield* quiet
         const { length } = rig.calls(verb)
         rig.engine.journal.hints.local("reconnected")
@@ -165,11 +161,7 @@ describe("each loop of a worker", () => {
 
   it.effect("sources: a reading that failed is made again within two polls", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      const [run] = yield* rig.insert(1)
-      yield* rig.startWorker()
-      yield* until("it is executing", () => w.begun.length === 1)
+      const { rig, run } = yield* executing
       rig.script("loadSources", (nth) => (nth === 1 ? "die" : undefined))
       yield* rig.memory.store.sendEvents([
         { workflowRunId: run!, name: "e", payload: json(1), id: null },
@@ -216,11 +208,7 @@ describe("trust", () => {
 
   it.effect("one failed heartbeat drops nothing", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      yield* rig.insert(1)
-      yield* rig.startWorker()
-      yield* until("it is executing", () => w.begun.length === 1)
+      const { w, rig } = yield* executing
       rig.script("renewLease", (nth) => (nth === 1 ? "fail" : undefined))
       assert.isNull(yield* abortedAt(w.begun[0]!.signal, 2 * leaseMs))
       assert.strictEqual(w.begun.length, 1)
@@ -229,11 +217,7 @@ describe("trust", () => {
 
   it.effect("one hung heartbeat drops nothing", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      yield* rig.insert(1)
-      yield* rig.startWorker()
-      yield* until("it is executing", () => w.begun.length === 1)
+      const { w, rig } = yield* executing
       rig.script("renewLease", (nth) => (nth === 1 ? "hang" : undefined))
       assert.isNull(yield* abortedAt(w.begun[0]!.signal, 2 * leaseMs))
       assert.strictEqual(w.begun.length, 1)
@@ -242,11 +226,7 @@ describe("trust", () => {
 
   it.effect("runs that were dropped just before a heartbeat succeeded are released", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      const [run] = yield* rig.insert(1)
-      const { worker } = yield* rig.startWorker()
-      yield* until("it is executing", () => w.begun.length === 1)
+      const { w, rig, run, worker } = yield* executing
       rig.script("renewLease", () => "fail")
       const at = yield* abortedAt(w.begun[0]!.signal, leaseMs)
       assert.isNotNull(at)
@@ -263,11 +243,7 @@ describe("trust", () => {
 
   it.effect("runs whose last commit is in the journal are not released", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      yield* rig.insert(1)
-      yield* rig.startWorker()
-      yield* until("it is executing", () => w.begun.length === 1)
+      const { w, rig } = yield* executing
       rig.script("commit", () => "fail")
       yield* w.latch.open
       yield* pass(leaseMs, 500)

@@ -16,7 +16,7 @@ import { make as makePolicy, spaced } from "../../src/RetryPolicy.ts"
 import * as Worker from "../../src/Worker.ts"
 import { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { json, start } from "../store/conformanceFixture.ts"
-import { makeScripted, quiet, type Scripted } from "./scripted.ts"
+import { makeScripted, quiet, type Scripted, until } from "./scripted.ts"
 
 const once = makePolicy({ maxAttempts: 1 })
 
@@ -206,3 +206,13 @@ export const pass = (milliseconds: number, stepMs = 100): Effect.Effect<void> =>
 
 /** The claims that did not ask for suspects. */
 export const plain = (rig: Rig) => rig.calls("claimRuns").filter(([options]) => !options.suspects)
+
+/** A worker, and a run whose one step it executes. */
+export const executing = Effect.gen(function* () {
+  const w = gated()
+  const rig = yield* makeRig(w.workflow)
+  const [run] = yield* rig.insert(1)
+  const { worker } = yield* rig.startWorker()
+  yield* until("it is executing", () => w.begun.length === 1)
+  return { w, rig, run: run!, worker }
+})

@@ -1,0 +1,196 @@
+/**
+ * What a worker hears of its runs while they execute: requests, deadlines, claims that others released.
+ */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import { executing, gated, leaseMs, makeRig, pass, pollMs } from "./rig.ts"
+import { it, quiet, until } from "./scripted.ts"
+
+describe("signals", () => {
+  it.effect("a cancel reaches an executing step within two polls", () =>
+    Effect.gen(function* () {
+      const { w, rig, run } = yield* executing
+      // by another process, without a hint
+      yield* rig.memory.store.requestCancel({
+        workflowRunId: run,
+        compensate: null,
+        reason: "enough",
+      })
+      yield* pass(2 * pollMs)
+      assert.isTrue(w.begun[0]!.signal.aborted)
+      assert.strictEqual(rig.row(run).status, "cancelled")
+    }),
+  )
+
+  it.effect("with a hint: at once", () =>
+    Effect.gen(function* () {
+      const { rig, run } = yield* executing
+      yield* rig.engine.cancel(run)
+      yield* until("it is cancelled", () => rig.row(run).status === "cancelled")
+    }),
+  )
+
+  it.effect("one query asks for all runs", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.insert(5)
+      yield* rig.startWorker({ maxConcurrent: 10 })
+      yield* until("all are executing", () => w.begun.length === 5)
+      yield* pass(pollMs)
+      assert.strictEqual(rig.calls("readSignals").at(-1)?.[0].length, 5)
+      assert.isAtMost(rig.calls("readSignals").length, 3)
+    }),
+  )
+
+  it.effect("a claim that was lost is dropped: its step aborts, its slot is free", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const [lost] = yield* rig.insert(2)
+      const { worker } = yield* rig.startWorker()
+      yield* until("both are executing", () => w.begun.length === 2)
+      const { token } = rig.row(lost!)
+      rig.script("claimRuns", () => "fail")
+      yield* rig.memory.store.releaseClaims([{ workflowRunId: lost!, token }])
+      yield* pass(2 * pollMs)
+      const aborted = w.begun.filter(({ signal }) => signal.aborted)
+      assert.deepStrictEqual(
+        aborted.map(({ workflowRunId }) => workflowRunId),
+        [lost],
+      )
+      assert.strictEqual(worker.health().running, 1)
+    }),
+  )
+
+  it.effect("a claim that the run itself has just given up is not taken for lost", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const types: Array<string> = []
+      rig.engine.onLifecycle(({ type }) => types.push(type))
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker()
+      yield* until("it is executing", () => w.begun.length === 1)
+      const after = yield* Latch.make()
+      rig.script("commit", (_, [one]) => (one?.transition ? { after } : undefined))
+      yield* w.latch.open
+      yield* until("it has settled", () => rig.row(run!).status === "completed")
+      const { length } = rig.calls("readSignals")
+      rig.engine.journal.hints.local("signal")
+      yield* until("signals were read", () => rig.calls("readSignals").length > length)
+      yield* quiet
+      yield* after.open
+      yield* quiet
+      assert.strictEqual(types.at(-1), "workflow:completed")
+    }),
+  )
+
+  it.effect("a claim of a run that was held here already ends the older one", () =>
+    Effect.gen(function* () {
+      const { w, rig, run, worker } = yield* executing
+      // released by others and claimed again, before anybody here hears of it
+      rig.script("readSignals", () => "fail")
+      yield* rig.memory.store.releaseClaims([{ workflowRunId: run, token: rig.row(run).token }])
+      rig.engine.journal.hints.local("work")
+      yield* until("it is executing again", () => w.begun.length === 2)
+      yield* quiet
+      assert.deepStrictEqual(
+        w.begun.map(({ signal }) => signal.aborted),
+        [true, false],
+      )
+      assert.strictEqual(worker.health().running, 1)
+    }),
+  )
+})
+
+describe("of two claims of a run", () => {
+  /** A worker executes a run; that claim was released by others, without its hearing of it. */
+  const released = Effect.gen(function* () {
+    const { w, rig, run, worker } = yield* executing
+    yield* quiet
+    const latch = yield* Latch.make()
+    rig.script("readSignals", () => ({ after: latch }))
+    const { token } = rig.row(run)
+    yield* rig.memory.store.releaseClaims([{ workflowRunId: run, token }])
+    return { w, rig, run: run, worker, latch }
+  })
+
+  it.effect("what is heard of the older one does not end the newer", () =>
+    Effect.gen(function* () {
+      const { w, rig, latch } = yield* released
+      rig.engine.journal.hints.local("signal")
+      yield* until("signals of the older are read", () => rig.open("readSignals") === 1)
+      rig.engine.journal.hints.local("work")
+      yield* until("it is executing again", () => w.begun.length === 2)
+      yield* latch.open
+      yield* pass(pollMs)
+      assert.deepStrictEqual(
+        w.begun.map(({ signal }) => signal.aborted),
+        [true, false],
+      )
+    }),
+  )
+
+  it.effect("the newer is given back, too, where nobody here has heard of it", () =>
+    Effect.gen(function* () {
+      const { rig, run, worker } = yield* released
+      rig.script("claimRuns", () => "fail")
+      const workflows = [{ name: "w", version: null }]
+      const held = worker.health().workerId
+      const claim = { workerId: held, workflows, limit: 1, suspects: false }
+      const [unheard] = yield* rig.memory.store.claimRuns(claim)
+      yield* pass(leaseMs, 500)
+      const given = rig.calls("releaseClaims").flatMap(([claims]) => claims)
+      assert.deepStrictEqual(given, [{ workflowRunId: run, token: unheard!.token }])
+    }),
+  )
+})
+
+describe("deadlines", () => {
+  it.effect("are asked about when they come, not at the next poll", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.startWorker({ pollIntervalMs: 60_000 })
+      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
+      yield* quiet
+      const { workflowRunId } = yield* rig.trigger({ timeoutMs: 5000 })
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* pass(4900)
+      assert.strictEqual(rig.row(workflowRunId).status, "running")
+      yield* pass(200)
+      assert.strictEqual(rig.row(workflowRunId).status, "failed")
+    }),
+  )
+
+  it.effect("in 30 days keep nobody busy", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.startWorker({ pollIntervalMs: 60_000 })
+      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
+      yield* quiet
+      yield* rig.trigger({ timeoutMs: 30 * 86_400_000 })
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* pass(10_000, 500)
+      assert.isAtMost(rig.calls("readSignals").length, 2)
+    }),
+  )
+
+  it.effect("that passed and cannot be acted on are not asked about without end", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* rig.startWorker({ pollIntervalMs: 60_000 })
+      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
+      yield* quiet
+      yield* rig.trigger({ timeoutMs: 1000 })
+      yield* until("it is executing", () => w.begun.length === 1)
+      rig.script("commit", () => "fail")
+      yield* pass(20_000, 50)
+      assert.isAtMost(rig.calls("readSignals").length, 20)
+    }),
+  )
+})
