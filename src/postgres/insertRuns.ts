@@ -104,28 +104,46 @@ const insertMissing = (database: Database) => {
     )`
         : ""
     }
-    select x.owner, i.workflow_run_id::text as workflow_run_id,
-      case when i.worker_id is not null then i.claim_token end as token,
-      ${ms("i.created_at")} as created_at, ${ms("i.deadline_at")} as deadline_at
+    select x.owner, ${answer("i.")}
     from inserted i
     join x on x.id = i.workflow_run_id`
+  // What one run needs: no rows to unfold, none to put in order, none to find again among the inserted.
+  // (A round trip with its commit: 0.83 ms instead of 1.01, where a bare insert takes 0.62.)
+  const lone = (onConflict: "on conflict do nothing" | "") => `
+    with clock as materialized (
+      select ${clock("$1")} as at
+    )
+    insert into ${n.runs} (${newRunColumns})
+    select ${newRunValues("x", "clock.at", "lease.worker_id")}
+    from ${newRuns.row("x", 3)}
+    cross join clock
+    left join ${n.workers} lease
+      on lease.worker_id = $2::uuid and lease.lease_expires_at > clock.at
+    ${onConflict}
+    returning 0 as owner, ${answer("")}`
   const plain = statement(false, "on conflict do nothing")
   const described = statement(true, "on conflict do nothing")
   // no speculative insertion (500 runs, two plays on a busy machine: 6 and 21 % less)
   const certain = statement(false, "")
+  const [lonePlain, loneCertain] = [lone("on conflict do nothing"), lone("")]
   return (open: Open, claimFor: string | null): Effect.Effect<Found, StoreError> =>
     Effect.gen(function* () {
+      const hasAttributes = open.some(({ run }) => run.attributes != null)
+      const [only] = open
+      const isLone = open.length === 1 && only !== undefined && !hasAttributes
       const parameters = [
         yield* database.now,
         claimFor,
-        ...newRuns.parameters(open.map(({ run }, owner) => ({ run, owner }))),
+        ...(isLone
+          ? newRuns.parametersOfRow({ run: only.run, owner: 0 })
+          : newRuns.parameters(open.map(({ run }, owner) => ({ run, owner })))),
       ]
       const write = (text: string) => database.write("insertRuns", text, parameters)
-      const usual = write(open.some(({ run }) => run.attributes != null) ? described : plain)
+      const usual = write(isLone ? lonePlain : hasAttributes ? described : plain)
       // an error would end the caller's transaction
       const isCertain = open.every(({ run }) => isFresh(run)) && !(yield* database.inTransaction)
       const rows = yield* isCertain
-        ? Effect.catchIf(write(certain), isDuplicate, () => usual)
+        ? Effect.catchIf(write(isLone ? loneCertain : certain), isDuplicate, () => usual)
         : usual
       return rows.map((row) => [int(row["owner"]), inserted(row), false] as const)
     })
@@ -138,6 +156,11 @@ const isFresh = (run: NewRun): boolean =>
   run.concurrencyKey === null &&
   run.parent === null &&
   run.attributes == null
+
+/** SQL: of an inserted row, what `inserted` reads. */
+const answer = (i: "i." | ""): string => `${i}workflow_run_id::text as workflow_run_id,
+      case when ${i}worker_id is not null then ${i}claim_token end as token,
+      ${ms(`${i}created_at`)} as created_at, ${ms(`${i}deadline_at`)} as deadline_at`
 
 const inserted = (row: Row): InsertAnswer => ({
   _tag: "Inserted",

@@ -2,6 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { sameValue } from "../../src/Payload.ts"
+import type { InsertAnswer, NewRun } from "../../src/WorkflowStore.ts"
 import {
   childOf,
   compensate,
@@ -18,6 +19,10 @@ import {
   type Test,
   workerId,
 } from "./conformanceFixture.ts"
+
+/** What claims came with the insert. */
+const tokens = (answers: ReadonlyArray<InsertAnswer>) =>
+  answers.map((answer) => (answer._tag === "Inserted" ? answer.token : answer._tag))
 
 export const insertTests = (test: Test) => {
   describe("inserts", () => {
@@ -73,6 +78,73 @@ export const insertTests = (test: Test) => {
         startedAt: null,
         completedAt: null,
       })
+    })
+
+    test("a run becomes the same row alone as beside others", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.hold(a, 1)
+      const given: ReadonlyArray<Partial<NewRun>> = [
+        {},
+        { version: "v2", priority: 7, maxAttempts: 4, timeoutMs: 1000 },
+        { scheduledFor: start + 500, timeoutMs: 1000 },
+        { scheduledFor: start - 500, input: { codec: "devalue", json: '["a"]' } },
+        { idempotencyKey: "k", idempotencyRetentionMs: 10, concurrencyKey: "c" },
+        { attributes: { a: 1, b: "x" } },
+        { ...childOf(1), onParentClose: "abandon" },
+        childOf(1, "other"),
+      ]
+      /** The same runs once more, with keys of their own. */
+      const runs = (first: number, mark: string) =>
+        given.map((of, i) => {
+          const { idempotencyKey, concurrencyKey, parent } = newRun(0, of)
+          return newRun(first + i, {
+            input: json(i),
+            ...of,
+            idempotencyKey: idempotencyKey && idempotencyKey + mark,
+            concurrencyKey: concurrencyKey && concurrencyKey + mark,
+            parent: parent && { ...parent, stepKey: parent.stepKey + mark },
+          })
+        })
+      const seen = (inserted: ReadonlyArray<NewRun>, answers: ReadonlyArray<InsertAnswer>) =>
+        Effect.gen(function* () {
+          const rows = yield* s.store.getRuns(inserted.map((run) => run.workflowRunId))
+          const { children } = yield* s.history(1)
+          return inserted.map(({ workflowRunId }, i) => {
+            const row = rows.find((one) => one.workflowRunId === workflowRunId)
+            const child = children.find((one) => one.workflowRunId === workflowRunId)
+            return {
+              answer: { ...answers[i], workflowRunId: null },
+              row: {
+                ...row,
+                workflowRunId: null,
+                idempotencyKey: row?.idempotencyKey?.slice(0, 1),
+                concurrencyKey: row?.concurrencyKey?.slice(0, 1),
+                parent: row?.parent && { ...row.parent, stepKey: null },
+                input: row && { codec: row.input.codec, value: parse(row.input) },
+              },
+              onParentClose: child?.onParentClose,
+            }
+          })
+        })
+      const alone = runs(10, "1")
+      const answers: Array<InsertAnswer> = []
+      for (const run of alone) answers.push(...(yield* s.insertFor(a, run)))
+      const together = runs(30, "2")
+      const answered = yield* s.insertFor(a, ...together)
+      assert.deepStrictEqual(yield* seen(together, answered), yield* seen(alone, answers))
+      // how long a key is kept shows only when its run has ended
+      for (const n of [14, 34]) {
+        yield* s.committed({ workflowRunId: id(n), token: 1 }, { transition: settle("completed") })
+      }
+      const again = [
+        newRun(50, { idempotencyKey: "k1" }),
+        newRun(51, { idempotencyKey: "k2" }),
+      ] as const
+      const tags = (answered: ReadonlyArray<InsertAnswer>) => answered.map(({ _tag }) => _tag)
+      yield* s.advance(9)
+      assert.deepStrictEqual(tags(yield* s.insert(...again)), ["Existing", "Existing"])
+      yield* s.advance(1)
+      assert.deepStrictEqual(tags(yield* s.insert(...again)), ["Inserted", "Inserted"])
     })
 
     test("answers align with the runs", function* (s) {
@@ -261,14 +333,20 @@ export const insertTests = (test: Test) => {
     test("for a lapsed worker are inserted unclaimed", function* (s) {
       const a = yield* s.worker(1)
       yield* s.advance(leaseMs)
-      const [answer] = yield* s.insertFor(a, newRun(1))
-      assert.strictEqual(answer?._tag === "Inserted" && answer.token, null)
-      assert.isFalse((yield* s.claimOnly(yield* s.worker(2), 1)).hasHistory)
+      const alone = yield* s.insertFor(a, newRun(1))
+      const together = yield* s.insertFor(a, newRun(2), newRun(3))
+      assert.deepStrictEqual(tokens([...alone, ...together]), [null, null, null])
+      const claimed = yield* s.claim(yield* s.worker(2))
+      assert.deepStrictEqual(
+        claimed.map(({ hasHistory }) => hasHistory),
+        [false, false, false],
+      )
     })
 
     test("for a worker that never registered are inserted unclaimed", function* (s) {
-      const [answer] = yield* s.insertFor(workerId(9), newRun(1))
-      assert.strictEqual(answer?._tag === "Inserted" && answer.token, null)
+      const alone = yield* s.insertFor(workerId(9), newRun(1))
+      const together = yield* s.insertFor(workerId(9), newRun(2), newRun(3))
+      assert.deepStrictEqual(tokens([...alone, ...together]), [null, null, null])
       assert.strictEqual((yield* s.row(1)).status, "pending")
     })
 

@@ -336,6 +336,15 @@ export const cases: { readonly [V in Writer]: ReadonlyArray<Case> } = {
         answers.map(({ _tag }) => _tag),
       ),
     ),
+    ...one("two with ids that are new", nothing, (round) =>
+      Effect.map(
+        round.s.insert(
+          newRun(round.n, of(round, { fresh: true })),
+          newRun(round.n + 1, of(round, { fresh: true })),
+        ),
+        (answers) => answers.map(({ _tag }) => _tag),
+      ),
+    ),
     ...one("with a key, and without", nothing, (round) =>
       Effect.map(
         round.s.insert(
