@@ -232,12 +232,13 @@ export const make = Effect.fnUntraced(function* (
   const shown = (error: unknown) =>
     redactErrors === undefined ? error : summarize(redact(encodeError(error)))
   const starter = yield* makeStarter(store)
-  const outcomes = yield* makeOutcomes(store, journal.hints, pollIntervalMs)
+  let local: LocalWorker | null = null
+  const isHere = (id: string) => (local?.executing?.(id) ?? null) !== null
+  const outcomes = yield* makeOutcomes(store, journal.hints, pollIntervalMs, isHere)
   const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs, shown)
   const workflows = makeRegistry()
   const registered = new Set<() => void>()
   let lifecycleListeners: ReadonlyArray<(event: LifecycleEvent) => void> = []
-  let local: LocalWorker | null = null
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   /** A listener that throws changes nothing for the run it was told of. */
   const report = (error: unknown) =>

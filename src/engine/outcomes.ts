@@ -4,6 +4,7 @@
  * A process that only starts runs and waits does not LISTEN. Most runs are short, so who has just come
  * is looked for soon, and then ever more seldom, up to the poll interval: a wait of a second costs
  * twenty looks, and ends late by a third of what it took at most. One query looks for all whose time has come.
+ * A run that executes in this process will tell by itself: it is looked for at the poll interval only.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -34,6 +35,8 @@ export interface Outcomes {
   readonly wait: (workflowRunId: string) => Effect.Effect<RunOutcome, RunNotFound>
   /** This process settled the run. */
   readonly settled: (workflowRunId: string, outcome: RunOutcome) => void
+  /** This process executed the run, and does no longer, though it has not ended. */
+  readonly left: (workflowRunId: string) => void
 }
 
 interface Waiter {
@@ -52,6 +55,7 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
   hints: Hints,
   pollIntervalMs: number,
+  isHere: (workflowRunId: string) => boolean,
 ): Effect.fn.Return<Outcomes, never, Scope.Scope> {
   const waiting = new Map<string, Set<Waiter>>()
   let looks = 0
@@ -59,6 +63,8 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   let hinted = false
   const pauseAfter = (waitedMs: number) =>
     Math.min(pollIntervalMs, Math.max(firstPauseMs, waitedMs / 3))
+  const clock = yield* Clock.Clock
+  const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const anybody = yield* Latch.make()
   const nudge = yield* Latch.make()
 
@@ -88,15 +94,19 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   }
 
   /** What is due, or all. */
-  const look = Effect.fnUntraced(function* (now: number, all: boolean) {
+  const look = Effect.fnUntraced(function* (all: boolean) {
+    const now = monotonicMs()
     const thisLook = ++looks
     const ids: Array<string> = []
     for (const [id, waiters] of waiting) {
-      let due = all
+      const here = isHere(id)
+      let due = all && !here
       for (const waiter of waiters) due ||= waiter.nextLook <= now
       if (!due) continue
       ids.push(id)
-      for (const waiter of waiters) waiter.nextLook = now + pauseAfter(now - waiter.since)
+      for (const waiter of waiters) {
+        waiter.nextLook = now + (here ? pollIntervalMs : pauseAfter(now - waiter.since))
+      }
     }
     for (let at = 0; at < ids.length; at += 1000) {
       const page = ids.slice(at, at + 1000)
@@ -126,14 +136,14 @@ export const makeOutcomes = Effect.fnUntraced(function* (
         hinted = false
         nudge.closeUnsafe()
         // whatever becomes of it: those who wait are asked for again
-        yield* Effect.exit(look(yield* monotonicMs, all))
+        yield* Effect.exit(look(all))
         if (waiting.size === 0) return
         let next = Infinity
         for (const waiters of waiting.values()) {
           for (const { nextLook } of waiters) next = Math.min(next, nextLook)
         }
         // what rounding leaves of a millisecond would be slept in no time, again and again
-        const pauseMs = Math.ceil(Math.max(0, next - (yield* monotonicMs)))
+        const pauseMs = Math.ceil(Math.max(0, next - monotonicMs()))
         yield* Effect.raceFirst(nudge.await, Effect.sleep(pauseMs))
       }),
     ),
@@ -142,11 +152,13 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   return {
     wait: (id) =>
       Effect.acquireUseRelease(
-        Effect.map(monotonicMs, (now) => {
+        Effect.sync(() => {
+          const now = monotonicMs()
+          const here = isHere(id)
           const mine: Waiter = {
             reply: Deferred.makeUnsafe(),
             since: now,
-            nextLook: now,
+            nextLook: here ? now + pollIntervalMs : now,
             during: looks,
           }
           const waiters = waiting.get(id)
@@ -154,20 +166,25 @@ export const makeOutcomes = Effect.fnUntraced(function* (
           else waiting.set(id, new Set([mine]))
           anybody.openUnsafe()
           // it may have settled before anybody waited
-          nudge.openUnsafe()
+          if (!here) nudge.openUnsafe()
           return mine
         }),
         (mine) => Deferred.await(mine.reply),
         (mine) => Effect.sync(() => leave(id, mine)),
       ),
     settled: (id, outcome) => reply(id, Effect.succeed(outcome)),
+    left: (id) => {
+      const waiters = waiting.get(id)
+      if (waiters === undefined) return
+      const now = monotonicMs()
+      for (const waiter of waiters) waiter.nextLook = now + pauseAfter(now - waiter.since)
+      nudge.openUnsafe()
+    },
   }
 })
 
 /** Less than a run of one step takes from its start to its end, in another process. */
 const firstPauseMs = 3
-
-const monotonicMs = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 const outcomeOf = (row: RunRow, status: TerminalStatus): RunOutcome => ({
   status,

@@ -289,7 +289,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
         willRetry: true,
       })
     }
-    if (end._tag !== "settled") return
+    if (end._tag !== "settled") return options.outcomes.left(run.workflowRunId)
     const { status, result, error } = end.transition
     options.outcomes.settled(run.workflowRunId, { status, result, error })
     if (run.parent !== null) {

@@ -42,9 +42,11 @@ const complete = { transition: settle("completed") }
 describe("outcomes", () => {
   const waitingRoom = Effect.gen(function* () {
     const bench = yield* setUp
-    const outcomes = yield* makeOutcomes(bench.store, bench.hints, pollMs)
+    const here = new Set<string>()
+    const outcomes = yield* makeOutcomes(bench.store, bench.hints, pollMs, (id) => here.has(id))
     return {
       ...bench,
+      here,
       outcomes,
       wait: (n: number) => Effect.forkChild(outcomes.wait(id(n)), { startImmediately: true }),
       queries: () => bench.calls("getRuns").map(([ids]) => ids),
@@ -72,6 +74,42 @@ describe("outcomes", () => {
       room.outcomes.settled(id(1), { status: "completed", result: json(7), error: null })
       assert.strictEqual((yield* Fiber.join(fiber)).result?.json, "7")
       assert.strictEqual(room.queries().length, length)
+    }),
+  )
+
+  it.effect("a run that executes here is looked for at the poll interval only", () =>
+    Effect.gen(function* () {
+      const room = yield* waitingRoom
+      const claim = yield* room.fixture.hold(room.worker, 1)
+      room.here.add(id(1))
+      const fiber = yield* room.wait(1)
+      yield* Effect.andThen(TestClock.adjust(pollMs - 1), quiet)
+      room.hints.local("settled")
+      yield* quiet
+      assert.deepStrictEqual(room.queries(), [])
+      yield* Effect.andThen(TestClock.adjust(2), quiet)
+      assert.deepStrictEqual(room.queries(), [[id(1)]])
+      // whoever else settles it, unheard
+      yield* room.fixture.committed(claim, complete)
+      yield* aPoll
+      assert.strictEqual((yield* Fiber.join(fiber)).status, "completed")
+      assert.strictEqual(room.queries().length, 2)
+    }),
+  )
+
+  it.effect("a run that no longer executes here is looked for soon", () =>
+    Effect.gen(function* () {
+      const room = yield* waitingRoom
+      const claim = yield* room.fixture.hold(room.worker, 1)
+      room.here.add(id(1))
+      const fiber = yield* room.wait(1)
+      yield* Effect.andThen(TestClock.adjust(6), quiet)
+      room.here.delete(id(1))
+      room.outcomes.left(id(1))
+      yield* room.fixture.committed(claim, complete)
+      yield* Effect.andThen(TestClock.adjust(6), quiet)
+      assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(fiber)).status, "completed")
     }),
   )
 

@@ -3,7 +3,9 @@
  */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import { encodeError } from "../../src/ErrorPayload.ts"
 import { executing, gated, leaseMs, makeRig, pass, pollMs } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -20,6 +22,21 @@ describe("signals", () => {
       yield* pass(2 * pollMs)
       assert.isTrue(w.begun[0]!.signal.aborted)
       assert.strictEqual(rig.row(run).status, "cancelled")
+    }),
+  )
+
+  it.effect("who waits for a run that others take over hears of its end soon", () =>
+    Effect.gen(function* () {
+      const { rig, run, worker } = yield* executing
+      const waiter = yield* Effect.forkChild(rig.engine.outcome(run), { startImmediately: true })
+      yield* rig.memory.store.terminateRuns([
+        { workflowRunId: run, error: encodeError(new Error("enough")), reason: null },
+      ])
+      rig.engine.journal.hints.local("signal")
+      yield* until("the claim is known to be lost", () => worker.health().running === 0)
+      yield* pass(10)
+      assert.isDefined(waiter.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(waiter)).status, "cancelled")
     }),
   )
 
