@@ -60,7 +60,7 @@ import {
   noteFailure,
   type OperationFailed,
   pauseUnreadable,
-  perform,
+  performOf,
   WorkflowRun,
 } from "./WorkflowRun.ts"
 import type { Isolation, Transaction } from "./WorkflowStore.ts"
@@ -181,12 +181,12 @@ const stepOf = <A, E, R, RC, T extends Limit, D extends Limit, H extends Limit>(
   name: string,
   options: Options<A, E, R, RC, T, D, H>,
   inTransaction?: { readonly isolation: Isolation | null },
-): Effect.Effect<any, any, any> =>
-  Effect.gen(function* () {
-    yield* Effect.orDie(Effect.fromResult(checkName(name, "step name")))
-    const { services } = yield* WorkflowRun
-    const error = (options.error as AnyCodec<E> | undefined) ?? null
-    const codec = options.success === undefined ? anyValue : schemaValue(options.success)
+): Effect.Effect<any, any, any> => {
+  const checked = checkName(name, "step name")
+  if (Result.isFailure(checked)) return Effect.die(checked.failure)
+  const error = (options.error as AnyCodec<E> | undefined) ?? null
+  const codec = options.success === undefined ? anyValue : schemaValue(options.success)
+  return Effect.flatMap(WorkflowRun, ({ execution, services }) => {
     const provide = <B, F>(effect: Effect.Effect<B, F, R | RC>): Effect.Effect<B, F> =>
       Effect.interruptible(Effect.provideContext(effect, services as never))
 
@@ -199,42 +199,42 @@ const stepOf = <A, E, R, RC, T extends Limit, D extends Limit, H extends Limit>(
       heartbeatTimeoutMs: millisOf(options.heartbeatTimeout),
       ...(inTransaction === undefined ? {} : { transaction: inTransaction }),
       run: (attempt) =>
-        provide(
-          Effect.suspend(() => {
-            const run =
-              typeof options.run === "function" ? options.run(infoOf(attempt, name)) : options.run
-            const { transaction: opened } = attempt
-            return opened === undefined ? run : onClient(opened, run)
-          }),
-        ).pipe(
-          Effect.catch((failure) =>
-            Effect.flatMap(encodeFailure(error, failure), (stored) =>
-              Effect.fail<AttemptFailure>({
-                error: stored,
-                ...triesAfter(
-                  failure,
-                  options.retryIf as ((error: unknown) => boolean) | undefined,
-                ),
-                fault: attempt.transaction?.faultOf(failure) ?? null,
-              }),
-            ),
+        Effect.matchEffect(
+          provide(
+            Effect.suspend(() => {
+              const run =
+                typeof options.run === "function" ? options.run(infoOf(attempt, name)) : options.run
+              const { transaction: opened } = attempt
+              return opened === undefined ? run : onClient(opened, run)
+            }),
           ),
-          Effect.flatMap((value) => encodeResult(codec, value, name)),
+          {
+            onSuccess: (value) => encodeResult(codec, value, name),
+            onFailure: (failure) =>
+              Effect.flatMap(encodeFailure(error, failure), (stored) =>
+                Effect.fail<AttemptFailure>({
+                  error: stored,
+                  ...triesAfter(
+                    failure,
+                    options.retryIf as ((error: unknown) => boolean) | undefined,
+                  ),
+                  fault: attempt.transaction?.faultOf(failure) ?? null,
+                }),
+              ),
+          },
         ),
       undo: undoOf(options.compensate, options.compensateOnUnknown ?? false, codec, provide),
     }
-    return yield* perform(operation).pipe(
-      Effect.matchEffect({
-        onSuccess: (result) =>
-          codec
-            .decode(result ?? { codec: "json", json: "null" })
-            .pipe(
-              Effect.catch((reason) => pauseUnreadable(`result of step "${name}"`, reason)),
-            ) as Effect.Effect<A, never, WorkflowRun>,
-        onFailure: (failed) => deliverFailure(name, error, failed),
-      }),
-    )
+    return Effect.matchEffect(performOf(execution, operation), {
+      onSuccess: (result) =>
+        Effect.catchEager(
+          codec.decode(result ?? { codec: "json", json: "null" }) as Effect.Effect<A, string>,
+          (reason) => pauseUnreadable(`result of step "${name}"`, reason),
+        ),
+      onFailure: (failed) => deliverFailure(name, error, failed),
+    })
   })
+}
 
 /**
  * The error, marked: the step that fails with it is not tried again, whatever its policy says. The
@@ -320,7 +320,7 @@ export const triesAfter = (
  * @since 0.1.0
  */
 export const encodeResult = <A>(codec: ValueCodec<A>, value: A, name: string) =>
-  Effect.mapError(codec.encode(value, `result of step "${name}"`), unstorable)
+  Effect.mapErrorEager(codec.encode(value, `result of step "${name}"`), unstorable)
 
 /**
  * The same with the default codec, at once.

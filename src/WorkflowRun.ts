@@ -103,26 +103,36 @@ export interface OperationFailed {
 export const perform = (
   operation: Operation,
 ): Effect.Effect<Encoded | null, OperationFailed, WorkflowRun> =>
-  Effect.flatMap(WorkflowRun, ({ execution }) =>
-    whileItRuns(
-      execution,
-      Effect.callback<Encoded | null, OperationFailed>((resume) => {
-        const issued = execution.issue(operation, ({ outcome, position }) => {
-          if (outcome._tag === "Success") return resume(Effect.succeed(outcome.result))
-          const { error } = outcome
-          // what no payload codec could read back is no failure that a body may catch
-          if (error.coded !== undefined) {
-            const { kind, name } = operation
-            pauseUnreadableUnsafe(execution, `error of ${kind} "${name}"`, error.message)
-            return resume(Effect.interrupt)
-          }
-          resume(Effect.fail({ error, position }))
-        })
-        return Effect.sync(() => {
-          if (issued !== null) execution.abandon(issued)
-        })
-      }),
-    ),
+  Effect.flatMap(WorkflowRun, ({ execution }) => performOf(execution, operation))
+
+/**
+ * What `perform` does, of an execution that is at hand.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const performOf = (
+  execution: Execution,
+  operation: Operation,
+): Effect.Effect<Encoded | null, OperationFailed> =>
+  whileItRuns(
+    execution,
+    Effect.callback<Encoded | null, OperationFailed>((resume) => {
+      const issued = execution.issue(operation, ({ outcome, position }) => {
+        if (outcome._tag === "Success") return resume(Effect.succeed(outcome.result))
+        const { error } = outcome
+        // what no payload codec could read back is no failure that a body may catch
+        if (error.coded !== undefined) {
+          const { kind, name } = operation
+          pauseUnreadableUnsafe(execution, `error of ${kind} "${name}"`, error.message)
+          return resume(Effect.interrupt)
+        }
+        resume(Effect.fail({ error, position }))
+      })
+      return Effect.sync(() => {
+        if (issued !== null) execution.abandon(issued)
+      })
+    }),
   )
 
 /**

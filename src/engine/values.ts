@@ -1,6 +1,9 @@
 /**
  * Values between a body and the store: with a Schema through its canonical JSON codec, without one
  * through the default codec. What a body sees is always decode(encode(value)), the first time too.
+ *
+ * Most Schemas ask for nothing: what they answer is there at once, and is not wrapped in effects that a
+ * fiber would have to unwrap (the `Eager` combinators).
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -31,8 +34,13 @@ export interface ValueCodec<A> {
 export const reasonOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error)
 
-const decodeJson = (encoded: Payload.Encoded): Effect.Effect<unknown, string> =>
-  Effect.try({ try: () => Payload.decode(encoded), catch: reasonOf })
+const decodeJson = (encoded: Payload.Encoded): Effect.Effect<unknown, string> => {
+  try {
+    return Effect.succeed(Payload.decode(encoded))
+  } catch (error) {
+    return Effect.fail(reasonOf(error))
+  }
+}
 
 /**
  * The default codec.
@@ -42,25 +50,33 @@ export const anyValue: ValueCodec<any> = {
   decode: decodeJson,
 }
 
+const known = new WeakMap<AnyCodec, ValueCodec<any>>()
+
 /**
- * The codec of a Schema.
+ * The codec of a Schema: the same for the same one, for a body asks anew at each of its steps.
  */
 export const schemaValue = <A>(schema: AnyCodec<A>): ValueCodec<A> => {
+  const made = known.get(schema) ?? makeSchemaValue(schema)
+  known.set(schema, made)
+  return made
+}
+
+const makeSchemaValue = <A>(schema: AnyCodec<A>): ValueCodec<A> => {
   const json = Schema.toCodecJson(schema)
   const encodeJson = Schema.encodeEffect(json)
   const decodeValue = Schema.decodeUnknownEffect(json)
   return {
     encode: (value, field) =>
       encodeJson(value).pipe(
-        Effect.mapError(
+        Effect.mapErrorEager(
           (error) => new SerializationError({ field, path: "$", reason: error.message }),
         ),
         // Schema says `undefined` for "nothing", which has no JSON
-        Effect.flatMap((encoded) => Effect.fromResult(Payload.encode(encoded, { field }))),
+        Effect.flatMapEager((encoded) => Effect.fromResult(Payload.encode(encoded, { field }))),
       ),
     decode: (encoded) =>
-      Effect.flatMap(decodeJson(encoded), (value) =>
-        Effect.mapError(decodeValue(value), (error) => error.message),
+      Effect.flatMapEager(decodeJson(encoded), (value) =>
+        Effect.mapErrorEager(decodeValue(value), (error) => error.message),
       ),
   }
 }

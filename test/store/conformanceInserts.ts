@@ -130,8 +130,8 @@ export const insertTests = (test: Test) => {
       const answers: Array<InsertAnswer> = []
       for (const run of alone) answers.push(...(yield* s.insertFor(a, run)))
       const together = runs(30, "2")
-      const answered = yield* s.insertFor(a, ...together)
-      assert.deepStrictEqual(yield* seen(together, answered), yield* seen(alone, answers))
+      const atOnce = yield* s.insertFor(a, ...together)
+      assert.deepStrictEqual(yield* seen(together, atOnce), yield* seen(alone, answers))
       // how long a key is kept shows only when its run has ended
       for (const n of [14, 34]) {
         yield* s.committed({ workflowRunId: id(n), token: 1 }, { transition: settle("completed") })
@@ -140,7 +140,7 @@ export const insertTests = (test: Test) => {
         newRun(50, { idempotencyKey: "k1" }),
         newRun(51, { idempotencyKey: "k2" }),
       ] as const
-      const tags = (answered: ReadonlyArray<InsertAnswer>) => answered.map(({ _tag }) => _tag)
+      const tags = (all: ReadonlyArray<InsertAnswer>) => all.map(({ _tag }) => _tag)
       yield* s.advance(9)
       assert.deepStrictEqual(tags(yield* s.insert(...again)), ["Existing", "Existing"])
       yield* s.advance(1)

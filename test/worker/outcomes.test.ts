@@ -43,7 +43,7 @@ describe("outcomes", () => {
   const waitingRoom = Effect.gen(function* () {
     const bench = yield* setUp
     const here = new Set<string>()
-    const outcomes = yield* makeOutcomes(bench.store, bench.hints, pollMs, (id) => here.has(id))
+    const outcomes = yield* makeOutcomes(bench.store, bench.hints, pollMs, (run) => here.has(run))
     return {
       ...bench,
       here,
