@@ -31,6 +31,8 @@ export interface FleetOptions {
   readonly prefix: string
   readonly dice: Dice
   readonly workload: string
+  /** Its bodies tell the witness what they see. Default true. */
+  readonly isWatched?: boolean
   readonly worker: WorkerConfig["worker"]
   readonly size: number
   /** Loaded processes that wait to take a dead one's place. */
@@ -159,7 +161,7 @@ export class Fleet {
     const config: WorkerConfig = {
       name,
       url: proxy.url,
-      witnessUrl: url,
+      witnessUrl: this.#options.isWatched === false ? null : url,
       driver,
       workload: this.#options.workload,
       worker: { ...this.#options.worker, useNotify },

@@ -1,5 +1,6 @@
 /** A slope is a leak only where chance would not make it, and is told with what it is made of. */
 import { assert, describe, it } from "vitest"
+import { judgeRest } from "./scenarios/atRest.ts"
 import { judge, type Sample, trendOf } from "./scenarios/soak.ts"
 
 const minute = 1 / 60
@@ -85,5 +86,53 @@ describe("an hour of samples", () => {
   it("is not judged by less than half an hour", () => {
     assert.deepStrictEqual(told(growing, { minutes: 29 }), [])
     assert.lengthOf(told(growing, { minutes: 30 }), 1)
+  })
+})
+
+describe("a process at rest", () => {
+  const told = (
+    heapMb: (runs: number) => number,
+    more: { readonly handles?: (runs: number) => number } = {},
+  ) => {
+    const violations: Array<string> = []
+    const said: Array<string> = []
+    judgeRest(
+      {
+        say: (line) => said.push(line),
+        count: () => undefined,
+        violate: ({ message }) => violations.push(message),
+      },
+      Array.from({ length: 30 }, (_, round) => {
+        const runs = (round + 1) * 1000
+        const handles = more.handles?.(runs) ?? 20
+        return {
+          runs,
+          sessions: 10,
+          vitals: { heapMb: heapMb(runs), handles, contexts: 1 },
+        }
+      }),
+    )
+    return { violations, said }
+  }
+  const swings = (runs: number) => (runs % 2000 === 0 ? 0.25 : -0.25)
+
+  it("that keeps an id of each run has a leak", () => {
+    const { violations } = told((runs) => 30 + (72 * runs) / 2 ** 20 + swings(runs))
+    assert.match(violations.join(), /^heap at rest, of 19000 runs: 7\d\.\d bytes a run/)
+  })
+
+  it("that grows while it warms up, and swings to and fro, has none", () => {
+    const { violations } = told((runs) => 30 + Math.min(runs, 10_000) / 2000 + swings(runs))
+    assert.deepStrictEqual(violations, [])
+  })
+
+  it("of which nothing can be told yet says so", () => {
+    const { said } = told((runs) => 30 + 20 * swings(runs))
+    assert.include(said.join(), "too few runs")
+  })
+
+  it("has as many handles as before", () => {
+    const { violations } = told(() => 30, { handles: (runs) => 20 + runs / 1000 })
+    assert.deepStrictEqual(violations, ["handles at rest grew from 31 to 50"])
   })
 })

@@ -102,6 +102,15 @@ const told = `
 
 const flushMs = 40
 
+/** Sees nothing. */
+export const blindWitness = (worker: string): Witness => ({
+  worker,
+  begin: async () => randomBytes(9).toString("base64url"),
+  end: async () => undefined,
+  tell: () => undefined,
+  close: async () => undefined,
+})
+
 /** The witness of one process. It writes until it has written: the server may be away. */
 export const openWitness = (url: string, worker: string): Witness => {
   const pool = new pg.Pool({

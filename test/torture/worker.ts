@@ -10,14 +10,15 @@ import pg from "pg"
 import { DurableEngine, type DurableEngineOptions } from "../../src/index.ts"
 import type { Program } from "../simulation/program.ts"
 import { workflowsOf } from "./body.ts"
-import { openWitness } from "./witness.ts"
+import { blindWitness, openWitness } from "./witness.ts"
 
 /** How a worker process is set up. */
 export interface WorkerConfig {
   readonly name: string
   /** For the engine: through the proxy, with a role of its own. */
   readonly url: string
-  readonly witnessUrl: string
+  /** `null`: nobody watches. */
+  readonly witnessUrl: string | null
   readonly driver: "url" | "pool"
   /** A file with the workload. */
   readonly workload: string
@@ -46,7 +47,10 @@ const tell = (message: FromWorker) => {
   if (process.connected) process.send?.(message, () => undefined)
 }
 
-const witness = openWitness(config.witnessUrl, config.name)
+const witness =
+  config.witnessUrl === null
+    ? blindWitness(config.name)
+    : openWitness(config.witnessUrl, config.name)
 const workload = JSON.parse(readFileSync(config.workload, "utf8")) as Program
 const pool =
   config.driver === "pool"

@@ -1,5 +1,6 @@
 /** Every scenario of level C, in the order of the catalogue. */
 import type { Scenario } from "../scenario.ts"
+import { S21b } from "./atRest.ts"
 import { commitCut } from "./commitCut.ts"
 import { S6, S7 } from "./connections.ts"
 import { cron } from "./cron.ts"
@@ -33,5 +34,6 @@ export const scenarios: ReadonlyArray<Scenario> = [
   versions,
   shutdown,
   S21,
+  S21b,
   pooler,
 ]

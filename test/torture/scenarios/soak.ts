@@ -27,7 +27,7 @@ const partsOfRss = ["heap pages", "external", "files", "native"] as const
  * it gives up, and takes fresh ones beside them: RSS grew by 13 MB within six minutes of that alone. Of
  * 32 MB at most it is as large as it gets before the warm-up is over.
  */
-const boundedYoung = ["--min-semi-space-size=16", "--max-semi-space-size=16"]
+export const boundedYoung = ["--min-semi-space-size=16", "--max-semi-space-size=16"]
 
 const everyMs = 10_000
 /** Modules are loaded, code is compiled, caches are warm; of a short soak, a third. */
