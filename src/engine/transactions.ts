@@ -5,8 +5,9 @@
  * there on no time limit and no abort cuts it off, for its outcome would be in doubt. What is no
  * failure of the step's code costs no try of its retry policy:
  *
- * - serialization failures, deadlocks, a connection that is lost under the code: the code runs again,
- *   at most `mostFaults` times in all, with a growing, jittered pause; then the try has failed;
+ * - serialization failures, deadlocks, a connection that is lost under the code, a store or driver that
+ *   dies before the commit was sent: the code runs again, at most `mostFaults` times in all, with a
+ *   growing, jittered pause; then the try has failed;
  * - a database that is away, before the commit was sent: again, for as long as the lease is trusted;
  * - a commit without an answer: looked up until it is known, and never done again where it stands.
  */
@@ -131,9 +132,13 @@ export const inTransaction = (options: {
       .pipe(
         Effect.onInterrupt(() => Effect.sync(drop)),
         // a place that was taken is given back, or its record stands: later ones wait for it
-        Effect.catchDefect((defect) =>
+        Effect.catchDefect((defect): Effect.Effect<never, AttemptFailure | StoreUnavailable> =>
           place === null
-            ? Effect.die(defect)
+            ? Effect.fail({
+                error: encodeError(defect),
+                retryable: true,
+                fault: "unavailable",
+              })
             : Effect.fail(
                 new StoreUnavailable({
                   operation: "transact",

@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { expect, it } from "vitest"
+import { expect, it, vi } from "vitest"
 import type { Execution, ExecutionEnd, Issued } from "../../src/engine/Execution.ts"
 import type { StepAttempt, StepOperation } from "../../src/engine/Operation.ts"
 import { inTransaction } from "../../src/engine/transactions.ts"
@@ -95,6 +95,50 @@ const played = async (commits: ReadonlyArray<Told>, looks: ReadonlyArray<Told>) 
   await Effect.runPromise(inTransaction({ execution, issued, operation, attempt, hold }))
   return seen
 }
+
+/** A step whose store dies so often before it begins the transaction: how it ended, and its tries. */
+const dying = async (times: number) => {
+  let begun = 0
+  const transaction: Transaction = { client: null, sql: null, faultOf: () => null }
+  const execution = {
+    env: {
+      leaseTrusted: () => true,
+      random: () => 0,
+      transact: ({ use }: { readonly use: (given: Transaction) => Effect.Effect<unknown> }) =>
+        Effect.suspend(() =>
+          ++begun > times
+            ? Effect.as(use(transaction), { _tag: "committed" })
+            : Effect.die(new Error("the driver broke")),
+        ),
+    },
+    reserve: () => ({ record: {}, committed: () => undefined }),
+  } as unknown as Execution
+  const operation = paying(() => Effect.succeed({ codec: "json", json: "1" }))
+  const hold = () => () => undefined
+  const [attempt, issued] = [{} as StepAttempt, {} as Issued]
+  const once = inTransaction({ execution, issued, operation, attempt, hold })
+  const ended = await Effect.runPromise(
+    Effect.match(once, {
+      onSuccess: ({ json }) => json,
+      onFailure: ({ error, retryable }) => `${error.message}, ${String(retryable)}`,
+    }),
+  )
+  return { ended, begun }
+}
+
+it("a store that dies before the commit costs no try, unless it does so again and again", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "setInterval", "performance", "Date"] })
+  try {
+    const passing = dying(3)
+    await vi.advanceTimersByTimeAsync(20_000)
+    expect(await passing).toEqual({ ended: "1", begun: 4 })
+    const lasting = dying(100)
+    await vi.advanceTimersByTimeAsync(20_000)
+    expect(await lasting).toEqual({ ended: "the driver broke, true", begun: 10 })
+  } finally {
+    vi.useRealTimers()
+  }
+})
 
 it("a transaction that failed gives its place in the order back before it is begun again", async () => {
   expect(await played(["conflict", "committed"], [])).toEqual([

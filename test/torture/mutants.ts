@@ -112,8 +112,9 @@ export const mutants: ReadonlyArray<TortureMutant> = [
       },
       {
         file: "engine/transactions.ts",
-        find: "          place === null\n            ? Effect.die(defect)",
-        replace: "          defect !== undefined\n            ? Effect.die(defect)",
+        find: "          place === null\n            ? Effect.fail({",
+        replace:
+          "          defect !== undefined ? Effect.die(defect) : place === null\n            ? Effect.fail({",
       },
     ],
   },

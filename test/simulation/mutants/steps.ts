@@ -185,6 +185,16 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
   },
   {
     ...mutant(
+      "driver-defect-fails-a-transaction",
+      "a driver that dies before a transaction's commit costs the step a try",
+      "engine/transactions.ts",
+      'fault: "unavailable",',
+      "fault: null,",
+    ),
+    tests: { project: "unit", files: ["test/engine/transactions.test.ts"] },
+  },
+  {
+    ...mutant(
       "backoff-without-end",
       "a backoff grows beyond its longest delay",
       "RetryPolicy.ts",
