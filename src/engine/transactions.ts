@@ -83,6 +83,8 @@ export const inTransaction = (options: {
 
     const lookUp = (reserved: Reserved): Effect.Effect<Encoded, AttemptFailure> =>
       env.transactionOutcome(reserved.record).pipe(
+        // whatever goes wrong says nothing of the commit
+        Effect.catchDefect(Effect.fail),
         Effect.matchEffect({
           onFailure: () =>
             Effect.andThen(

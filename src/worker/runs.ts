@@ -138,6 +138,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
     store
       .wakeRuns({ workflowRunIds: [workflowRunId], endSleeps: false, reason: null })
       .pipe(
+        Effect.catchDefect(Effect.fail),
         Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
         Effect.ignore,
         Effect.andThen(Effect.sync(() => journal.hints.send("work"))),

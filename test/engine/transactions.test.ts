@@ -50,7 +50,7 @@ it("no body begins in a transaction that began when the lease was trusted no mor
   expect(await tryOnce(true)).toEqual(["body"])
 })
 
-type Told = "conflict" | "nothing" | "committed"
+type Told = "conflict" | "nothing" | "dies" | "committed"
 
 /** A step whose commits, and then looks for its record, are answered so; what was done, in order. */
 const played = async (commits: ReadonlyArray<Told>, looks: ReadonlyArray<Told>) => {
@@ -75,6 +75,7 @@ const played = async (commits: ReadonlyArray<Told>, looks: ReadonlyArray<Told>) 
       transactionOutcome: () => {
         const told = found.shift()
         seen.push("look")
+        if (told === "dies") return Effect.die(new Error("the driver broke"))
         return told === "nothing"
           ? unavailable("unknown", "no answer")
           : Effect.succeed(told === "committed" ? committed : null)
@@ -151,7 +152,7 @@ it("a transaction that failed gives its place in the order back before it is beg
 })
 
 it("a commit that was not answered is asked for until it is known, and not done again", async () => {
-  expect(await played(["nothing"], ["nothing", "nothing", "committed"])).toEqual([
+  expect(await played(["nothing"], ["nothing", "dies", "committed"])).toEqual([
     "place",
     "look",
     "look",

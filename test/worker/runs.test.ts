@@ -11,6 +11,7 @@ import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
 import { none } from "../../src/RetryPolicy.ts"
 import { isTerminal } from "../../src/Run.ts"
+import { performUnsafe } from "../../src/WorkflowRun.ts"
 import {
   id,
   json,
@@ -31,6 +32,46 @@ const wake = (rig: Rig, ids: ReadonlyArray<string>) =>
       ids.map((workflowRunId) => ({ workflowRunId, name: "e", payload: json(1), id: null })),
     ),
   )
+
+/** Its first body is at pure work when its run parks, until it is told to go on. */
+const parkedTooSoon = () => {
+  let bodies = 0
+  let goOn: () => void = () => undefined
+  const workflow: RegisteredWorkflow = {
+    name: "w",
+    version: null,
+    startBody: (execution, onEnd) => {
+      const timer = { delayMs: 3_600_000 }
+      execution.issue({ kind: "sleep", name: "long", until: timer }, () => undefined)
+      const emits = () =>
+        performUnsafe(execution, { kind: "no_return", name: "goes on" }, () =>
+          onEnd({ _tag: "Success", result: json(null) }),
+        )
+      if (++bodies === 1) goOn = emits
+      else emits()
+      return () => undefined
+    },
+  }
+  return { workflow, goOn: () => goOn() }
+}
+
+describe("a run whose body goes on when it has parked", () => {
+  for (const fault of [undefined, "fail", "die"] as const) {
+    it.effect(`is woken${fault === undefined ? "" : `, though the store answers "${fault}"`}`, () =>
+      Effect.gen(function* () {
+        const { workflow, goOn } = parkedTooSoon()
+        const rig = yield* makeRig(workflow)
+        const [run] = yield* rig.insert(1)
+        rig.script("wakeRuns", (nth) => (nth <= 2 ? fault : undefined))
+        yield* rig.startWorker({ limits: { parkGraceMs: 0 } })
+        yield* until("it sleeps", () => rig.row(run!).status === "sleeping")
+        goOn()
+        yield* pass(5 * pollMs)
+        assert.strictEqual(rig.row(run!).status, "completed")
+      }),
+    )
+  }
+})
 
 describe("histories", () => {
   it.effect("of the runs of one claim are read together", () =>

@@ -5,7 +5,9 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
+import { json } from "../store/conformanceFixture.ts"
 import { executing, gated, leaseMs, makeRig, pass, pollMs } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
@@ -45,6 +47,43 @@ describe("signals", () => {
       const { rig, run } = yield* executing
       yield* rig.engine.cancel(run)
       yield* until("it is cancelled", () => rig.row(run).status === "cancelled")
+    }),
+  )
+
+  it.effect("what was read of its sources before an event came does not stand for it", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const waits: RegisteredWorkflow = {
+        ...w.workflow,
+        startBody: (execution, onEnd) => {
+          const abandon = w.workflow.startBody(execution, () => undefined)
+          execution.issue({ kind: "event", name: "e", event: "e", timeoutMs: null }, () =>
+            onEnd({ _tag: "Success", result: json(null) }),
+          )
+          return abandon
+        },
+      }
+      const rig = yield* makeRig(waits)
+      const [run] = yield* rig.insert(1)
+      const send = (name: string) =>
+        rig.memory.store.sendEvents([{ workflowRunId: run!, name, payload: json(null), id: null }])
+      const [older, newer] = [yield* Latch.make(), yield* Latch.make()]
+      rig.script("loadSources", (nth) => ({ after: nth === 1 ? older : newer }))
+      yield* rig.startWorker({ limits: { parkGraceMs: 0 } })
+      yield* until("it is executing", () => w.begun.length === 1)
+      yield* send("another")
+      rig.engine.journal.hints.local("signal")
+      yield* until("its sources are read", () => rig.open("loadSources") === 1)
+      yield* quiet
+      yield* send("e")
+      // its commit is answered with the newer counter, and then nothing is left but the wait
+      yield* w.latch.open
+      yield* quiet
+      yield* older.open
+      yield* pass(100)
+      yield* newer.open
+      yield* pass(pollMs)
+      assert.strictEqual(rig.row(run!).status, "completed")
     }),
   )
 

@@ -212,6 +212,16 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "if (older) drop(older)",
       "if (older === null) drop(older)",
     ),
+    tests: { project: "unit", files: ["test/worker/signals.test.ts"] },
+  },
+  {
+    ...mutant(
+      "woken-at-most-once",
+      "a run that parked too soon is not woken where the driver dies over it",
+      "worker/runs.ts",
+      "        Effect.catchDefect(Effect.fail),\n",
+      "",
+    ),
     tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
   },
   {
@@ -222,7 +232,7 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       'else if (entry.handle.execution.mode !== "stopped") drop(entry)',
       'else if (entry.handle.execution.mode === "stopped") drop(entry)',
     ),
-    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+    tests: { project: "unit", files: ["test/worker/signals.test.ts"] },
   },
   {
     ...mutant(
@@ -232,7 +242,7 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "if (entry === undefined || entry.claim.token !== claim.token || !entry.handle) continue",
       "if (entry === undefined || !entry.handle) continue",
     ),
-    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+    tests: { project: "unit", files: ["test/worker/signals.test.ts"] },
   },
   {
     ...mutant(
@@ -242,7 +252,7 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "accountsFor: (claim) => entries.get(claim.workflowRunId)?.claim.token === claim.token,",
       "accountsFor: (claim) => entries.has(claim.workflowRunId),",
     ),
-    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+    tests: { project: "unit", files: ["test/worker/signals.test.ts"] },
   },
   {
     ...mutant(

@@ -42,7 +42,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "m.sourcesCounter = sources.wakeCounter",
       "m.sourcesCounter = Math.max(sources.wakeCounter, m.signals.wakeCounter)",
     ),
-    tests: { project: "unit", files: ["test/engine/lost.test.ts", "test/worker/runs.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/lost.test.ts", "test/worker/signals.test.ts"] },
   },
   mutant(
     "clock-of-the-wall",
@@ -160,7 +160,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "if (signals.cancelRequest !== null) return this.parts.cancelled(this)",
       "",
     ),
-    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+    tests: { project: "unit", files: ["test/worker/signals.test.ts"] },
   },
   {
     ...mutant(
@@ -170,7 +170,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "if (signals.deadlinePassed) return this.parts.timedOut(this)",
       "",
     ),
-    tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+    tests: { project: "unit", files: ["test/worker/signals.test.ts"] },
   },
   {
     ...mutant(

@@ -195,6 +195,16 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
   },
   {
     ...mutant(
+      "lookup-that-dies-is-an-outcome",
+      "a driver that dies while a commit is asked for makes a failed try of it, though it stands",
+      "engine/transactions.ts",
+      "        Effect.catchDefect(Effect.fail),\n",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/engine/transactions.test.ts"] },
+  },
+  {
+    ...mutant(
       "backoff-without-end",
       "a backoff grows beyond its longest delay",
       "RetryPolicy.ts",
