@@ -151,7 +151,10 @@ export const makeRuns = (options: RunsOptions): Runs => {
       (workflowRunId) =>
         store
           .requestCancel({ workflowRunId, compensate: null, reason: "its parent ended" })
-          .pipe(Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() })),
+          .pipe(
+            Effect.catchDefect(Effect.fail),
+            Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
+          ),
       { discard: true },
     ).pipe(
       Effect.ignore,

@@ -27,6 +27,50 @@ describe("signals", () => {
     }),
   )
 
+  for (const fault of ["fail", "die"] as const) {
+    it.effect(`a cancel reaches a child, though the store answers "${fault}"`, () =>
+      Effect.gen(function* () {
+        const parent: RegisteredWorkflow = {
+          name: "w",
+          version: null,
+          startBody: (execution) => {
+            execution.issue(
+              {
+                kind: "child",
+                startedAs: null,
+                name: "child",
+                workflow: "of nobody here",
+                version: null,
+                input: json(null),
+                timeoutMs: null,
+                maxAttempts: null,
+                onParentClose: "cancel",
+              },
+              () => undefined,
+            )
+            return () => undefined
+          },
+        }
+        const rig = yield* makeRig(parent)
+        const [run] = yield* rig.insert(1)
+        rig.script("requestCancel", (nth) => (nth <= 2 ? fault : undefined))
+        yield* rig.startWorker({ limits: { parkGraceMs: 0 } })
+        yield* until("it has a child", () => rig.rows().length === 2)
+        yield* rig.memory.store.requestCancel({
+          workflowRunId: run!,
+          compensate: null,
+          reason: null,
+        })
+        rig.engine.journal.hints.local("work")
+        yield* pass(5 * pollMs)
+        assert.deepStrictEqual(
+          rig.rows().map(({ status }) => status),
+          ["cancelled", "cancelled"],
+        )
+      }),
+    )
+  }
+
   it.effect("who waits for a run that others take over hears of its end soon", () =>
     Effect.gen(function* () {
       const { rig, run, worker } = yield* executing

@@ -219,10 +219,20 @@ export const leasesMutants: ReadonlyArray<Mutant> = [
       "woken-at-most-once",
       "a run that parked too soon is not woken where the driver dies over it",
       "worker/runs.ts",
-      "        Effect.catchDefect(Effect.fail),\n",
-      "",
+      "null })\n      .pipe(\n        Effect.catchDefect(Effect.fail),\n",
+      "null })\n      .pipe(\n",
     ),
     tests: { project: "unit", files: ["test/worker/runs.test.ts"] },
+  },
+  {
+    ...mutant(
+      "children-asked-at-most-once",
+      "a run that ends waits for ever where the driver dies while its child is asked to cancel",
+      "worker/runs.ts",
+      "            Effect.catchDefect(Effect.fail),\n",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/worker/signals.test.ts"] },
   },
   {
     ...mutant(
