@@ -117,6 +117,21 @@ export const bodiesSuite = (where: string, newStore: NewStore): void => {
         assert.deepStrictEqual(winners, ["fast", "fast"])
       }).pipe(within(newStore(), live))
     })
+
+    it.effect("a sleep is at most a hundred years; one until long ago is over at once", () => {
+      const Long = Workflow.make("long", { success: Schema.Boolean })
+      const live = Long.toLayer(() =>
+        Effect.andThen(
+          Sleep.until("long past", new Date(-8.64e15)),
+          Effect.map(Effect.exit(Sleep.make("too long", "40000 days")), Exit.hasDies),
+        ),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Long, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        assert.isTrue(yield* run.result)
+      }).pipe(within(newStore(), live))
+    })
   })
 
   describe(`services of steps, ${where}`, () => {

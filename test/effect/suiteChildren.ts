@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { Child, Engine, Sleep, Workflow } from "flowly/effect"
+import { Child, Engine, Sleep, Step, Workflow } from "flowly/effect"
 import * as Testing from "flowly/testing"
 import { type NewStore, rowOf, within } from "./place.ts"
 
@@ -90,6 +90,44 @@ export const childrenSuite = (where: string, newStore: NewStore): void => {
           ["completed", "cancelled"],
         )
         assert.strictEqual((yield* rowOf(run.workflowRunId))?.status, "completed")
+      }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
+    })
+
+    it.effect("have a version, a time limit and attempts of their own", () => {
+      const Third = Workflow.make("third", { version: "2" })
+      const Parent = Workflow.make("parent")
+      const live = Layer.merge(
+        Third.toLayer(() => Sleep.make("a while", "1 hour")),
+        Parent.toLayer(() =>
+          Effect.ignore(Child.run(Third, undefined, { timeout: "30 minutes", maxAttempts: 3 })),
+        ),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Parent, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        const [child] = yield* Effect.flatMap(Engine.Engine, (engine) =>
+          engine.listRuns({ workflow: "third" }),
+        )
+        assert.deepInclude(child, { status: "dead_letter", version: "2", maxAttempts: 3 })
+      }).pipe(within(newStore(), live))
+    })
+
+    it.effect("start anew in the next attempt of a run that failed with their error", () => {
+      const Parent = Workflow.make("parent")
+      const live = Parent.toLayer(
+        Effect.fnUntraced(function* () {
+          const odd = yield* Effect.orDie(Effect.flip(Child.run(Half, 3)))
+          yield* Effect.exit(Step.make("other", { run: Effect.die("caught") }))
+          return yield* Effect.die(odd)
+        }),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Parent, undefined, { maxAttempts: 2 })
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        const children = yield* Effect.flatMap(Engine.Engine, (engine) =>
+          engine.listRuns({ workflow: "half" }),
+        )
+        assert.strictEqual(children.length, 2)
       }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
     })
   })

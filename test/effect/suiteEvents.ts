@@ -21,6 +21,7 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
         Effect.gen(function* () {
           const wait = Event.wait("go", { schema: Schema.Date, timeout: "1 hour" })
           const seen = [yield* wait, yield* wait, yield* wait, yield* wait]
+          assert.isTrue(Option.isNone(yield* Event.wait("none", { timeout: 0 })))
           return seen.map((one) => Option.getOrNull(Option.map(one, (date) => date.toISOString())))
         }),
       )
@@ -42,7 +43,7 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
         const at = (ms: number) => new Date(ms).toISOString()
         assert.deepStrictEqual(yield* run.result, [at(1), at(2), at(3), null])
         const keys = (yield* Testing.history(run.workflowRunId)).map((one) => one.key)
-        assert.deepStrictEqual(keys, ["go", "go#2", "go#3", "go#4"])
+        assert.deepStrictEqual(keys, ["go", "go#2", "go#3", "go#4", "none"])
         const late = yield* Effect.flip(send(4))
         assert.strictEqual(late._tag, "RunStateConflict")
       }).pipe(within(newStore(), live))

@@ -99,6 +99,46 @@ export const stepControlSuite = (where: string, newStore: NewStore): void => {
       }).pipe(within(newStore(), live))
     })
 
+    it.effect("the next attempt of a run tries a step again whose limit was its error", () => {
+      const tried: Array<string> = []
+      const again = (name: string) => Effect.sync(() => tried.push(name) > 2)
+      const Twice = Workflow.make("twice")
+      const live = Twice.toLayer(
+        Effect.fnUntraced(function* () {
+          const late = yield* Effect.flip(
+            Step.make("slow", {
+              run: Effect.flatMap(again("slow"), (ends) => (ends ? Effect.void : Effect.never)),
+              timeout: "1 minute",
+            }),
+          )
+          const other = Effect.andThen(again("other"), Effect.fail(new Busy({ n: 1 })))
+          yield* Effect.ignore(Step.make("other", { error: Busy, run: other }))
+          return yield* Effect.die(late)
+        }, Effect.ignore),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Twice, undefined, { maxAttempts: 2 })
+        const row = yield* Testing.runUntilSettled(run.workflowRunId)
+        assert.deepStrictEqual([row.status, tried], ["completed", ["slow", "other", "slow"]])
+      }).pipe(within(newStore(), live))
+    })
+
+    it.effect("of two steps that failed alike, the next attempt tries both again", () => {
+      const tried: Array<string> = []
+      const Twice = Workflow.make("twice", { error: Schema.String })
+      const fails = (name: string) =>
+        Step.make(name, {
+          error: Schema.String,
+          run: Effect.suspend(() => (tried.push(name), Effect.fail("no"))),
+        })
+      const live = Twice.toLayer(() => Effect.andThen(Effect.flip(fails("a")), fails("b")))
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Twice, undefined, { maxAttempts: 2 })
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        assert.deepStrictEqual(tried, ["a", "b", "a", "b"])
+      }).pipe(within(newStore(), live))
+    })
+
     it.effect("a heartbeat reaches the next try, on another engine too", () => {
       const heard: Array<unknown> = []
       const pages = Effect.fnUntraced(function* ({ lastHeartbeat, heartbeat }: Step.Info) {

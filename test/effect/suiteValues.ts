@@ -3,6 +3,7 @@
  * decode(encode(value)), on the first run and on every replay.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -190,6 +191,21 @@ export const valuesSuite = (where: string, newStore: NewStore): void => {
             error.cause.name === "RangeError",
         )
       }).pipe(within(newStore(), live))
+    })
+
+    it.effect("of a body that ends with a failure and a defect, the failure counts", () => {
+      const Broken = Workflow.make("broken", { error: Declined })
+      const both = Cause.combine(Cause.die("a defect"), Cause.fail(new Declined({ code: 7 })))
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Broken, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        assert.deepStrictEqual(yield* Effect.flip(run.result), new Declined({ code: 7 }))
+      }).pipe(
+        within(
+          newStore(),
+          Broken.toLayer(() => Effect.failCause(both)),
+        ),
+      )
     })
 
     it.effect("a child's success and failure come typed to its parent", () => {
