@@ -382,6 +382,25 @@ describe("a run that fails", () => {
       await engine.stop()
     }
   })
+
+  it("undoes a step whose outcome was on its way", async () => {
+    const handle = MemoryStore.makeUnsafe()
+    const world = new World(handle)
+    const given = program("main", async ({ ctx }) => {
+      void ctx.step("charge", { run: () => 1, compensate: () => undefined })
+      await delay(10)
+      throw new Error("while the outcome is on its way")
+    })
+    const slow = slowly(({ records }) => records.some(({ stepKey }) => stepKey === "charge"))
+    const engine = await startEngine(slow(handle.store), given.code(world))
+    try {
+      const workflowRunId = await start(engine, given)
+      expect((await settled(handle, workflowRunId)).status).toBe("compensated")
+      expect(world.undone).toEqual(["charge"])
+    } finally {
+      await engine.stop()
+    }
+  })
 })
 
 describe("a pause that is withdrawn before it came to be", () => {

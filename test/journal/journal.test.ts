@@ -241,6 +241,18 @@ describe("hints", () => {
     }),
   )
 
+  it.effect("are heard until the subscription ends", () =>
+    Effect.gen(function* () {
+      const { journal } = yield* setUp
+      const heard: Array<string> = []
+      const end = journal.hints.subscribe((hint) => heard.push(hint))
+      journal.hints.local("work")
+      end()
+      journal.hints.local("signal")
+      assert.deepStrictEqual(heard, ["work"])
+    }),
+  )
+
   for (const fault of ["fail", "die", "interrupt", "hang"] as const) {
     it.effect(`a notify that answers with "${fault}" is not the last`, () =>
       Effect.gen(function* () {

@@ -5,6 +5,7 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
 import { makeEventTail } from "../../src/engine/eventTail.ts"
 import { type Hints, makeHints } from "../../src/engine/hints.ts"
@@ -91,7 +92,9 @@ describe("outcomes", () => {
       assert.deepStrictEqual(room.queries(), [[id(1)]])
       // whoever else settles it, unheard
       yield* room.fixture.committed(claim, complete)
-      yield* aPoll
+      yield* Effect.andThen(TestClock.adjust(pollMs - 10), quiet)
+      assert.strictEqual(room.queries().length, 1)
+      yield* Effect.andThen(TestClock.adjust(10), quiet)
       assert.strictEqual((yield* Fiber.join(fiber)).status, "completed")
       assert.strictEqual(room.queries().length, 2)
     }),
@@ -268,7 +271,12 @@ describe("outcomes", () => {
 describe("the event tail", () => {
   const listening = Effect.gen(function* () {
     const bench = yield* setUp
-    const tail = yield* makeEventTail(bench.store, bench.hints, pollMs)
+    const tail = yield* makeEventTail(
+      bench.store,
+      bench.hints,
+      pollMs,
+      (error) => `${(error as Error).message}, as it is shown`,
+    )
     const claim = yield* Effect.orDie(bench.fixture.hold(bench.worker, 1))
     let position = 0
     const heard: Array<string> = []
@@ -387,8 +395,9 @@ describe("the event tail", () => {
     }),
   )
 
-  it.effect("a listener that throws silences nobody", () =>
-    Effect.gen(function* () {
+  it.effect("a listener that throws silences nobody", () => {
+    const logged: Array<unknown> = []
+    return Effect.gen(function* () {
       const bench = yield* listening
       yield* bench.tail.listen(() => {
         throw new Error("a listener's defect")
@@ -399,8 +408,9 @@ describe("the event tail", () => {
       yield* bench.emit("c")
       yield* aPoll
       assert.deepStrictEqual(bench.heard, ["a", "b", "c"])
-    }),
-  )
+      assert.include(String(logged), "a listener's defect, as it is shown")
+    }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))])))
+  })
 
   for (const fault of ["fail", "fail-after", "die", "interrupt", "hang"] as const) {
     it.effect(`a store that answers with "${fault}" is read again, from the same place`, () =>
