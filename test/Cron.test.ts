@@ -446,6 +446,8 @@ describe("latestAtOrBefore", () => {
     const daily = rule("0 9 * * *")
     const nine = utc("2026-01-05T09:00:00")
     assert.deepStrictEqual(latestAtOrBefore(daily, nine, utc("2026-01-01")), nine)
+    const secondly = rule("* * * * * *")
+    assert.deepStrictEqual(latestAtOrBefore(secondly, nine, new Date(nine.getTime() - 2000)), nine)
     assert.isNull(latestAtOrBefore(daily, new Date(nine.getTime() + 1000), nine))
     assert.isNull(latestAtOrBefore(daily, utc("2026-01-01T08:00"), utc("2026-01-01T00:00")))
     assert.isNull(latestAtOrBefore(daily, utc("2026-01-01"), utc("2026-02-01")))

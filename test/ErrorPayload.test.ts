@@ -75,6 +75,23 @@ describe("an error", () => {
     assert.strictEqual(again.errors[1], "b")
   })
 
+  it("keeps the cause that several errors share, in each", () => {
+    const cause = new Error("gone")
+    const errors = [new Error("a", { cause }), new Error("b", { cause })]
+    const again = roundTrip(new AggregateError(errors)) as AggregateError
+    assert.deepStrictEqual(
+      again.errors.map((error) => error.cause?.message),
+      ["gone", "gone"],
+    )
+  })
+
+  it("keeps its class, though it is stored again without it", () => {
+    class CardError extends Error {}
+    const stored = encodeError(new CardError("declined"))
+    assert.deepInclude(stored, { name: "Error", class: "CardError" })
+    assert.deepStrictEqual(encodeError(decodeError(stored)), stored)
+  })
+
   it("keeps the tag of an Effect error", () => {
     class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", {
       reason: Schema.String,

@@ -265,6 +265,30 @@ export const codecSuite = (place: Place): void => {
         },
       )
 
+      it("gives the next try of a step no heartbeat", async () => {
+        const workflow = defineWorkflow(fresh("beats"), (ctx) =>
+          ctx.step("beats", {
+            retry: { maxAttempts: 2, initialDelayMs: 3_600_000 },
+            run: ({ attempt, heartbeat, lastHeartbeat }) => {
+              heartbeat({ at: 1 })
+              if (attempt === 1) throw new Error("for itself")
+              return [lastHeartbeat]
+            },
+          }),
+        )
+        const first = await engineOf([workflow], { write: k1, read: [k2] })
+        const client = await engineOf([workflow], { write: k2 }, { start: false })
+        const { workflowRunId: id } = await client.trigger(workflow)
+        await untilStatus(first, id, "sleeping")
+        await first.stop()
+        const second = await engineOf([workflow], {
+          write: k2,
+          read: [aes("k1", "another secret")],
+        })
+        await second.wake(id)
+        expect(await second.handle(workflow, id).result()).toEqual([undefined])
+      })
+
       it("is told as such to who asks for a result", async () => {
         const workflow = defineWorkflow(fresh("asked"), () => 1)
         const first = await engineOf([workflow], { write: k1 })

@@ -427,6 +427,17 @@ export const controlSuite = (backend: Backend): void => {
       })
     })
 
+    it("are steered to the last, page by page", async () => {
+      const workflow = defineWorkflow(rig.name("many"), () => undefined)
+      const engine = rig.engine([workflow])
+      await engine.triggerMany(
+        workflow,
+        Array.from({ length: 1100 }, () => ({})),
+      )
+      const all = { accepted: 1100, refused: 0 }
+      expect(await engine.cancelMany({ workflow: workflow.name })).toEqual(all)
+    })
+
     it("are never all runs by mistake", async () => {
       const engine = rig.engine([])
       expect(await refusal(engine.cancelMany({}))).toMatchObject({

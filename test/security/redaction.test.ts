@@ -102,7 +102,7 @@ describe("redactError", () => {
       message: "m",
       code: 7,
       stack: "s",
-      props: { a: { b: ["x", 1, true, null] } },
+      props: { a: { b: ["x", 1, true, null] }, price_tag: "p" },
       fail: { _tag: "Declined", card: "c" },
       cause: { name: "Error", message: "inner" },
       errors: [{ name: "Thrown", message: "t", thrown: { codec: "json" as const, json: '"t"' } }],
@@ -114,7 +114,7 @@ describe("redactError", () => {
       message: "message=m",
       code: "code=7",
       stack: "stack=s",
-      props: { a: { b: ["a.b[0]=x", "a.b[1]=1", true, null] } },
+      props: { a: { b: ["a.b[0]=x", "a.b[1]=1", true, null] }, price_tag: "price_tag=p" },
       fail: { _tag: "Declined", card: "fail.card=c" },
       cause: { name: "Error", message: "message=inner" },
       errors: [
