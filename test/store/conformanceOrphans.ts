@@ -51,6 +51,7 @@ export const orphanTests = (test: Test) => {
         [(yield* s.row(2)).status, (yield* s.row(3)).status],
         ["pending", "cancelled"],
       )
+      assert.strictEqual(yield* s.store.cancelOrphans({ limit: 10 }), 0)
     })
 
     test("outlive one that was terminated, too", function* (s) {

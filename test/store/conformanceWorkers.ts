@@ -292,6 +292,7 @@ export const workerTests = (test: Test) => {
       assert.isTrue(isTerminal(dead.status))
       assert.isNotNull(dead.error)
       assert.strictEqual(dead.completedAt, start + leaseMs)
+      assert.strictEqual(dead.crashCount, 0)
       assert.deepStrictEqual(yield* s.store.deadLetterPoison({ maxCrashes: 1, limit: 10 }), [])
       assert.strictEqual((yield* s.row(2)).status, "pending")
     })

@@ -377,6 +377,35 @@ describe("waiting verbs", () => {
   })
 })
 
+describe("the tail of events", () => {
+  test("skips nothing of a transaction that is open for longer", function* (s) {
+    const claim = yield* s.hold(yield* s.worker(1), 1)
+    let { cursor } = yield* s.store.tailEvents({ cursor: null, limit: 1 })
+    yield* promise(() => rig.query("begin"))
+    yield* promise(() => rig.query("select pg_current_xact_id()"))
+    const late = { stepKey: "e", name: "late", payload: { codec: "json" as const, json: "1" } }
+    yield* s.committed(claim, { records: [record("e", 1, { kind: "emit" })], emitted: [late] })
+    const { events } = yield* s.store.tailEvents({ cursor, limit: 1 })
+    assert.deepStrictEqual(events, [])
+    yield* promise(() =>
+      rig.query(
+        `insert into workflow_events (workflow_run_id, direction, name, payload_codec, payload,
+          created_at) values ($1, 'emitted', 'early', 'json', '1', now())`,
+        [id(1)],
+      ),
+    )
+    yield* promise(() => rig.query("commit"))
+    const heard: Array<string> = []
+    // whatever else the server does may delay them
+    for (let i = 0; heard.length < 2 && i < 1000; i++) {
+      const page = yield* s.store.tailEvents({ cursor, limit: 1 })
+      heard.push(...page.events.map((event) => event.name))
+      cursor = page.cursor
+    }
+    assert.deepStrictEqual(heard, ["early", "late"])
+  })
+})
+
 /** From now on a claim stops when it has locked and is about to change this run. */
 const stopClaimsOf = async (r: Rig, run: string): Promise<void> => {
   await closeGate(r)
