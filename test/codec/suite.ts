@@ -398,7 +398,8 @@ export const codecSuite = (place: Place): void => {
       const codec = {
         ...k1,
         encode: (bytes: Uint8Array) => {
-          if (broken.on && Buffer.from(bytes).includes("trap")) throw new Error("no key today")
+          if (broken.on && Buffer.from(bytes).includes("trap"))
+            throw new Error(`no key today${" ".repeat(1000)}`)
           return k1.encode(bytes)
         },
       }
@@ -414,6 +415,7 @@ export const codecSuite = (place: Place): void => {
       const refused = await refusal(engine.trigger(workflow, { input: "trap" }))
       expect(refused).toMatchObject({ code: "PayloadCodecFailed", details: { codec: "k1" } })
       expect(refused.message).toContain("no key today")
+      expect(refused.message.length).toBeLessThan(400)
       broken.on = false
       const waits = await engineOf([workflow], { write: codec }, { start: false })
       const scheduledFor = new Date(Date.now() + 300)

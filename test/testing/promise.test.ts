@@ -255,7 +255,9 @@ describe("a run that time does not bring to its end", () => {
     )
     await using engine = make({ workflows: [workflow], patienceMs: 20 })
     const handle = await engine.trigger(workflow)
+    const before = performance.now()
     await expect(engine.runToEnd(handle, { realMs: 50 })).rejects.toThrow(/a step executes/)
+    expect(performance.now() - before).toBeLessThan(4000)
   })
 
   it("is given up after the limits", async () => {
@@ -264,7 +266,9 @@ describe("a run that time does not bring to its end", () => {
     })
     await using engine = make({ workflows: [forever] })
     const handle = await engine.trigger(forever)
+    const before = engine.clock.now().getTime()
     await expect(engine.runToEnd(handle, { maxWakes: 20 })).rejects.toThrow(/20 wakes/)
+    expect(engine.clock.now().getTime() - before).toBe(20 * 3_600_000)
     await expect(engine.runToEnd(handle, { maxMs: 5 * 3_600_000 })).rejects.toThrow(
       /nothing is due.*the end of "again#\d+" at 2030-/,
     )

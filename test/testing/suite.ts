@@ -256,5 +256,38 @@ export const testingSuite = (
         }),
       ),
     )
+
+    it.effect("time never goes back", () =>
+      within(
+        Effect.gen(function* () {
+          const before = yield* Clock.currentTimeMillis
+          yield* TestClock.setTime(before - hour)
+          assert.strictEqual(yield* Clock.currentTimeMillis, before)
+        }),
+      ),
+    )
+
+    it.effect("sleepers of one instant wake in their order, and an interrupted one does not", () =>
+      within(
+        Effect.gen(function* () {
+          const before = yield* Clock.currentTimeMillis
+          const sleep = (name: string, hours: number) =>
+            Effect.forkChild(
+              Effect.andThen(
+                Effect.sleep(hours * hour),
+                Effect.sync(() => log.push(name)),
+              ),
+              { startImmediately: true },
+            )
+          yield* sleep("a", 1)
+          yield* sleep("b", 1)
+          yield* Fiber.interrupt(yield* sleep("c", 2))
+          const { workflowRunId } = yield* Workflow.trigger(Wait, undefined)
+          yield* Effect.flip(Testing.runUntilSettled(workflowRunId))
+          assert.deepStrictEqual(log, ["a", "b"])
+          assert.strictEqual(yield* Clock.currentTimeMillis, before + hour)
+        }),
+      ),
+    )
   })
 }
