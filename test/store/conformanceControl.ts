@@ -106,6 +106,13 @@ export const controlTests = (test: Test) => {
       assert.strictEqual(row.error?.cause?.message, "must undo")
     })
 
+    test("forgets that its workers died", function* (s) {
+      yield* s.hold(yield* s.worker(1), 1)
+      yield* s.lapseAndSweep
+      yield* terminate(s, 1)
+      assert.strictEqual((yield* s.row(1)).crashCount, 0)
+    })
+
     test("of a run that has ended changes nothing", function* (s) {
       yield* s.committed(yield* s.hold(yield* s.worker(1), 1), { transition: settle("failed") })
       const before = yield* s.observe(1)
@@ -142,9 +149,11 @@ export const controlTests = (test: Test) => {
         timers: [
           { stepKey: "step", delayMs: 5000 },
           { stepKey: "nap", delayMs: 5000 },
+          { stepKey: "wait", delayMs: 5000 },
         ],
         records: [
           { ...retrying("step", 1), retryDelayMs: 3000 },
+          { ...retrying("wait", 0), kind: "event", retryDelayMs: null },
           // begun, and no more
           { ...retrying("begun", 0), retryDelayMs: null },
         ],
@@ -153,11 +162,12 @@ export const controlTests = (test: Test) => {
       yield* wake(s, 1)
       const { timers, dueTimes } = yield* s.history(1)
       const [sources] = yield* s.store.loadSources([id(1)])
-      const due = ["nap", "step"].map((stepKey) => ({ stepKey, wakeAt: start }))
+      const due = ["nap", "step", "wait"].map((stepKey) => ({ stepKey, wakeAt: start }))
       assert.deepStrictEqual([dueTimes, sources?.dueTimes], [due, due])
       assert.deepStrictEqual(timers.map(({ stepKey, wakeAt }) => [stepKey, wakeAt]).toSorted(), [
         ["nap", start],
         ["step", start + 5000],
+        ["wait", start],
       ])
     })
 
@@ -317,6 +327,17 @@ export const controlTests = (test: Test) => {
       assert.strictEqual((yield* s.row(2)).pauseRequest, null)
     })
 
+    test("that is asked for twice at once has the first reason", function* (s) {
+      yield* s.insert(newRun(1))
+      const asked = ["first", "second"].map((message) => ({
+        workflowRunId: id(1),
+        error: error(message),
+        reason: message,
+      }))
+      assert.deepStrictEqual(yield* s.store.pauseRuns(asked), ["paused", "paused"])
+      assert.strictEqual((yield* s.row(1)).pauseReason?.message, "first")
+    })
+
     test("of what is paused, has ended or is unknown changes nothing", function* (s) {
       const a = yield* s.worker(1)
       yield* s.committed(yield* s.hold(a, 1), { transition: pause })
@@ -417,8 +438,10 @@ export const controlTests = (test: Test) => {
 
     test("into the past makes it due now, and later puts it off", function* (s) {
       const a = yield* s.worker(1)
-      yield* s.insert(newRun(1, { scheduledFor: start + 9000 }), newRun(2))
+      yield* s.insert(newRun(1, { scheduledFor: start + 9000, timeoutMs: 100 }), newRun(2))
       yield* reschedule(s, 1, start - 5000)
+      const { dueAt, deadlineAt } = yield* s.row(1)
+      assert.deepStrictEqual([dueAt, deadlineAt], [start, start + 100])
       yield* reschedule(s, 2, start + 5000)
       yield* s.claimOnly(a, 1)
       assert.strictEqual((yield* s.row(2)).dueAt, start + 5000)

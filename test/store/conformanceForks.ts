@@ -8,6 +8,7 @@ import {
   type Fixture,
   id,
   json,
+  newRun,
   parse,
   record,
   retrying,
@@ -85,7 +86,7 @@ export const forkTests = (test: Test) => {
 
     test("has a history at its first claim, and is fenced like any run", function* (s) {
       yield* origin(s)
-      yield* fork(s, 1, 2, { position: 3 })
+      yield* fork(s, 1, 2, { position: 2.5 })
       assert.deepStrictEqual((yield* s.row(2)).input, (yield* s.row(1)).input)
       const claim = yield* s.claimOnly("01980000-0000-7000-8000-000000000001", 2)
       assert.deepStrictEqual([claim.hasHistory, claim.attempt, claim.token], [true, 1, 1])
@@ -107,10 +108,18 @@ export const forkTests = (test: Test) => {
     test("without a point copies all that is final", function* (s) {
       yield* origin(s)
       yield* fork(s, 1, 2, null)
+      const { records } = yield* s.history(2)
       assert.deepStrictEqual(
-        (yield* s.history(2)).records.map((one) => one.stepKey),
+        records.map((one) => one.stepKey),
         ["a", "nap", "go", "b", "c"],
       )
+      assert.deepStrictEqual(records, (yield* s.history(1)).records.slice(0, 5))
+    })
+
+    test("is of the version of its origin", function* (s) {
+      yield* s.insert(newRun(1, { version: "2" }))
+      yield* fork(s, 1, 2, null)
+      assert.strictEqual((yield* s.row(2)).version, "2")
     })
 
     test("of a run that has undone its steps has done them", function* (s) {

@@ -145,6 +145,7 @@ export const requestTests = (test: Test) => {
     test("starts where the run had failed, and carries what completed after that", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* s.committed(claim, {
+        timers: ["caught", "f"].map((stepKey) => ({ stepKey, delayMs: 10 })),
         records: [failed("caught", 1), failed("f", 2), record("b", 3), retrying("r", 1)],
         transition: settle("failed", { failedPosition: 2 }),
       })
@@ -156,6 +157,11 @@ export const requestTests = (test: Test) => {
           ["caught", false],
           ["b", true],
         ],
+      )
+      const { timers } = yield* s.history(1)
+      assert.deepStrictEqual(
+        timers.map((timer) => timer.stepKey),
+        ["caught"],
       )
     })
 
