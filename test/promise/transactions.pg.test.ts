@@ -233,6 +233,9 @@ describe.each(["pool", "url"] as const)("a transaction on a %s", (driver) => {
     // also when all that the first try left behind has come to its end
     await firstEnded.promise
     expect(await lines()).toEqual(["attempt 2"])
+    const open = `select from pg_stat_activity
+      where datname = current_database() and state like 'idle in transaction%'`
+    await until(async () => (await admin.query(open)).rowCount === 0, "no transaction to be left")
   })
 
   it("of a claim that was lost meanwhile commits nothing; its successor does", async () => {

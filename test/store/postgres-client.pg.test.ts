@@ -5,6 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
@@ -113,10 +114,27 @@ describe("the application's pool", () => {
       })
       assert.strictEqual(pool.idleCount, pool.totalCount)
       assert.strictEqual(pool.listenerCount("error"), 0)
-      const listening = await pool.query("select * from pg_listening_channels()")
-      assert.strictEqual(listening.rowCount, 0)
+      const clients = await Promise.all([pool.connect(), pool.connect(), pool.connect()])
+      for (const client of clients) {
+        assert.strictEqual(client.listenerCount("error"), 0)
+        const listening = await client.query("select * from pg_listening_channels()")
+        assert.strictEqual(listening.rowCount, 0)
+        client.release()
+      }
       assert.deepStrictEqual((await pool.query("select 1 as one")).rows, [{ one: 1 }])
     }))
+
+  it("has a client back that came when nobody waited for it any more", () =>
+    withPool({ max: 1 }, (pool) =>
+      onPool(pool, function* (_, sql) {
+        const taken = yield* Effect.promise(() => pool.connect())
+        const late = yield* Effect.forkChild(sql`select 1`, { startImmediately: true })
+        yield* Fiber.interrupt(late)
+        taken.release()
+        assert.deepStrictEqual(yield* sql`select 1 as one`, [{ one: 1 }])
+        assert.deepStrictEqual([pool.idleCount, pool.totalCount], [1, 1])
+      }),
+    ))
 
   it("whose sessions the server ends does not end the process, and works again", () =>
     withPool({ max: 3 }, async (pool) => {
@@ -188,6 +206,15 @@ describe("a caller's transaction", () => {
           sql.withTransaction(Effect.andThen(s.insert(newRun(2)), Effect.fail("no"))),
         )
         assert.deepStrictEqual(yield* s.store.getRuns([id(2)]), [])
+      }),
+    ))
+
+  it("that the server rolled back at its commit has failed", () =>
+    withPool({ max: 3 }, (pool) =>
+      onPool(pool, function* (_, sql) {
+        const broken = Effect.ignore(sql`select 1/0`)
+        const error = yield* Effect.flip(sql.withTransaction(broken))
+        assert.match(String(error.reason.cause), /COMMIT rolled back an aborted transaction/)
       }),
     ))
 
@@ -273,7 +300,7 @@ describe("a long history", () => {
 describe("deadlines", () => {
   // long enough for what comes before, also where the disk is slow to confirm a commit
   const statementTimeoutMs = 2000
-  const late = function* (s: Fixture) {
+  const late = function* (s: Fixture, meanwhile: Effect.Effect<void> = Effect.void) {
     yield* s.insert(newRun(1))
     yield* promise(() => lockRuns(rig, id(1)))
     const began = performance.now()
@@ -283,15 +310,21 @@ describe("deadlines", () => {
     // our own deadline knows nothing; where the server's for locks came first, it says it gave up
     const outcome = error._tag === "StoreUnavailable" ? error.outcome : error.reason
     assert.match(outcome, /^(unknown|not-applied)$/)
+    yield* meanwhile
     yield* promise(() => unlock(rig))
     assert.isNumber(yield* s.store.now)
   }
 
   it("end a statement that waits, also where the caller cannot be interrupted", () =>
-    onStore(rig, late, { statementTimeoutMs }))
+    onStore(rig, (s) => late(s), { statementTimeoutMs }))
 
   it("end it on the application's pool, and do not hand its connection back", () =>
-    withPool({ max: 2 }, (pool) => onPool(pool, late, { statementTimeoutMs })))
+    withPool({ max: 2 }, (pool) => {
+      const nothingInUse = Effect.gen(function* () {
+        while (pool.idleCount < pool.totalCount) yield* Effect.sleep(10)
+      })
+      return onPool(pool, (s) => late(s, nothingInUse), { statementTimeoutMs })
+    }))
 
   it("end a call to a server that does not answer", async () => {
     const proxy = await startProxy("postgres://x@127.0.0.1:1/x")

@@ -366,6 +366,18 @@ describe("waiting verbs", () => {
     assert.isFalse((yield* Fiber.join(beat)).renewed)
   })
 
+  test("an orphan that is locked elsewhere is not waited for, but found again", function* (s) {
+    const parent = yield* s.hold(yield* s.worker(1), 1)
+    const child = newRun(2, childOf(1))
+    yield* s.committed(parent, { children: [child], transition: settle("completed") })
+    yield* promise(() => lockRuns(rig, id(2)))
+    yield* s.store.cancelOrphans({ limit: 10 })
+    assert.strictEqual((yield* s.row(2)).status, "pending")
+    yield* promise(() => unlock(rig))
+    assert.strictEqual(yield* s.store.cancelOrphans({ limit: 10 }), 1)
+    assert.strictEqual((yield* s.row(2)).status, "cancelled")
+  })
+
   test("a long user transaction on one run does not stop the events of another", function* (s) {
     yield* s.insert(newRun(1), newRun(2))
     yield* promise(() => lockRuns(rig, id(1)))
