@@ -94,6 +94,30 @@ export const compensationSuite = (where: string, newStore: NewStore): void => {
       }).pipe(within(newStore(), live))
     })
 
+    it.effect("a step stays unknown while it waits for its next try", () => {
+      const undone: Array<unknown> = []
+      const Call = Workflow.make("call")
+      const live = Call.toLayer(() =>
+        Effect.orDie(
+          Step.make("call", {
+            run: Effect.never,
+            timeout: "1 minute",
+            retry: { maxAttempts: 2, initialDelayMs: 3_600_000, maxDelayMs: 3_600_000 },
+            compensate: (result) => Effect.sync(() => undone.push(result)),
+            compensateOnUnknown: true,
+          }),
+        ),
+      )
+      return Effect.gen(function* () {
+        const { workflowRunId } = yield* Workflow.trigger(Call, undefined)
+        yield* Testing.advance("2 minutes")
+        assert.strictEqual((yield* rowOf(workflowRunId))?.status, "sleeping")
+        yield* Effect.flatMap(Engine.Engine, (engine) => engine.cancel(workflowRunId))
+        const row = yield* Testing.runUntilSettled(workflowRunId)
+        assert.deepStrictEqual([row.status, undone], ["compensated", [undefined]])
+      }).pipe(within(newStore(), live))
+    })
+
     it.effect("compensateOn chooses the endings that undo", () => {
       const undone: Array<string> = []
       const Keep = Workflow.make("keep", { compensateOn: { cancel: false } })

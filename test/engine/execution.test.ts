@@ -383,6 +383,32 @@ describe("a run that fails", () => {
     }
   })
 
+  it("does not wait for a step that tells of its progress for ever", async () => {
+    const handle = MemoryStore.makeUnsafe()
+    const world = new World(handle)
+    const beating = new AbortController()
+    const given = program("main", async ({ ctx }) => {
+      await ctx.step("a", { run: () => 1, compensate: () => undefined })
+      void ctx.step("beats", async ({ heartbeat }) => {
+        while (!beating.signal.aborted) {
+          heartbeat(1)
+          await delay(5)
+        }
+      })
+      await delay(20)
+      throw new Error("while the step tells")
+    })
+    const slow = slowly(({ records }) => records.some(({ stepKey }) => stepKey === "beats"))
+    const engine = await startEngine(slow(handle.store), given.code(world))
+    try {
+      const workflowRunId = await start(engine, given)
+      expect((await settled(handle, workflowRunId, 10_000)).status).toBe("compensated")
+    } finally {
+      beating.abort()
+      await engine.stop()
+    }
+  })
+
   it("undoes a step whose outcome was on its way", async () => {
     const handle = MemoryStore.makeUnsafe()
     const world = new World(handle)

@@ -325,6 +325,54 @@ describe("start", () => {
     }),
   )
 
+  it.effect("while a step is undone begins no other undo", () =>
+    Effect.gen(function* () {
+      const latch = yield* Latch.make()
+      const undos: Array<string> = []
+      const step = (name: string): StepOperation => ({
+        kind: "step",
+        name,
+        retry: spaced(0, { maxAttempts: 1 }),
+        timeoutMs: null,
+        run: () => Effect.succeed(json(null)),
+        undo: {
+          retry: spaced(0, { maxAttempts: 1 }),
+          timeoutMs: null,
+          onUnknown: false,
+          run: () =>
+            Effect.andThen(
+              Effect.sync(() => undos.push(name)),
+              latch.await,
+            ),
+        },
+      })
+      const error = encodeError(new Error("broke"))
+      const workflow: RegisteredWorkflow = {
+        name: "w",
+        version: null,
+        startBody: (execution, onEnd) => {
+          const end = () => onEnd({ _tag: "Failure", error, raw: null })
+          execution.issue(step("a"), () => void execution.issue(step("b"), end))
+          return () => undefined
+        },
+      }
+      const rig = yield* makeRig(workflow)
+      yield* rig.insert(1)
+      const { close } = yield* rig.startWorker({ shutdownTimeoutMs })
+      yield* until("an undo is under way", () => undos.length === 1)
+      const fiber = yield* Effect.forkChild(close)
+      yield* quiet
+      yield* latch.open
+      yield* pass(2000)
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(undos, ["b"])
+      const next = yield* rig.startWorker()
+      yield* pass(2 * pollMs)
+      assert.deepStrictEqual(undos, ["b", "a"])
+      yield* next.close
+    }),
+  )
+
   it.effect("in the backoff of an undo hands on how often that was tried", () =>
     Effect.gen(function* () {
       const tries: Array<number> = []
