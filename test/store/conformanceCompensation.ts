@@ -139,12 +139,16 @@ export const compensationTests = (test: Test) => {
     test("of a run that killed its workers while it undid can be retried", function* (s) {
       yield* undoing(s)
       yield* s.lapseAndSweep
-      yield* s.advance(1000)
       yield* s.claimOnly(yield* s.worker(2), 1)
+      yield* s.lapseAndSweep
+      assert.strictEqual((yield* s.row(1)).crashCount, 1)
+      assert.strictEqual(yield* revise(s, "skip", "a"), "revised")
+      assert.strictEqual((yield* s.row(1)).crashCount, 0)
+      yield* s.claimOnly(yield* s.worker(3), 1)
       yield* s.lapseAndSweep
       yield* s.store.deadLetterPoison({ maxCrashes: 1, limit: 1 })
       assert.strictEqual(yield* revise(s, "retry", "c"), "revised")
-      yield* s.claimOnly(yield* s.worker(3), 1)
+      yield* s.claimOnly(yield* s.worker(4), 1)
     })
 
     test("that a paused run waits for can be skipped, one by one", function* (s) {

@@ -326,6 +326,15 @@ describe("deadlines", () => {
       return onPool(pool, (s) => late(s, nothingInUse), { statementTimeoutMs })
     }))
 
+  it("leave no timer behind", () =>
+    onStore(rig, function* (s) {
+      const timers = () =>
+        process.getActiveResourcesInfo().filter((resource) => resource === "Timeout").length
+      const before = timers()
+      for (let i = 0; i < 20; i++) yield* s.store.getRuns([id(1)])
+      assert.isBelow(timers() - before, 10)
+    }))
+
   it("end a call to a server that does not answer", async () => {
     const proxy = await startProxy("postgres://x@127.0.0.1:1/x")
     try {
