@@ -19,7 +19,7 @@ npm run test:torture [-- options]
 
   --tier T0|T1|T2      how much (default T1)
   --scenario S4,S5     only these
-  --minutes N          how long a scenario without another end lasts (S21)
+  --minutes N          how long a scenario without another end lasts (S21, S21b)
   --times N            how often harm is done, instead of the tier's number (S4 to S9, S11)
   --seed N             the choices of the nemesis and the workload (default: FLOWLY_SEED, or by chance)
   --postgres KIND      embedded, system (of /usr/lib/postgresql) or given (DATABASE_URL);
