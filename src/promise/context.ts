@@ -28,7 +28,7 @@ import type {
 import { anyValue, reasonOf } from "../engine/values.ts"
 import type { Revive } from "../ErrorPayload.ts"
 import { checkName } from "../Name.ts"
-import { decode, type Encoded } from "../Payload.ts"
+import type { Encoded } from "../Payload.ts"
 import * as Token from "../Token.ts"
 import {
   bodyContext,
@@ -173,8 +173,6 @@ const step = <T>(
     ),
   )
 
-const readAny = <T>(result: Encoded | null): T => decode(result ?? undefinedValue) as T
-
 const awaitChild = (operation: ChildOperation) =>
   Effect.flatMap(ask(operation), (result) => read(result, `result of child "${operation.name}"`))
 
@@ -214,23 +212,25 @@ export const makeContext = ({
   }
 
   /**
-   * The same for an operation that is known at once, and whose result needs no effect to be read: no
-   * fiber, which costs as much as all else that a step costs this process.
+   * The same for an operation that is known at once: no fiber, which costs as much as all else that a
+   * step costs this process. Only where a schema takes its time is its result read in one.
    */
   const direct = <A>(
     make: () => Operation,
-    decodeResult: (result: Encoded | null) => A,
+    readResult: (result: Encoded | null) => Effect.Effect<A, string>,
     field: () => string,
   ): Promise<A> => {
     const result = new Promise<A>((resolve, reject) => {
       const rejected = (error: unknown) => reject(toFlowlyError(error))
+      const wasRead = (exit: Exit.Exit<A, string>): void => {
+        if (Exit.isSuccess(exit)) return resolve(exit.value)
+        pauseUnreadableUnsafe(execution, field(), reasonOf(Cause.squash(exit.cause)))
+      }
       const delivered = ({ outcome, position }: Delivered) => {
         if (outcome._tag === "Success") {
-          try {
-            resolve(decodeResult(outcome.result))
-          } catch (error) {
-            pauseUnreadableUnsafe(execution, field(), reasonOf(error))
-          }
+          const reading = readResult(outcome.result)
+          if (Exit.isExit(reading)) return wasRead(reading as Exit.Exit<A, string>)
+          Effect.runForkWith(context())(reading, { scheduler }).addObserver(wasRead)
           return
         }
         const { coded, message } = outcome.error
@@ -261,13 +261,11 @@ export const makeContext = ({
     name: string,
     options: StepOptions<T>,
   ): Promise<T> =>
-    options?.schema === undefined
-      ? direct(
-          () => stepOperation(kind, name, options),
-          readAny<T>,
-          () => `result of step "${name}"`,
-        )
-      : promise(() => step(kind, name, options))
+    direct(
+      () => stepOperation(kind, name, options),
+      (result) => stored(result, options.schema),
+      () => `result of step "${name}"`,
+    )
 
   const sleep = (name: string, until: () => SleepOperation["until"]): Promise<void> =>
     direct(
@@ -275,7 +273,7 @@ export const makeContext = ({
         orThrow(checkName(name, "sleep name"))
         return { kind: "sleep", name, until: until() }
       },
-      () => undefined,
+      () => Effect.void,
       () => `sleep "${name}"`,
     )
 

@@ -41,28 +41,42 @@ export const checkSchema = (value: unknown, field: string): void => {
   }
 }
 
+/** Why a schema refuses a value, and where. */
+interface Refusal {
+  readonly path: string
+  readonly reason: string
+}
+
 /**
- * What the schema makes of a value; fails with its first issues, each with its path.
+ * What the schema makes of a value; fails with its first issues, each with its path. An `Exit` where the
+ * schema answers at once, as nearly all do.
  */
 export const validate = <A>(
   schema: StandardSchema<A>,
   value: unknown,
-): Effect.Effect<A, { readonly path: string; readonly reason: string }> =>
-  Effect.flatMap(
-    Effect.tryPromise({
-      try: async () => schema["~standard"].validate(value),
-      catch: (error) => ({ path: "$", reason: String(error) }),
-    }),
-    (result) => {
-      if (result.issues === undefined) return Effect.succeed(result.value as A)
-      const [first] = result.issues
-      const reason = result.issues
-        .slice(0, 3)
-        .map((issue) => `${pathOf(issue.path)}: ${issue.message}`)
-        .join("; ")
-      return Effect.fail({ path: pathOf(first?.path), reason })
-    },
-  )
+): Effect.Effect<A, Refusal> => {
+  try {
+    const answer: StandardResult<A> | Promise<StandardResult<A>> =
+      schema["~standard"].validate(value)
+    return "then" in answer
+      ? Effect.flatMap(Effect.tryPromise({ try: () => answer, catch: thrown }), judged)
+      : judged(answer)
+  } catch (error) {
+    return Effect.fail(thrown(error))
+  }
+}
+
+const thrown = (error: unknown): Refusal => ({ path: "$", reason: String(error) })
+
+const judged = <A>(result: StandardResult<A>): Effect.Effect<A, Refusal> => {
+  if (result.issues === undefined) return Effect.succeed(result.value)
+  const [first] = result.issues
+  const reason = result.issues
+    .slice(0, 3)
+    .map((issue) => `${pathOf(issue.path)}: ${issue.message}`)
+    .join("; ")
+  return Effect.fail({ path: pathOf(first?.path), reason })
+}
 
 const pathOf = (
   path: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined,

@@ -1,7 +1,9 @@
 /**
  * The steps of `ctx`: their options, checked, as operations.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import { defaultRetry } from "../Compensation.ts"
 import { maxMillis } from "../DurationInput.ts"
@@ -210,22 +212,37 @@ export const stepOperation = <T>(
         Effect.flatMap((value) => encodeResult(anyValue, value, name)),
       )
     },
-    call:
-      schema === undefined && transaction === undefined ? callOf(name, run, retryIf) : undefined,
+    call: transaction === undefined ? callOf(name, given, retryIf) : undefined,
     undo: undoOf(name, options),
   }
 }
 
-/** A try of a step that has no schema and no transaction. */
+/** A try of a step that has no transaction. */
 const callOf =
-  <T>(name: string, run: StepOptions<T>["run"], retryIf: RetryOptions["retryIf"]): Call =>
+  <T>(
+    name: string,
+    { run, schema }: Pick<StepOptions<T>, "run" | "schema">,
+    retryIf: RetryOptions["retryIf"],
+  ): Call =>
   (attempt, end) => {
-    const returned = (value: T) => {
+    const encoded = (value: T) => {
       try {
         return encodedResult(value, name)
       } catch (error) {
         return Result.fail(failureOf(error, retryIf))
       }
+    }
+    const returned = (value: T): void => {
+      if (schema === undefined) return end(encoded(value))
+      const checked = (exit: Exit.Exit<unknown, AttemptFailure>) =>
+        end(
+          Exit.isSuccess(exit)
+            ? encoded(value)
+            : Result.fail(Cause.squash(exit.cause) as AttemptFailure),
+        )
+      const check = checkResult(schema, value, name)
+      if (Exit.isExit(check)) checked(check as Exit.Exit<unknown, AttemptFailure>)
+      else void Effect.runPromiseExit(check).then(checked)
     }
     let value: Promise<T> | T
     try {
@@ -234,11 +251,10 @@ const callOf =
       return end(Result.fail(failureOf(error, retryIf)))
     }
     if (typeof value !== "object" || value === null || !("then" in value)) {
-      return end(returned(value as T))
+      return returned(value as T)
     }
-    Promise.resolve(value).then(
-      (resolved) => end(returned(resolved)),
-      (error: unknown) => end(Result.fail(failureOf(error, retryIf))),
+    Promise.resolve(value).then(returned, (error: unknown) =>
+      end(Result.fail(failureOf(error, retryIf))),
     )
   }
 
@@ -316,14 +332,14 @@ export const stored = <T>(
   result: Encoded | null,
   schema: StandardSchema<T> | undefined,
 ): Effect.Effect<T, string> =>
-  Effect.flatMap(anyValue.decode(result ?? undefinedValue), (value) =>
+  Effect.flatMapEager(anyValue.decode(result ?? undefinedValue), (value) =>
     schema === undefined
       ? Effect.succeed(value as T)
-      : Effect.mapError(validate(schema, value), ({ reason }) => reason),
+      : Effect.mapErrorEager(validate(schema, value), ({ reason }) => reason),
   )
 
 const checkResult = <T>(schema: StandardSchema<T>, value: T, name: string) =>
-  Effect.mapError(validate(schema, value), ({ path, reason }): AttemptFailure => {
+  Effect.mapErrorEager(validate(schema, value), ({ path, reason }): AttemptFailure => {
     const field = `result of step "${name}"`
     return {
       error: encodeError(new SerializationError({ field, path, reason })),

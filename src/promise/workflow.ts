@@ -2,6 +2,7 @@
  * `defineWorkflow`: a plain async function as a workflow.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type { Engine } from "../Engine.ts"
@@ -127,18 +128,16 @@ export const layerOf = (
         body.read(input)
         return () => body.abandon()
       }
-      // a schema may take its time
-      const read = Effect.flatMap(anyValue.decode(input), (value) =>
-        Effect.mapError(validate(inputSchema, value), ({ reason }) => reason),
+      const read = Effect.flatMapEager(anyValue.decode(input), (value) =>
+        Effect.mapErrorEager(validate(inputSchema, value), ({ reason }) => reason),
       )
-      const stopReading = runBody({
-        execution,
-        services,
-        body: Effect.match(read, {
-          onSuccess: (value) => body.begin(value),
-          onFailure: (reason) => body.unreadable(reason),
-        }),
+      const begin = Effect.matchEager(read, {
+        onSuccess: (value) => body.begin(value),
+        onFailure: (reason) => body.unreadable(reason),
       })
+      if (Exit.isExit(begin)) return () => body.abandon()
+      // this schema takes its time
+      const stopReading = runBody({ execution, services, body: begin })
       return () => {
         body.abandon()
         stopReading()
