@@ -233,7 +233,9 @@ export const make = Effect.fnUntraced(function* (
     redactErrors === undefined ? error : summarize(redact(encodeError(error)))
   const starter = yield* makeStarter(store)
   let local: LocalWorker | null = null
-  const isHere = (id: string) => (local?.executing?.(id) ?? null) !== null
+  /** The steps that this process executes of a run; `null` where it does not hold it. */
+  const executing = (id: string) => local?.executing?.(id) ?? null
+  const isHere = (id: string) => executing(id) !== null
   const outcomes = yield* makeOutcomes(store, journal.hints, pollIntervalMs, isHere)
   const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs, shown)
   const workflows = makeRegistry()
@@ -323,7 +325,7 @@ export const make = Effect.fnUntraced(function* (
     ...makeReading(store),
     explain: (id) =>
       Effect.map(isUuid(id) ? store.getSituation(id) : Effect.succeed(null), (situation) =>
-        situation === null ? null : explain(situation, local?.executing?.(id) ?? null),
+        situation === null ? null : explain(situation, executing(id)),
       ),
     ...control,
     retryCompensation: (id, stepKey) => revise(id, stepKey, "retry"),

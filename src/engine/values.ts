@@ -56,9 +56,11 @@ const known = new WeakMap<AnyCodec, ValueCodec<any>>()
  * The codec of a Schema: the same for the same one, for a body asks anew at each of its steps.
  */
 export const schemaValue = <A>(schema: AnyCodec<A>): ValueCodec<A> => {
-  const made = known.get(schema) ?? makeSchemaValue(schema)
-  known.set(schema, made)
-  return made
+  const made = known.get(schema)
+  if (made !== undefined) return made
+  const codec = makeSchemaValue(schema)
+  known.set(schema, codec)
+  return codec
 }
 
 const makeSchemaValue = <A>(schema: AnyCodec<A>): ValueCodec<A> => {

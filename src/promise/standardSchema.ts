@@ -58,9 +58,11 @@ export const validate = <A>(
   try {
     const answer: StandardResult<A> | Promise<StandardResult<A>> =
       schema["~standard"].validate(value)
-    return "then" in answer
-      ? Effect.flatMap(Effect.tryPromise({ try: () => answer, catch: thrown }), judged)
-      : judged(answer)
+    if (!("then" in answer)) return judged(answer)
+    const later = Promise.resolve(answer)
+    // it may be rejected before the effect is run
+    later.catch(() => undefined)
+    return Effect.flatMap(Effect.tryPromise({ try: () => later, catch: thrown }), judged)
   } catch (error) {
     return Effect.fail(thrown(error))
   }

@@ -1,9 +1,15 @@
 /** Schemas that answer at once, that take their time, and that do what no schema should. */
 import { expect, it } from "vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { layerStore } from "../../src/EngineClock.ts"
+import * as MemoryStore from "../../src/MemoryStore.ts"
 import { DurableEngine } from "../../src/promise/DurableEngine.ts"
 import { MemoryWorkflowStore } from "../../src/promise/MemoryWorkflowStore.ts"
 import type { StandardResult, StandardSchema } from "../../src/promise/standardSchema.ts"
+import { layUnder } from "../../src/promise/underlay.ts"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
+import { WorkflowStore } from "../../src/WorkflowStore.ts"
 
 const schemaOf = (
   validate: (value: unknown) => StandardResult<number> | Promise<StandardResult<number>>,
@@ -64,4 +70,32 @@ it.each([
   const { end, tries } = await outcomeOf(schema, 1, 5)
   expect(tries).toEqual([2])
   expect(end).toMatch(/result of step "answer".*Error/)
+})
+
+it("a schema that rejects before the engine is built ends no process", async () => {
+  const unheard: Array<unknown> = []
+  const hear = (error: unknown) => unheard.push(error)
+  process.on("unhandledRejection", hear)
+  const input = schemaOf(() => Promise.reject(new Error("no answer")))
+  const workflow = defineWorkflow("checked", () => undefined, { input })
+  const { store } = MemoryStore.makeUnsafe()
+  const options = { workflows: [workflow] }
+  layUnder(options, {
+    clock: Layer.empty,
+    engineClock: layerStore,
+    store: () => Layer.effect(WorkflowStore, Effect.as(Effect.sleep(20), store)),
+    worker: {},
+    onEngine: () => {},
+    onWorker: () => {},
+  })
+  const engine = new DurableEngine(options)
+  engine.setStore(new MemoryWorkflowStore())
+  try {
+    await expect(engine.trigger(workflow, { input: 1 })).rejects.toThrow(/no answer/)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(unheard).toEqual([])
+  } finally {
+    process.off("unhandledRejection", hear)
+    await engine.stop()
+  }
 })
