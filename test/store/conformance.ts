@@ -9,6 +9,7 @@ import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { claimTests } from "./conformanceClaims.ts"
 import { controlTests } from "./conformanceControl.ts"
 import { forkTests } from "./conformanceForks.ts"
+import { pauseTests } from "./conformancePauses.ts"
 import { fenceTests } from "./conformanceFence.ts"
 import { testOn } from "./conformanceFixture.ts"
 import { insertTests } from "./conformanceInserts.ts"
@@ -43,6 +44,7 @@ export const storeConformance = (
     transactTests(test)
     requestTests(test)
     controlTests(test)
+    pauseTests(test)
     forkTests(test)
     compensationTests(test)
     orphanTests(test)

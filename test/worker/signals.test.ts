@@ -249,13 +249,19 @@ describe("of two claims of a run", () => {
 })
 
 describe("deadlines", () => {
+  /** A worker that has polled, and does so no more within a minute. */
+  const rarelyPolling = Effect.gen(function* () {
+    const w = gated()
+    const rig = yield* makeRig(w.workflow)
+    yield* rig.startWorker({ pollIntervalMs: 60_000 })
+    yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
+    yield* quiet
+    return { w, rig }
+  })
+
   it.effect("are asked about when they come, not at the next poll", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      yield* rig.startWorker({ pollIntervalMs: 60_000 })
-      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
-      yield* quiet
+      const { w, rig } = yield* rarelyPolling
       const { workflowRunId } = yield* rig.trigger({ timeoutMs: 5000 })
       yield* until("it is executing", () => w.begun.length === 1)
       yield* pass(4900)
@@ -267,11 +273,7 @@ describe("deadlines", () => {
 
   it.effect("in 30 days keep nobody busy", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      yield* rig.startWorker({ pollIntervalMs: 60_000 })
-      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
-      yield* quiet
+      const { w, rig } = yield* rarelyPolling
       yield* rig.trigger({ timeoutMs: 30 * 86_400_000 })
       yield* until("it is executing", () => w.begun.length === 1)
       yield* pass(10_000, 500)
@@ -281,11 +283,7 @@ describe("deadlines", () => {
 
   it.effect("that passed and cannot be acted on are not asked about without end", () =>
     Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      yield* rig.startWorker({ pollIntervalMs: 60_000 })
-      yield* until("it has polled", () => rig.calls("claimRuns").length >= 2)
-      yield* quiet
+      const { w, rig } = yield* rarelyPolling
       yield* rig.trigger({ timeoutMs: 1000 })
       yield* until("it is executing", () => w.begun.length === 1)
       rig.script("commit", () => "fail")
