@@ -35,12 +35,18 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { bounded } from "./engine/bounded.ts"
+import { bounded, callAgain, callPause } from "./engine/bounded.ts"
 import type { Fragment } from "./engine/Execution.ts"
 import { type Hints, makeHints } from "./engine/hints.ts"
 import { encodeError } from "./ErrorPayload.ts"
 import { StoreRejected } from "./FlowlyError.ts"
-import { type Claim, type RunWrite, WorkflowStore, type WriteAnswer } from "./WorkflowStore.ts"
+import {
+  type Claim,
+  type RunWrite,
+  type StoreError,
+  WorkflowStore,
+  type WriteAnswer,
+} from "./WorkflowStore.ts"
 
 /**
  * Takes fragments; answers through their callbacks, after the commit.
@@ -79,10 +85,12 @@ interface Item {
   readonly fragments: Array<Fragment>
 }
 
-const retryStore = Schedule.min([
-  Schedule.exponential("50 millis"),
-  Schedule.spaced("2 seconds"),
-]).pipe(Schedule.jittered)
+const untilAnswered = callAgain({
+  schedule: Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(
+    Schedule.jittered,
+  ),
+  while: (error: StoreError) => error._tag === "StoreUnavailable",
+})
 
 /**
  * @category constructors
@@ -201,10 +209,7 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
     ): Effect.Effect<ReadonlyArray<Item>> =>
       Effect.suspend(() => store.commit(items.map(fold))).pipe(
         bounded("commit"),
-        Effect.retry({
-          schedule: retryStore,
-          while: (error) => error._tag === "StoreUnavailable",
-        }),
+        untilAnswered,
         Effect.matchCauseEffect({
           onSuccess: (answers) =>
             Effect.sync(() => {
@@ -225,7 +230,7 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
             if (refusal?._tag === "StoreRejected") return isolate(items, refusal, patience)
             // a defect of the store or its driver: perhaps a passing one
             return patience > 0
-              ? Effect.delay(commit(items, patience - 1), "100 millis")
+              ? Effect.andThen(callPause(100), commit(items, patience - 1))
               : isolate(items, Cause.squash(cause), 0)
           },
         }),
@@ -308,8 +313,7 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
             yield* Effect.logError("flowly: an answer of the journal broke its run", error)
           }
           // only busy rows: give their holders a moment
-          if (busy.length === batch.length && queue.size === busy.length)
-            yield* Effect.sleep("10 millis")
+          if (busy.length === batch.length && queue.size === busy.length) yield* callPause(10)
         }),
       ),
     )

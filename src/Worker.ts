@@ -17,6 +17,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
@@ -113,6 +114,9 @@ export type WorkerStartError =
  */
 const idleSuspects = 10
 const idleTicks = 10
+
+/** How long the end of a worker waits for its store. */
+const lastPatience = Duration.seconds(5)
 
 /**
  * Starts a worker in the current scope; it stops, gracefully, when the scope closes.
@@ -345,7 +349,7 @@ export const make = Effect.fnUntraced(function* (
 
   yield* Effect.addFinalizer(() =>
     // a store that is down must not hold the process: the lease ends by itself
-    lease.retire.pipe(Effect.interruptible, Effect.timeoutOption("5 seconds"), Effect.exit),
+    lease.retire.pipe(bounded("retireWorker", lastPatience), Effect.exit),
   )
   yield* loop("heartbeat", heartbeat, pause(nudgeHeartbeat))
   yield* loop("trust deadline", trust)
@@ -412,7 +416,7 @@ export const make = Effect.fnUntraced(function* (
       yield* emptied.pipe(Effect.interruptible, Effect.timeoutOption(options.shutdownTimeoutMs))
       runs.forceHandBackAll()
       // the journal's last commits; a store that is down must not hold the process
-      yield* emptied.pipe(Effect.interruptible, Effect.timeoutOption("5 seconds"))
+      yield* emptied.pipe(bounded("commit", lastPatience), Effect.exit)
       runs.dropAll()
     }),
   )

@@ -1,5 +1,5 @@
 /**
- * Bounds a store call in time.
+ * Bounds a store call in time, and waits before one is made again.
  *
  * A store has deadlines of its own, for each statement. This one is behind them: whatever a store,
  * a driver or a proxy does, a lane or loop that waits for an answer goes on one day. A call that was
@@ -9,38 +9,70 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import type * as Schedule from "effect/Schedule"
 import { StoreUnavailable } from "../FlowlyError.ts"
 
 /** Longer than any verb takes on a store that works: some read page after page. */
 const patience = Duration.seconds(60)
 
 /**
- * The clock of these deadlines: the real one, also under a TestClock, whose jumps say nothing about
- * how long a database has had to answer.
+ * The clock of what concerns the store alone: deadlines of calls, and the pauses before one is made
+ * again. The real one, also under a TestClock: its jumps say nothing about how long a database has had
+ * to answer, and while it stands still, a pause on it would never be over.
  */
 export const CallClock = Context.Reference<Clock.Clock>("flowly/CallClock", {
   defaultValue: () => Clock.Clock.defaultValue(),
 })
 
 /**
- * Fails with `StoreUnavailable`, outcome unknown, when the call does not answer in time.
+ * Sleeps of the effect are on the clock of store calls. Not for store calls themselves: a store in
+ * memory reads the clock of its caller.
  */
-export const bounded =
-  (operation: string, within: Duration.Duration = patience) =>
-  <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreUnavailable, R> =>
+export const onCallClock = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(CallClock, (clock) => Effect.provideService(effect, Clock.Clock, clock))
+
+/**
+ * Waits before a store is asked again.
+ */
+export const callPause = (milliseconds: number): Effect.Effect<void> =>
+  onCallClock(Effect.sleep(milliseconds))
+
+/**
+ * As `Effect.retry`, but for its pauses, which are on the clock of store calls.
+ */
+export const callAgain =
+  <Out, E>(options: {
+    readonly schedule: Schedule.Schedule<Out>
+    readonly while: (error: E) => boolean
+  }) =>
+  <A, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Clock.Clock, (callers) =>
+      onCallClock(Effect.retry(Effect.provideService(call, Clock.Clock, callers), options)),
+    )
+
+/**
+ * Gives up what takes longer.
+ */
+export const within =
+  <E2>(duration: Duration.Duration, late: () => E2) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | E2, R> =>
     Effect.flatMap(CallClock, (clock) =>
-      Effect.flatMap(
-        Effect.raceFirst(Effect.asSome(call), Effect.as(clock.sleep(within), Option.none<A>())),
-        (answer): Effect.Effect<A, StoreUnavailable> =>
-          Option.isSome(answer)
-            ? Effect.succeed(answer.value)
-            : Effect.fail(
-                new StoreUnavailable({
-                  operation,
-                  outcome: "unknown",
-                  reason: `no answer within ${Duration.format(within)}`,
-                }),
-              ),
+      Effect.raceFirst(
+        effect,
+        Effect.flatMap(clock.sleep(duration), () => Effect.fail(late())),
       ),
     )
+
+/**
+ * Fails with `StoreUnavailable`, outcome unknown, when the call does not answer in time.
+ */
+export const bounded = (operation: string, duration: Duration.Duration = patience) =>
+  within(
+    duration,
+    () =>
+      new StoreUnavailable({
+        operation,
+        outcome: "unknown",
+        reason: `no answer within ${Duration.format(duration)}`,
+      }),
+  )

@@ -5,6 +5,7 @@
  * commit, the whole is not, but inside the caller's transaction. What becomes of one run (a conflict of
  * its keys) is no concern of the others.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -14,8 +15,13 @@ import {
   TriggerTimeout,
 } from "../FlowlyError.ts"
 import type { NewRun, RunRow, StoreError, WorkflowStore } from "../WorkflowStore.ts"
-import { bounded } from "./bounded.ts"
+import { bounded, callAgain, within } from "./bounded.ts"
 import { join, type OnConflict, started } from "./identity.ts"
+
+const untilAnswered = callAgain({
+  schedule: Schedule.spaced("100 millis"),
+  while: (error: StoreError) => error._tag === "StoreUnavailable",
+})
 
 const maxRows = 1000
 const maxChars = 4 * 1024 * 1024
@@ -63,12 +69,7 @@ export const startMany = (
   const [first] = items
   if (first === undefined) return Effect.succeed([])
   const patiently = <A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
-    again
-      ? Effect.retry(bounded("insertRuns")(call), {
-          schedule: Schedule.spaced("100 millis"),
-          while: (error) => error._tag === "StoreUnavailable",
-        })
-      : call
+    again ? untilAnswered(bounded("insertRuns")(call)) : call
   let sent = false
 
   const rowsOf = (chosen: ReadonlyArray<string>) =>
@@ -101,17 +102,15 @@ export const startMany = (
   })
 
   return Effect.map(Effect.forEach(chunksOf(items), startChunk), (all) => all.flat()).pipe(
-    Effect.timeoutOrElse({
-      duration: deadlineMs,
-      orElse: () =>
-        Effect.fail(
-          new TriggerTimeout({
-            workflow: first.run.workflow,
-            workflowRunId: first.run.workflowRunId,
-            timeoutMs: deadlineMs,
-            outcome: sent && again ? "unknown" : "not-applied",
-          }),
-        ),
-    }),
+    within(
+      Duration.millis(deadlineMs),
+      () =>
+        new TriggerTimeout({
+          workflow: first.run.workflow,
+          workflowRunId: first.run.workflowRunId,
+          timeoutMs: deadlineMs,
+          outcome: sent && again ? "unknown" : "not-applied",
+        }),
+    ),
   )
 }

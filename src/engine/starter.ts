@@ -8,13 +8,12 @@
  * are made before the first sending, so sending again is safe.
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import { type StoreRejected, TriggerTimeout } from "../FlowlyError.ts"
 import type { InsertAnswer, NewRun, WorkflowStore } from "../WorkflowStore.ts"
-import { bounded } from "./bounded.ts"
+import { bounded, callPause, CallClock } from "./bounded.ts"
 
 /**
  * Inserts a run within a deadline. `claimFor` names the local worker that will execute it.
@@ -101,7 +100,7 @@ interface Deadlines {
 const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(function* () {
   const items = new Set<Item>()
   const looksAgain = yield* Latch.make()
-  const clock = yield* Clock.Clock
+  const clock = yield* CallClock
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   /** When the fiber looks again. */
   let next = Infinity
@@ -122,8 +121,7 @@ const makeDeadlines: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(f
         for (const { deadlineAt } of items) next = Math.min(next, deadlineAt)
         if (next === Infinity) return yield* looksAgain.await
         const left = next - now()
-        if (left > 0)
-          return yield* Effect.raceFirst(looksAgain.await, Effect.sleep(Math.ceil(left)))
+        if (left > 0) return yield* Effect.raceFirst(looksAgain.await, callPause(Math.ceil(left)))
         for (const item of items) {
           if (item.deadlineAt > next) continue
           item.expired = true
@@ -192,11 +190,11 @@ const makeLane = Effect.fnUntraced(function* (
           onFailure: (cause) => {
             const error = cause.reasons.find(Cause.isFailReason)?.error
             if (error?._tag === "StoreUnavailable") {
-              return Effect.delay(insert(items, patience), "100 millis")
+              return Effect.andThen(callPause(100), insert(items, patience))
             }
             // a defect of the store or its driver: perhaps a passing one
             if (error === undefined && patience > 0) {
-              return Effect.delay(insert(items, patience - 1), "100 millis")
+              return Effect.andThen(callPause(100), insert(items, patience - 1))
             }
             if (items.length === 1) {
               const refusal = error ? Effect.fail(error) : Effect.die(Cause.squash(cause))

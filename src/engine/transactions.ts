@@ -16,6 +16,7 @@ import { encodeError } from "../ErrorPayload.ts"
 import { PayloadCodecFailed, StoreUnavailable } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import type { Hold } from "./attempt.ts"
+import { callPause } from "./bounded.ts"
 import type { Execution, Issued, Reserved } from "./Execution.ts"
 import type { AttemptFailure, StepAttempt, StepOperation } from "./Operation.ts"
 
@@ -41,7 +42,7 @@ export const inTransaction = (options: {
 
   const pause = Effect.suspend(() => {
     const longest = Math.min(firstPauseMs * 2 ** Math.min(pauses++, 10), longestPauseMs)
-    return Effect.interruptible(Effect.sleep(longest * (0.5 + env.random() / 2)))
+    return Effect.interruptible(callPause(longest * (0.5 + env.random() / 2)))
   })
 
   const lost: Effect.Effect<never> = Effect.suspend(() => {

@@ -6,7 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { bounded } from "../engine/bounded.ts"
+import { bounded, onCallClock } from "../engine/bounded.ts"
 
 /**
  * How a loop is doing. `lastOkMs` is on the monotonic clock.
@@ -25,7 +25,7 @@ export const jittered = (ms: number, random: () => number): number => ms * (0.8 
 
 /**
  * Forks the loop in the current scope. `turn` does the duty once and answers how long to pause, in
- * milliseconds; `wait` pauses.
+ * milliseconds; `wait` pauses. After a turn that failed it does so on the clock of store calls.
  */
 export const superviseLoop = (options: {
   readonly name: string
@@ -53,6 +53,7 @@ export const superviseLoop = (options: {
           health.lastError = null
         }),
       ),
+      Effect.map(wait),
       Effect.catchCause((cause) => {
         health.failures++
         const error = Cause.squash(cause)
@@ -60,9 +61,9 @@ export const superviseLoop = (options: {
         const pause = Math.min(250 * 2 ** Math.min(health.failures - 1, 6), 5000)
         return Effect.as(
           Effect.logWarning(`flowly: ${options.name}: ${health.lastError}`),
-          pause * (0.5 + options.random() / 2),
+          onCallClock(wait(pause * (0.5 + options.random() / 2))),
         )
       }),
     )
-    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(turn, wait)))
+    yield* Effect.forkScoped(Effect.forever(Effect.flatten(turn)))
   })

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import type { LifecycleEvent, RegisteredWorkflow } from "../Engine.ts"
-import { bounded } from "../engine/bounded.ts"
+import { bounded, callAgain, callPause } from "../engine/bounded.ts"
 import { bodyEnded, cancelled, childrenToCancel, timedOut } from "../engine/endings.ts"
 import {
   type ExecutionEnd,
@@ -30,6 +30,7 @@ import type {
   RunHistory,
   RunSignals,
   RunSources,
+  StoreError,
   Transition,
   WorkflowRef,
   WorkflowStore,
@@ -130,6 +131,14 @@ export const makeRuns = (options: RunsOptions): Runs => {
     options.onFreed()
   }
 
+  /** Whatever becomes of a call, also where the driver dies: again, while the lease is trusted. */
+  const insistently = <A>(call: Effect.Effect<A, unknown>): Effect.Effect<void> =>
+    call.pipe(
+      Effect.catchDefect(Effect.fail),
+      callAgain({ schedule: storeRetry, while: () => options.leaseTrusted() }),
+      Effect.ignore,
+    )
+
   /**
    * Wakes a run that parked while its body was still at work: what that work leads to would else wait
    * for the wake of something else, perhaps for ever.
@@ -137,12 +146,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
   const wakeAgain = ({ workflowRunId }: Claim) =>
     store
       .wakeRuns({ workflowRunIds: [workflowRunId], endSleeps: false, reason: null })
-      .pipe(
-        Effect.catchDefect(Effect.fail),
-        Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
-        Effect.ignore,
-        Effect.andThen(Effect.sync(() => journal.hints.send("work"))),
-      )
+      .pipe(insistently, Effect.andThen(Effect.sync(() => journal.hints.send("work"))))
 
   /** What this misses, or dies before, is found by the sweep: `cancelOrphans`. */
   const cancelChildren: ExecutionEnv["cancelChildren"] = (ids) =>
@@ -151,13 +155,9 @@ export const makeRuns = (options: RunsOptions): Runs => {
       (workflowRunId) =>
         store
           .requestCancel({ workflowRunId, compensate: null, reason: "its parent ended" })
-          .pipe(
-            Effect.catchDefect(Effect.fail),
-            Effect.retry({ schedule: storeRetry, while: () => options.leaseTrusted() }),
-          ),
+          .pipe(insistently),
       { discard: true },
     ).pipe(
-      Effect.ignore,
       Effect.andThen(
         Effect.sync(() => {
           journal.hints.send("work")
@@ -319,9 +319,9 @@ export const makeRuns = (options: RunsOptions): Runs => {
       if (open.length === 0) return Effect.void
       return store.loadHistory(open.map((entry) => entry.claim.workflowRunId)).pipe(
         bounded("loadHistory"),
-        Effect.retry({
+        callAgain({
           schedule: storeRetry,
-          while: (error) => error._tag === "StoreUnavailable" && options.leaseTrusted(),
+          while: (error: StoreError) => error._tag === "StoreUnavailable" && options.leaseTrusted(),
         }),
         Effect.matchCauseEffect({
           onSuccess: (histories) =>
@@ -344,7 +344,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
             }
             // a defect of the store or its driver: perhaps a passing one
             if (error === undefined && patience > 0) {
-              return Effect.delay(read(open, patience - 1), "100 millis")
+              return Effect.andThen(callPause(100), read(open, patience - 1))
             }
             if (open.length > 1) {
               return Effect.forEach(open, (entry) => read([entry], 0), { discard: true })

@@ -41,9 +41,9 @@ export const mutants: ReadonlyArray<TortureMutant> = [
     edits: [
       {
         file: "Journal.ts",
-        find: 'while: (error) => error._tag === "StoreUnavailable",',
+        find: 'while: (error: StoreError) => error._tag === "StoreUnavailable",',
         replace:
-          'while: (error) => error._tag === "StoreUnavailable" && error.outcome === "not-applied",',
+          'while: (error: StoreError) => error._tag === "StoreUnavailable" && error.outcome === "not-applied",',
       },
     ],
   },

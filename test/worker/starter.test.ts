@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { startMany } from "../../src/engine/startMany.ts"
+import { CallClock } from "../../src/engine/bounded.ts"
 import { makeStarter } from "../../src/engine/starter.ts"
 import type { TriggerTimeout } from "../../src/FlowlyError.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
@@ -212,15 +213,12 @@ describe("the deadline", () => {
       const scripted = makeScripted(MemoryStore.makeUnsafe().store)
       const latch = yield* Latch.make()
       scripted.script("insertRuns", () => ({ before: latch }))
-      const starter = yield* Effect.provideService(
-        makeStarter(scripted.store),
-        Clock.Clock,
-        counting,
-      )
+      const starter = yield* Effect.provideService(makeStarter(scripted.store), CallClock, counting)
       const insert = starter({ run: newRun(1), claimFor: null, deadlineMs: 30_000 })
       const waiting = yield* Effect.forkChild(insert, { startImmediately: true })
       yield* quiet
-      assert.strictEqual(timers, 1)
+      // its own, and that of the insert under way
+      assert.strictEqual(timers, 2)
       yield* latch.open
       yield* Fiber.join(waiting)
       yield* quiet

@@ -22,8 +22,8 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "unknown-is-failure",
     "a commit whose outcome is unknown is not sent again",
     "Journal.ts",
-    'while: (error) => error._tag === "StoreUnavailable",',
-    'while: (error) => error._tag === "StoreUnavailable" && error.outcome === "not-applied",',
+    'while: (error: StoreError) => error._tag === "StoreUnavailable",',
+    'while: (error: StoreError) => error._tag === "StoreUnavailable" && error.outcome === "not-applied",',
   ),
   {
     ...mutant(
