@@ -7,7 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type { SqlClient } from "effect/sql"
-import { Event, MemoryStore, Step, Workflow, WorkflowStore } from "flowly/effect"
+import { Engine, Event, MemoryStore, Step, Workflow, WorkflowStore } from "flowly/effect"
 import * as Testing from "flowly/testing"
 import { CallClock } from "../../src/engine/bounded.ts"
 import { type Fault, makeScripted, type Scripted, until, type Verb } from "../worker/scripted.ts"
@@ -21,6 +21,8 @@ const ApprovalLive = Approval.toLayer(() =>
     yield* Step.transaction("act", { run: Effect.void })
   }),
 )
+
+const startAt = new Date("2030-01-01T00:00:00Z")
 
 const newScripted = () =>
   makeScripted(MemoryStore.makeUnsafe({ sql: {} as SqlClient.SqlClient }).store)
@@ -39,7 +41,10 @@ const on = (scripted: Scripted, busy = 0) => {
   }
   return ApprovalLive.pipe(
     Layer.provideMerge(
-      Testing.layerStore(Layer.succeed(WorkflowStore.WorkflowStore, store), { patienceMs: 400 }),
+      Testing.layerStore(Layer.succeed(WorkflowStore.WorkflowStore, store), {
+        patienceMs: 400,
+        startAt,
+      }),
     ),
     Layer.orDie,
   )
@@ -51,6 +56,8 @@ const toItsEnd = Effect.gen(function* () {
   yield* Testing.settle
   yield* Event.send(run.workflowRunId, "go", null)
   yield* run.result
+  const row = yield* Engine.Engine.use((engine) => engine.getRun(run.workflowRunId))
+  assert.strictEqual(row?.completedAt, startAt.getTime())
 })
 
 describe("while the clock stands still", () => {

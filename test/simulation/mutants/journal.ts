@@ -1,6 +1,11 @@
 /** Of the journal, and of what a commit does. */
 import { type Mutant, mutant } from "./mutant.ts"
 
+const onWhichClock = (...given: Parameters<typeof mutant>): Mutant => ({
+  ...mutant(...given),
+  tests: { project: "unit", files: ["test/testing/standingClock.test.ts"] },
+})
+
 export const journalMutants: ReadonlyArray<Mutant> = [
   mutant(
     "busy-is-lost",
@@ -193,4 +198,25 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
   },
+  onWhichClock(
+    "busy-on-the-engines-clock",
+    "what was busy waits for a test to move time",
+    "Journal.ts",
+    "yield* callPause(10)",
+    'yield* Effect.sleep("10 millis")',
+  ),
+  onWhichClock(
+    "again-on-the-engines-clock",
+    "what was not answered waits for a test to move time",
+    "engine/bounded.ts",
+    "onCallClock(Effect.retry(Effect.provideService(call, Clock.Clock, callers), options)),",
+    "Effect.retry(Effect.provideService(call, Clock.Clock, callers), options),",
+  ),
+  onWhichClock(
+    "calls-on-the-real-clock",
+    "what a store in memory writes has the time of the machine, not of the engine",
+    "engine/bounded.ts",
+    "onCallClock(Effect.retry(Effect.provideService(call, Clock.Clock, callers), options)),",
+    "onCallClock(Effect.retry(call, options)),",
+  ),
 ]
