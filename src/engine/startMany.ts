@@ -1,5 +1,7 @@
 /**
- * Starts thousands of runs: one statement for each chunk, bounded in rows and in characters.
+ * Starts thousands of runs: one statement for each chunk, bounded in rows and in characters, and two
+ * chunks at once: the process and the server work at the same time. (5,000 runs in a call: 34,000 a
+ * second instead of 25,000. Three at once, and the halves of a thousand, won nothing.)
  *
  * Ids are made before the first sending, so a chunk whose answer was lost is sent again. A chunk is one
  * commit, the whole is not, but inside the caller's transaction. What becomes of one run (a conflict of
@@ -39,6 +41,9 @@ export type Outcome = Result.Result<
   { readonly workflowRunId: string; readonly existing: boolean },
   IdempotencyConflict | ConcurrencyConflict
 >
+
+const isFree = ({ run, chosen }: Item): boolean =>
+  run.idempotencyKey === null && run.concurrencyKey === null && !chosen
 
 const chunksOf = (items: ReadonlyArray<Item>): ReadonlyArray<ReadonlyArray<Item>> => {
   const chunks: Array<Array<Item>> = []
@@ -101,7 +106,10 @@ export const startMany = (
     })
   })
 
-  return Effect.map(Effect.forEach(chunksOf(items), startChunk), (all) => all.flat()).pipe(
+  // with keys, two of its own inserts could wait for each other
+  const concurrency = again && items.every(isFree) ? 2 : 1
+  const all = Effect.forEach(chunksOf(items), startChunk, { concurrency })
+  return Effect.map(all, (outcomes) => outcomes.flat()).pipe(
     within(
       Duration.millis(deadlineMs),
       () =>

@@ -443,6 +443,33 @@ describe("thousands of starts", () => {
     }),
   )
 
+  for (const [what, atOnce, again, item] of [
+    ["without keys: two thousand at once", 2, true, (n: number) => itemOf(newRun(n))],
+    ["within a transaction: one after another", 1, false, (n: number) => itemOf(newRun(n))],
+    ["of chosen ids: one after another", 1, true, (n: number) => itemOf(newRun(n), n === 7)],
+    ...(["idempotencyKey", "concurrencyKey"] as const).map(
+      (key) =>
+        [
+          `one with a ${key}: one after another`,
+          1,
+          true,
+          (n: number) => itemOf(newRun(n, n === 2500 ? { [key]: "k" } : {})),
+        ] as const,
+    ),
+  ] as const) {
+    it.effect(`are inserted, ${what}`, () =>
+      Effect.gen(function* () {
+        const bench = yield* setUp
+        bench.script("insertRuns", () => "hang")
+        const items = Array.from({ length: 3001 }, (_, n) => item(n))
+        yield* Effect.forkChild(startMany(bench.store, items, { deadlineMs: 1000, again }))
+        yield* until("one is under way", () => bench.open("insertRuns") > 0)
+        yield* quiet
+        assert.strictEqual(bench.open("insertRuns"), atOnce)
+      }),
+    )
+  }
+
   it.effect("whose answer was lost are sent again, until the deadline", () =>
     Effect.gen(function* () {
       const bench = yield* setUp

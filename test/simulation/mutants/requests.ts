@@ -33,6 +33,16 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
     "row.dueAt = Math.max(run.scheduledFor ?? now, now)",
     "row.dueAt = now",
   ),
+  {
+    ...mutant(
+      "keyed-chunks-at-once",
+      "two inserts of one call wait for each other's keys",
+      "engine/startMany.ts",
+      "again && items.every(isFree)",
+      "again",
+    ),
+    tests: { project: "unit", files: ["test/worker/starter.test.ts"] },
+  },
   mutant(
     "answers-out-of-order",
     "the answers of a start of many are not aligned with its items",
