@@ -6,7 +6,8 @@
  * example Postgres) to the test's effect: `TestClock.adjust`, or `advance`, moves the engine's time,
  * from one due instant to the next, and everything that becomes due on the way happens in order.
  *
- * - Time stands still otherwise: no poll, lease or timeout expires by itself.
+ * - Time stands still otherwise: no poll, lease or timeout expires by itself. Only what has to do with the
+ *   store alone takes real time: a row that is locked, a call that is made again.
  * - A step that does real work (a real request, a real timer) is waited for, but no longer than
  *   `patienceMs` without a sign of life; then time moves on beside it.
  * - No test framework is needed: any will do.
