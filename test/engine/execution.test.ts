@@ -61,13 +61,13 @@ const runEffect = async (
 
 /** A store whose commits take a while, where `slow` says so. */
 const slowly =
-  (slow: (write: RunWrite) => boolean) =>
+  (slow: (write: RunWrite) => boolean, ms = 40) =>
   (store: WorkflowStore["Service"]): WorkflowStore["Service"] => ({
     ...store,
     commit: (writes) =>
       writes.some(slow)
         ? Effect.andThen(
-            Effect.promise(() => delay(40)),
+            Effect.promise(() => delay(ms)),
             store.commit(writes),
           )
         : store.commit(writes),
@@ -239,6 +239,25 @@ describe("a branch that was interrupted", () => {
     )
     expect([end.status, end.result]).toEqual(["completed", 1])
     expect(statusesOf(handle, workflowRunId)).toContain("deaf failed")
+  })
+
+  it("takes no event while its time limit was fixed", async () => {
+    const { end } = await runEffect(
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Event.wait<string>("news", { timeout: "1 hour" }))
+        yield* Effect.promise(() => delay(30))
+        yield* Fiber.interrupt(fiber)
+        return Option.getOrNull(yield* Event.wait<string>("news", { timeout: "10 seconds" }))
+      }),
+      slowly(({ timers }) => timers.length > 0, 150),
+      (handle, workflowRunId) => {
+        const payload = { codec: "json" as const, json: `"hello"` }
+        setTimeout(() => {
+          atFastClock(handle.store.sendEvents([{ workflowRunId, name: "news", payload, id: null }]))
+        }, 60)
+      },
+    )
+    expect([end.status, end.result]).toEqual(["completed", "hello"])
   })
 
   it("takes no event", async () => {
