@@ -196,6 +196,16 @@ describe("a sweep", () => {
     }),
   )
 
+  it.effect("behind which a look has failed looks again the next time", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      rig.script("deadLetterPoison", (nth) => (nth === 1 ? "fail" : undefined))
+      yield* rig.startWorker()
+      yield* pass(3 * pollMs)
+      assert.isAtLeast(rig.calls("deadLetterPoison").length, 2)
+    }),
+  )
+
   it.effect("that was under way when it heard of wakes is followed by one that tells of them", () =>
     Effect.gen(function* () {
       const rig = yield* makeRig(gated().workflow)
