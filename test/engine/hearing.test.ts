@@ -1,4 +1,7 @@
-/** Answers cross each other on their ways: what comes late takes nothing back of what is newer. */
+/**
+ * What an execution makes of answers, readings and histories, in whatever order they come: nothing takes
+ * back what is newer.
+ */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { expect, it, vi } from "vitest"
@@ -7,6 +10,7 @@ import type { Execution, ExecutionEnv, Fragment } from "../../src/engine/Executi
 import { startExecution } from "../../src/engine/machine.ts"
 import { due, sourcesChanged, start } from "../../src/engine/steps.ts"
 import { replayed } from "../../src/engine/undoing.ts"
+import { encodeError } from "../../src/ErrorPayload.ts"
 import { none } from "../../src/RetryPolicy.ts"
 import type {
   ChildRow,
@@ -60,6 +64,7 @@ const executing = (
     leaseTrusted: () => true,
     monotonicMs: () => monotonicMs,
     random: () => 0,
+    redact: (error: unknown) => error,
     hook: () => {},
   } as unknown as ExecutionEnv
   const run = { ...signals(0), workflowRunId: "run", attempt: 1, compensating: false, startedAt: 0 }
@@ -181,7 +186,6 @@ it("a sleep that others move before the body has asked for it ends when it does 
 it("a cancel that comes with the answer of a step's own transaction is heard", () => {
   const { execution, written, stop } = executing()
   const [issued] = execution.open
-  const cancelRequest = { compensate: false, reason: null } as RunSignals["cancelRequest"]
   execution.reserve(issued!, json(1)).committed(committed({ cancelRequest }))
   expect(written.map(({ transition }) => transition)).toMatchObject([
     { _tag: "Settle", status: "cancelled" },
@@ -198,5 +202,100 @@ it("each answer tells the store's time anew, which goes on from there by the clo
     return execution.storeNow()
   })
   expect(seen).toEqual([107, 507, 2507])
+  stop()
+})
+
+/** As of a worker before this one. */
+const historyOf = (given: object): RunHistory =>
+  ({ ...sources(0), records: [], timers: [], ...given }) as unknown as RunHistory
+
+const cancelRequest = { compensate: false, reason: null } as RunSignals["cancelRequest"]
+
+it("a cancel that came with the history is heard before the body begins", () => {
+  let begun = false
+  const { written, stop } = executing(() => {
+    begun = true
+  }, historyOf({ cancelRequest }))
+  expect(begun).toBe(false)
+  expect(written.map(({ transition }) => transition)).toMatchObject([
+    { _tag: "Settle", status: "cancelled" },
+  ])
+  stop()
+})
+
+it("a cancel that is read with the sources is heard", () => {
+  const { written, onSources, stop } = executing()
+  onSources({ ...sources(1), cancelRequest })
+  expect(written.map(({ transition }) => transition)).toMatchObject([
+    { _tag: "Settle", status: "cancelled" },
+  ])
+  stop()
+})
+
+it("a backoff that others move, beside a step that executes, is over when it is now", async () => {
+  const note = { ...record("flaky", null, { status: "retrying" }), retryAt: 9000 }
+  const run = () => Effect.never
+  const { execution, onSources, stop } = executing(
+    (on) => {
+      on.issue({ ...step, run }, () => {})
+      on.issue({ ...step, name: "flaky", run }, () => {})
+    },
+    historyOf({ records: [note] }),
+  )
+  const flaky = () => execution.issued.get("flaky")
+  await vi.waitFor(() => expect([flaky()?.phase, flaky()?.wakeAt]).toEqual(["waiting", 9000]))
+  onSources({ ...sources(1), now: 0, dueTimes: [{ stepKey: "flaky", wakeAt: 5000 }] })
+  expect(flaky()?.wakeAt).toBe(5000)
+  stop()
+})
+
+it("a step whose deadline has passed while nobody executed the run is not tried again", async () => {
+  let tried = false
+  const run = () => {
+    tried = true
+    return Effect.never
+  }
+  const { written, stop } = executing(
+    (on) => void on.issue({ ...step, deadlineMs: 50, run }, () => {}),
+    historyOf({
+      now: 100,
+      records: [{ ...record("step", null, { status: "retrying" }), retryAt: 20 }],
+      timers: [{ stepKey: "step", wakeAt: 50 }],
+    }),
+  )
+  await vi.waitFor(() => expect(written.length).toBe(1))
+  expect(written[0]!.records).toMatchObject([
+    { status: "failed", error: { tag: "StepDeadlineExceeded" } },
+  ])
+  expect(tried).toBe(false)
+  stop()
+})
+
+it("a step stays unknown whose process died in a try, though the next try fails by itself", async () => {
+  const undo = { retry: none, timeoutMs: null, onUnknown: true, run: () => Effect.void }
+  const run = () => Effect.fail({ error: encodeError(new Error("no")), retryable: false })
+  const { written, stop } = executing(
+    (on) => void on.issue({ ...step, undo, run }, () => {}),
+    historyOf({
+      records: [record("step", null, { status: "retrying", attempts: 0, hasCompensate: true })],
+    }),
+  )
+  await vi.waitFor(() => expect(written.length).toBe(1))
+  expect(written[0]!.records).toMatchObject([{ status: "failed", hasCompensate: true }])
+  stop()
+})
+
+it("a record tells how long the last try of its step took", async () => {
+  const { written, pass, stop } = executing((on) => {
+    const run = () =>
+      Effect.sync(() => {
+        pass(50)
+        return json(null)
+      })
+    on.issue({ ...step, run }, () => {})
+  })
+  pass(7)
+  await vi.waitFor(() => expect(written.length).toBe(1))
+  expect(written[0]!.records).toMatchObject([{ status: "completed", elapsedMs: 50 }])
   stop()
 })
