@@ -299,3 +299,13 @@ it("a record tells how long the last try of its step took", async () => {
   expect(written[0]!.records).toMatchObject([{ status: "completed", elapsedMs: 50 }])
   stop()
 })
+
+it("a step of an interrupted branch is not open any more when its try has ended", async () => {
+  const run = () => Effect.interruptible(Effect.never)
+  const { execution, stop } = executing((on) => void on.issue({ ...step, run }, () => {}))
+  await vi.waitFor(() => expect(execution.executing).toBe(1))
+  const [issued] = execution.open
+  execution.abandon(issued!)
+  await vi.waitFor(() => expect([execution.executing, execution.open.size]).toEqual([0, 0]))
+  stop()
+})

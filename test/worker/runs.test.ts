@@ -10,7 +10,7 @@ import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
-import { none } from "../../src/RetryPolicy.ts"
+import { none, spaced } from "../../src/RetryPolicy.ts"
 import { isTerminal } from "../../src/Run.ts"
 import { performUnsafe } from "../../src/WorkflowRun.ts"
 import {
@@ -329,6 +329,40 @@ describe("a frozen process", () => {
       yield* pass(600)
       assert.deepStrictEqual(tries, [1])
       yield* pass(20_000, 500)
+      assert.strictEqual(rig.row(run!).status, "failed")
+    }),
+  )
+})
+
+describe("an undo", () => {
+  it.effect("that never ends is told to stop at its time limit, in each of its tries", () =>
+    Effect.gen(function* () {
+      const signals: Array<AbortSignal> = []
+      const error = encodeError(new Error("broke"))
+      const startBody: RegisteredWorkflow["startBody"] = (execution, onEnd) => {
+        const step = { kind: "step", name: "step", retry: none, timeoutMs: null } as const
+        const undo = {
+          retry: spaced(0, { maxAttempts: 3 }),
+          timeoutMs: 1000,
+          onUnknown: false,
+          run: (_: unknown, { signal }: { readonly signal: AbortSignal }) => {
+            signals.push(signal)
+            return Effect.interruptible(Effect.never)
+          },
+        }
+        execution.issue({ ...step, undo, run: () => Effect.succeed(json(null)) }, () =>
+          onEnd({ _tag: "Failure", error, raw: null }),
+        )
+        return () => undefined
+      }
+      const rig = yield* makeRig({ name: "w", version: null, startBody })
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker()
+      yield* pass(4000)
+      assert.deepStrictEqual(
+        signals.map(({ aborted }) => aborted),
+        [true, true, true],
+      )
       assert.strictEqual(rig.row(run!).status, "failed")
     }),
   )
