@@ -6,12 +6,13 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { expect, it, vi } from "vitest"
 import { bodyEnded, cancelled, timedOut } from "../../src/engine/endings.ts"
-import type { Execution, ExecutionEnv, Fragment } from "../../src/engine/Execution.ts"
+import type { BodyEnd, Execution, ExecutionEnv, Fragment } from "../../src/engine/Execution.ts"
 import { startExecution } from "../../src/engine/machine.ts"
 import { due, sourcesChanged, start } from "../../src/engine/steps.ts"
 import { replayed } from "../../src/engine/undoing.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
-import { none } from "../../src/RetryPolicy.ts"
+import { none, spaced } from "../../src/RetryPolicy.ts"
+import { markRetryAfter } from "../../src/StepError.ts"
 import type {
   ChildRow,
   ClaimedRun,
@@ -43,7 +44,7 @@ const step = { kind: "step", name: "step", retry: none, timeoutMs: null, undo: n
 
 /** A run whose one step never ends, or that asks for something else. */
 const executing = (
-  body: (execution: Execution) => void = (execution) =>
+  body: (execution: Execution, onEnd: (end: BodyEnd) => void) => void = (execution) =>
     execution.issue({ ...step, run: () => Effect.as(Effect.never, json(null)) }, () => {}),
   history: RunHistory | null = null,
 ) => {
@@ -61,20 +62,28 @@ const executing = (
     append: (fragment: Fragment) => written.push(fragment),
     newRunId: () => "child",
     refreshSources: () => refreshed++,
+    compensateOn: { failure: true, cancel: true, timeout: true },
     leaseTrusted: () => true,
     monotonicMs: () => monotonicMs,
     random: () => 0,
     redact: (error: unknown) => error,
     hook: () => {},
   } as unknown as ExecutionEnv
-  const run = { ...signals(0), workflowRunId: "run", attempt: 1, compensating: false, startedAt: 0 }
+  const run = {
+    ...signals(0),
+    workflowRunId: "run",
+    attempt: 1,
+    maxAttempts: null,
+    compensating: false,
+    startedAt: 0,
+  }
   const handle = startExecution({
     run: run as unknown as ClaimedRun,
     history,
     env,
     parts: { start, due, sourcesChanged, bodyEnded, replayed, cancelled, timedOut },
-    startBody: (execution) => {
-      body(execution)
+    startBody: (execution, onEnd) => {
+      body(execution, onEnd)
       return () => {}
     },
     onEnd: () => {},
@@ -307,5 +316,31 @@ it("a step of an interrupted branch is not open any more when its try has ended"
   const [issued] = execution.open
   execution.abandon(issued!)
   await vi.waitFor(() => expect([execution.executing, execution.open.size]).toEqual([0, 0]))
+  stop()
+})
+
+it("a step that failed by itself is no longer unknown: a run of nothing else undoes nothing", async () => {
+  const error = encodeError(new Error("no"))
+  const undo = { retry: none, timeoutMs: null, onUnknown: true, run: () => Effect.void }
+  const run = () => Effect.fail({ error, retryable: false })
+  const { written, stop } = executing((on, onEnd) => {
+    on.issue({ ...step, undo, run }, () => onEnd({ _tag: "Failure", error, raw: null }))
+  })
+  for (const n of [0, 1]) {
+    await vi.waitFor(() => expect(written.length).toBe(n + 1))
+    written[n]!.onCommitted(committed({}))
+  }
+  await vi.waitFor(() => expect(written.length).toBe(3))
+  expect(written[2]!.transition).toMatchObject({ _tag: "Settle", status: "failed" })
+  stop()
+})
+
+it("a defect that says when to try again is tried again then", async () => {
+  const run = () => Effect.die(markRetryAfter(new Error("busy"), 5000))
+  const retry = spaced(0, { maxAttempts: 2 })
+  const { execution, stop } = executing((on) => void on.issue({ ...step, retry, run }, () => {}))
+  const { issued } = execution
+  await vi.waitFor(() => expect(issued.get("step")?.phase).toBe("waiting"))
+  expect(issued.get("step")?.wakeAt).toBe(5000)
   stop()
 })
