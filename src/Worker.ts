@@ -159,8 +159,8 @@ export const make = Effect.fnUntraced(function* (
   let suspected = false
   let turns = 0
   let sweeps = 0
-  /** A sender in a transaction has told of its commit. */
-  let wakesLeft = false
+  /** How many senders in transactions have told of their commits. */
+  let wakesLeft = 0
 
   /** Who left wakes in a transaction tells it, where we listen: only lapsed leases must be looked for. */
   const idleSweepMs = options.useNotify
@@ -293,6 +293,8 @@ export const make = Effect.fnUntraced(function* (
 
   const sweep = Effect.gen(function* () {
     nudgeSweep.closeUnsafe()
+    // what is told of from now on, this sweep may come too early for
+    const applied = wakesLeft
     const swept = yield* store.sweep({ limit: 200 })
     // at once: they have waited for a lease, and need not wait for what is looked at behind it
     if (swept > 0) journal.hints.send("work")
@@ -312,11 +314,11 @@ export const make = Effect.fnUntraced(function* (
     if (poisoned.length + orphaned > 0) journal.hints.send("work")
     if (orphaned > 0) journal.hints.send("signal")
     // the sweep has applied them: runs may be due, and claimed ones have something to hear
-    if (wakesLeft) {
+    if (applied > 0) {
       journal.hints.send("work")
       journal.hints.send("signal")
     }
-    wakesLeft = false
+    wakesLeft -= applied
     return swept >= 200 ? 0 : swept > 0 ? options.pollIntervalMs : idleSweepMs
   })
 
@@ -369,7 +371,7 @@ export const make = Effect.fnUntraced(function* (
     if (hint === "work" || hint === "reconnected") nudgePoll.openUnsafe()
     if (hint === "signal" || hint === "reconnected") nudgeSignals.openUnsafe()
     if (hint === "wakes") {
-      wakesLeft = true
+      wakesLeft++
       nudgeSweep.openUnsafe()
     }
     if (hint === "reconnected") {

@@ -221,7 +221,7 @@ const startEvent = (execution: Execution, issued: Issued, operation: EventOperat
     onCommitted: (answer) => {
       const timer = answer.timers.find((one) => one.stepKey === issued.key)
       issued.phase = "waiting"
-      if (takeEvent(execution, issued, operation)) return
+      if (!issued.abandoned && takeEvent(execution, issued, operation)) return
       waitUntil(execution, issued, timer?.wakeAt ?? answer.now)
     },
   })

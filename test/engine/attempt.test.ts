@@ -1,5 +1,6 @@
 /** One try of a step, with its time limits. */
 import { it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
@@ -101,5 +102,22 @@ it.effect("nothing is held any more of a try that was told to stop", () =>
     })
     attempt.abort(new Error("enough"))
     expect(take()).toBeNull()
+  }),
+)
+
+it.effect("of a failure and a defect the failure counts, whichever came first", () =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<never>()
+    const [failure, defect] = [Cause.fail("refused"), Cause.die(new Error("broke"))]
+    const told: Array<unknown> = []
+    for (const cause of [Cause.combine(failure, defect), Cause.combine(defect, failure)]) {
+      startAttempt<void, string>({
+        fork: (effect) => Effect.runForkWith(context)(effect),
+        body: () => Effect.failCause(cause),
+        limits: [],
+        onEnd: (end) => told.push(end._tag === "Failure" ? end.failure : end._tag),
+      })
+    }
+    yield* Effect.promise(() => vi.waitFor(() => expect(told).toEqual(["refused", "refused"])))
   }),
 )

@@ -9,7 +9,9 @@ import { describe, expect, it } from "vitest"
 import { anyValue } from "../../src/engine/values.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
 import * as Event from "../../src/Event.ts"
+import { StoreRejected } from "../../src/FlowlyError.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
+import type { WorkflowContext } from "../../src/promise/context.ts"
 import { defineWorkflow } from "../../src/promise/workflow.ts"
 import * as Sleep from "../../src/Sleep.ts"
 import * as Step from "../../src/Step.ts"
@@ -22,6 +24,7 @@ import {
   program,
   record,
   recordsOf,
+  rowOf,
   settled,
   start,
   startEngine,
@@ -61,13 +64,13 @@ const runEffect = async (
 
 /** A store whose commits take a while, where `slow` says so. */
 const slowly =
-  (slow: (write: RunWrite) => boolean) =>
+  (slow: (write: RunWrite) => boolean, ms = 40) =>
   (store: WorkflowStore["Service"]): WorkflowStore["Service"] => ({
     ...store,
     commit: (writes) =>
       writes.some(slow)
         ? Effect.andThen(
-            Effect.promise(() => delay(40)),
+            Effect.promise(() => delay(ms)),
             store.commit(writes),
           )
         : store.commit(writes),
@@ -241,6 +244,48 @@ describe("a branch that was interrupted", () => {
     expect(statusesOf(handle, workflowRunId)).toContain("deaf failed")
   })
 
+  it.each([
+    ["its deadline was fixed", Step.make("late", { deadline: "1 hour", run: Effect.void })],
+    [
+      "it was written down that pure work had led to it",
+      Effect.andThen(
+        Effect.promise(() => delay(5)),
+        Step.make("late", { run: Effect.void }),
+      ),
+    ],
+  ])("does not begin a step while %s", async (_, branch) => {
+    const { end, handle, workflowRunId } = await runEffect(
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(branch)
+        yield* Effect.promise(() => delay(25))
+        yield* Fiber.interrupt(fiber)
+        yield* Step.make("wait", { run: Effect.promise(() => delay(100)) })
+      }),
+      slowly(({ records }) => records.some((one) => one.stepKey === "late" && !one.position)),
+    )
+    expect(end.status).toBe("completed")
+    expect(statusesOf(handle, workflowRunId)).toEqual(["wait completed", "late retrying"])
+  })
+
+  it("takes no event while its time limit was fixed", async () => {
+    const { end } = await runEffect(
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Event.wait<string>("news", { timeout: "1 hour" }))
+        yield* Effect.promise(() => delay(30))
+        yield* Fiber.interrupt(fiber)
+        return Option.getOrNull(yield* Event.wait<string>("news", { timeout: "10 seconds" }))
+      }),
+      slowly(({ timers }) => timers.length > 0, 150),
+      (handle, workflowRunId) => {
+        const payload = { codec: "json" as const, json: `"hello"` }
+        setTimeout(() => {
+          atFastClock(handle.store.sendEvents([{ workflowRunId, name: "news", payload, id: null }]))
+        }, 60)
+      },
+    )
+    expect([end.status, end.result]).toEqual(["completed", "hello"])
+  })
+
   it("takes no event", async () => {
     const { end } = await runEffect(
       Effect.gen(function* () {
@@ -281,6 +326,55 @@ describe("a run that gives up", () => {
     expect(statusesOf(moments.at(-1)!.handle, workflowRunId)).toContain("deaf failed")
   })
 })
+
+describe("a run that gives up", () => {
+  const deaf = (ctx: WorkflowContext) => ctx.step("deaf", () => delay(150))
+
+  it("does not try a step again that waits for its next try", async () => {
+    const given = program("waits", async ({ ctx, world }) => {
+      await ctx.step("done", { run: () => 1, compensate: () => undefined })
+      void deaf(ctx)
+      void ctx.step("flaky", {
+        run: () => world.fails("flaky", 9),
+        retry: { maxAttempts: 9, initialDelayMs: 500, backoff: "fixed" },
+      })
+      await delay(5)
+      throw new Error("enough")
+    })
+    const { end, world } = await record(given)
+    expect(end.status).toBe("compensated")
+    expect(world.counts.get("flaky")).toBe(1)
+  })
+
+  it.each([
+    ["its deadline was fixed", (ctx: WorkflowContext) => late(ctx, { deadlineMs: 3_600_000 })],
+    [
+      "it was written down that pure work had led to it",
+      (ctx: WorkflowContext) => delay(5).then(() => late(ctx, {})),
+    ],
+  ])("does not begin a step while %s", async (_, branch) => {
+    const handle = MemoryStore.makeUnsafe()
+    const world = new World(handle)
+    const given = program("main", async ({ ctx }) => {
+      await ctx.step("done", { run: () => 1, compensate: () => undefined })
+      void branch(ctx)
+      await delay(15)
+      throw new Error("enough")
+    })
+    const slow = slowly(({ records }) => records.some((one) => one.stepKey === "late"))
+    const engine = await startEngine(slow(handle.store), given.code(world))
+    try {
+      const workflowRunId = await start(engine, given)
+      expect((await settled(handle, workflowRunId, 10_000)).status).toBe("compensated")
+      expect(world.ran).toEqual(["done"])
+    } finally {
+      await engine.stop()
+    }
+  })
+})
+
+const late = (ctx: WorkflowContext, options: { readonly deadlineMs?: number }) =>
+  ctx.step("late", { ...options, run: () => undefined })
 
 describe("an event", () => {
   it("is given to one wait, also while its record is on its way to the store", async () => {
@@ -343,6 +437,60 @@ describe("the outcome of a step", () => {
       ["retrying", undefined],
       ["completed", false],
     ])
+  })
+})
+
+describe("a status text", () => {
+  it("is written at once, though nothing else is", async () => {
+    const given = program("tells", async ({ ctx }) => {
+      const long = ctx.step("long", () => delay(150))
+      await delay(20)
+      ctx.setStatus("working")
+      await long
+    })
+    const { moments, workflowRunId } = await record(given)
+    const told = moments.find(({ handle }) => rowOf(handle, workflowRunId).statusText !== null)
+    expect(rowOf(told!.handle, workflowRunId).statusText).toBe("working")
+    expect(statusesOf(told!.handle, workflowRunId)).toEqual([])
+  })
+})
+
+describe("what the database refuses", () => {
+  /** The end of a run whose store refuses such writes. */
+  const refused = async (refuses: (write: RunWrite) => boolean) => {
+    const handle = MemoryStore.makeUnsafe()
+    const world = new World(handle)
+    const given = program("main", async ({ ctx }) => {
+      const compensate = () => undefined
+      await ctx.step("large", { run: () => 1, compensate, compensateOnUnknown: true })
+    })
+    const { store } = handle
+    const engine = await startEngine(
+      {
+        ...store,
+        commit: (writes) =>
+          writes.some(refuses)
+            ? Effect.fail(new StoreRejected({ operation: "commit", sqlState: null, reason: "no" }))
+            : store.commit(writes),
+      },
+      given.code(world),
+    )
+    try {
+      const { status, row } = await settled(handle, await start(engine, given), 10_000)
+      return { status, reason: row.pauseReason?.tag, undone: world.undone }
+    } finally {
+      await engine.stop()
+    }
+  }
+
+  it("as a step's result leaves the step unknown: what it did is undone", async () => {
+    const end = await refused(({ records }) => records.some((one) => one.status === "completed"))
+    expect(end).toEqual({ status: "compensated", reason: undefined, undone: ["large"] })
+  })
+
+  it("as the end of a run pauses it", async () => {
+    const end = await refused(({ transition }) => transition?._tag === "Settle")
+    expect(end).toEqual({ status: "paused", reason: "StoreRejected", undone: [] })
   })
 })
 

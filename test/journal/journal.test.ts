@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import type { Fragment } from "../../src/engine/Execution.ts"
 import * as Journal from "../../src/Journal.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import { WorkflowStore } from "../../src/WorkflowStore.ts"
@@ -92,6 +93,52 @@ describe("batches", () => {
     }),
   )
 
+  it.effect("every answer of a large batch is told, though no other batch follows", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const claims = yield* bench.hold(200)
+      const latch = yield* holdFirst(bench)
+      for (const claim of claims) bench.append(claim, "x", one("a", 1))
+      yield* until("they are under way", () => bench.open("commit") === 1)
+      yield* latch.open
+      yield* until("all are told", () => bench.told.length === 200)
+      assert.strictEqual(bench.commits().length, 1)
+    }),
+  )
+
+  it.effect("of several fragments of a run that carry the same all is written", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const [claim, other] = yield* bench.hold(2)
+      const latch = yield* holdFirst(bench)
+      bench.append(other!, "other", one("x", 1))
+      yield* until("the first is under way", () => bench.commits().length === 1)
+      const { workflowRunId } = claim!
+      for (const n of [1, 2]) {
+        bench.append(claim!, `${n}`, {
+          timers: [{ stepKey: `timer ${n}`, delayMs: 5 }],
+          children: [
+            newRun(100 + n, { parent: { workflowRunId, stepKey: `child ${n}`, attempt: 1 } }),
+          ],
+          emitted: [{ stepKey: `emit ${n}`, name: "e", payload: json(n) }],
+          compensations: [{ stepKey: `undo ${n}`, status: "completed", attempts: 1, error: null }],
+        })
+      }
+      yield* latch.open
+      yield* until("they are sent", () => bench.commits().length === 2)
+      const [write] = bench.commits()[1]!
+      const { timers, children, emitted, compensations } = write!
+      assert.deepStrictEqual(
+        [timers, emitted, compensations].flat().map(({ stepKey }) => stepKey),
+        ["timer 1", "timer 2", "emit 1", "emit 2", "undo 1", "undo 2"],
+      )
+      assert.deepStrictEqual(
+        children.map(({ parent }) => parent?.stepKey),
+        ["child 1", "child 2"],
+      )
+    }),
+  )
+
   it.effect("a batch holds at most 500 runs", () =>
     Effect.gen(function* () {
       const bench = yield* setUp
@@ -127,6 +174,35 @@ describe("batches", () => {
         bench.commits().map((writes) => writes.length),
         [1, 2, 1, 1, 1],
       )
+    }),
+  )
+
+  it.effect("inputs of children and emitted events count among the values of a batch", () =>
+    Effect.gen(function* () {
+      const large = json("x".repeat(3 * 1_048_576))
+      const fragments: ReadonlyArray<(workflowRunId: string, n: number) => Partial<Fragment>> = [
+        (workflowRunId, n) => {
+          const parent = { workflowRunId, stepKey: "c", attempt: 1 }
+          return { children: [newRun(100 + n, { input: large, parent })] }
+        },
+        () => ({
+          records: [record("e", 1, { kind: "emit" })],
+          emitted: [{ stepKey: "e", name: "e", payload: large }],
+        }),
+      ]
+      for (const fragment of fragments) {
+        const bench = yield* setUp
+        const claims = yield* bench.hold(3)
+        const latch = yield* holdFirst(bench)
+        bench.append(claims[0]!, "x", one("a", 1))
+        yield* until("the first is under way", () => bench.commits().length === 1)
+        claims.slice(1).forEach((claim, n) => {
+          bench.append(claim, "x", fragment(claim.workflowRunId, n))
+        })
+        yield* latch.open
+        yield* until("all are committed", () => bench.told.length === 3)
+        assert.strictEqual(bench.commits().length, 3)
+      }
     }),
   )
 

@@ -388,6 +388,8 @@ export const endingsSuite = (backend: Backend): void => {
         await refusal(handle.result())
         ids.unshift(handle.workflowRunId)
       }
+      // one that may be tried once only has failed, and is no dead letter
+      await refusal((await engine.trigger(workflow)).result())
       const page = await engine.getDeadLetterRuns({ workflow: workflow.name, limit: 2 })
       expect(page.map((one) => one.workflowRunId)).toEqual(ids.slice(0, 2))
       const rest = await engine.getDeadLetterRuns({ workflow: workflow.name, before: ids[1]! })

@@ -172,6 +172,28 @@ describe("a worker", () => {
     },
   )
 
+  it("that is told nothing has the defaults that are written down", () => {
+    const { label, ...options } = Result.getOrThrow(checkOptions({}))
+    expect(label).toBe(`pid-${process.pid}`)
+    expect(options).toEqual({
+      pollIntervalMs: 1000,
+      maxConcurrent: 5,
+      leaseMs: 30_000,
+      shutdownTimeoutMs: 30_000,
+      maxCrashes: 5,
+      useNotify: true,
+      limits: {
+        divergenceGraceMs: 1000,
+        parkGraceMs: 20,
+        shortWaitMs: 1000,
+        maxRecords: 50_000,
+        maxFanOut: 10_000,
+        maxHistoryBytes: 67_108_864,
+        drainMs: 30_000,
+      },
+    })
+  })
+
   it("takes no limit that it does not know, nor one that is no number", () => {
     for (const [limits, field] of [
       [{ maxRecord: 1 }, "worker.limits.maxRecord"],

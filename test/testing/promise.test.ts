@@ -1,7 +1,7 @@
 /**
  * `createTestEngine`: the tests that a promise user writes for workflows that take weeks.
  */
-import { defineWorkflow } from "flowly"
+import { defineWorkflow, MemoryWorkflowStore } from "flowly"
 import { createTestEngine, type TestEngineOptions } from "flowly/testing"
 import { describe, expect, it } from "vitest"
 
@@ -157,6 +157,30 @@ describe("a whole program", () => {
   })
 })
 
+describe("undos with long backoffs", () => {
+  it("cost no time, and each comes when it is due", async () => {
+    const tries: Array<Date> = []
+    const workflow = defineWorkflow("saga", async (ctx) => {
+      await ctx.step("reserve", {
+        run: () => 1,
+        compensate: {
+          run: () => {
+            tries.push(engine.clock.now())
+            if (tries.length < 3) throw new Error("not yet")
+          },
+          retry: { maxAttempts: 3, backoff: "fixed", initialDelayMs: day, maxDelayMs: day },
+        },
+      })
+      throw new Error("no luck")
+    })
+    await using engine = make({ workflows: [workflow] })
+    const handle = await engine.trigger(workflow)
+    const end = await quickly(() => engine.runToEnd(handle))
+    expect(end.status).toBe("compensated")
+    expect(tries.map((at) => (at.getTime() - startAt.getTime()) / day)).toEqual([0, 1, 2])
+  })
+})
+
 describe("schedules", () => {
   it("each tick on the way fires, at its instant", async () => {
     const ticks: Array<string> = []
@@ -233,6 +257,19 @@ describe("a run that time does not bring to its end", () => {
     })
   })
 
+  it("says what it waits for, not what it has waited for", async () => {
+    const workflow = defineWorkflow("waits", async (ctx) => {
+      await ctx.sleep("nap", "1 day")
+      await ctx.waitForEvent("go")
+    })
+    await using engine = make({ workflows: [workflow] })
+    const handle = await engine.trigger(workflow)
+    await expect(engine.runToEnd(handle)).rejects.toMatchObject({
+      code: "RunStuck",
+      details: { waitsFor: "is waiting: for an event that was not sent" },
+    })
+  })
+
   it("says why it is paused", async () => {
     let version = 1
     const changing = defineWorkflow("changing", async (ctx) => {
@@ -294,7 +331,30 @@ describe("stopping", () => {
   })
 })
 
+describe("a store that is shared", () => {
+  it("shows another engine the runs of the first", async () => {
+    const store = new MemoryWorkflowStore()
+    const input = { email: "ada@example.com" }
+    await using first = make({ workflows: [trial], store })
+    const { workflowRunId } = await first.trigger(trial, { input })
+    await using second = make({ workflows: [trial], store })
+    await second.settle()
+    expect(await second.getStatus(workflowRunId)).toMatchObject({ workflow: "trial", input })
+  })
+})
+
 describe("many runs", () => {
+  it("are all seen: the first of hundreds that sleep ends at its time", async () => {
+    const sleeper = defineWorkflow("sleeper", (ctx, days: number) => ctx.sleep("nap", { days }))
+    await using engine = make({ workflows: [sleeper] })
+    const first = await engine.trigger(sleeper, { input: 1 })
+    await engine.settle()
+    const others = Array.from({ length: 501 }, () => ({ input: 30 }))
+    await engine.triggerMany(sleeper, others)
+    await engine.runToEnd(first)
+    expect(engine.clock.now()).toEqual(new Date(startAt.getTime() + day))
+  })
+
   it("200 runs that sleep for a month each take well under a second", async () => {
     await using engine = make({ workflows: [trial] })
     const handles = await Promise.all(

@@ -1,6 +1,7 @@
 /** What a worker asks the store for: claims by free slots, what a sweep gave back, suspects one at a time. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import {
   newRun,
@@ -192,6 +193,36 @@ describe("a sweep", () => {
       yield* until("all are returned", () =>
         rig.rows().every((run) => run.workerId !== workerId(101)),
       )
+    }),
+  )
+
+  it.effect("behind which a look has failed looks again the next time", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      rig.script("deadLetterPoison", (nth) => (nth === 1 ? "fail" : undefined))
+      yield* rig.startWorker()
+      yield* pass(3 * pollMs)
+      assert.isAtLeast(rig.calls("deadLetterPoison").length, 2)
+    }),
+  )
+
+  it.effect("that was under way when it heard of wakes is followed by one that tells of them", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig(gated().workflow)
+      const latch = yield* Latch.make()
+      rig.script("sweep", (nth) => (nth === 1 ? { after: latch } : undefined))
+      yield* rig.startWorker()
+      yield* until("a sweep is under way", () => rig.open("sweep") === 1)
+      rig.engine.journal.hints.local("wakes")
+      rig.script("sweep", null)
+      const { length } = rig.calls("sweep")
+      const heard: Array<string> = []
+      rig.engine.journal.hints.subscribe((hint) => {
+        if (rig.calls("sweep").length > length) heard.push(hint)
+      })
+      yield* latch.open
+      yield* until("it is told", () => heard.length >= 2)
+      assert.sameMembers(heard, ["work", "signal"])
     }),
   )
 

@@ -22,6 +22,7 @@ import {
   start,
   write,
 } from "../store/conformanceFixture.ts"
+import { makeRig, pass } from "./rig.ts"
 import { it, makeScripted, quiet, until } from "./scripted.ts"
 
 const pollMs = 1000
@@ -221,6 +222,22 @@ describe("outcomes", () => {
     )
   }
 
+  it.effect("a hint that comes while the store is asked is followed by another look", () =>
+    Effect.gen(function* () {
+      const room = yield* waitingRoom
+      const claim = yield* room.fixture.hold(room.worker, 1)
+      const latch = yield* Latch.make()
+      room.script("getRuns", (nth) => (nth === 1 ? { after: latch } : undefined))
+      const fiber = yield* room.wait(1)
+      yield* until("it is looked for", () => room.open("getRuns") === 1)
+      yield* room.fixture.committed(claim, complete)
+      room.hints.local("settled")
+      yield* latch.open
+      yield* quiet
+      assert.isDefined(fiber.pollUnsafe())
+    }),
+  )
+
   it.effect("who comes to one that others wait for is looked for at once", () =>
     Effect.gen(function* () {
       const room = yield* waitingRoom
@@ -266,6 +283,20 @@ describe("outcomes", () => {
       }),
     )
   }
+})
+
+describe("an engine that is told no interval", () => {
+  it.effect("looks once a second for a run that it waits for", () =>
+    Effect.gen(function* () {
+      const rig = yield* makeRig()
+      const [run] = yield* rig.insert(1)
+      yield* Effect.forkChild(rig.engine.outcome(run!))
+      yield* pass(10_000)
+      const { length } = rig.calls("getRuns")
+      yield* pass(5000)
+      assert.strictEqual(rig.calls("getRuns").length - length, 5)
+    }),
+  )
 })
 
 describe("the event tail", () => {

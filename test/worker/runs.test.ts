@@ -5,11 +5,12 @@
 import { assert, describe } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
-import { none } from "../../src/RetryPolicy.ts"
+import { none, spaced } from "../../src/RetryPolicy.ts"
 import { isTerminal } from "../../src/Run.ts"
 import { performUnsafe } from "../../src/WorkflowRun.ts"
 import {
@@ -97,6 +98,30 @@ describe("histories", () => {
     }),
   )
 
+  it.effect("of a later claim make no other start of it", () =>
+    Effect.gen(function* () {
+      const workflow: RegisteredWorkflow = {
+        name: "w",
+        version: null,
+        startBody: (execution, onEnd) => {
+          const event = { kind: "event", name: "e", event: "e", timeoutMs: null } as const
+          execution.issue(event, () => onEnd({ _tag: "Success", result: json(null) }))
+          return () => undefined
+        },
+      }
+      const rig = yield* makeRig(workflow)
+      const told: Array<string> = []
+      rig.engine.onLifecycle(({ type }) => told.push(type))
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker({ limits: { parkGraceMs: 0 } })
+      yield* until("it has parked", () => rig.row(run!).status === "waiting")
+      yield* rig.engine.sendEvent(run!, "e", json(null))
+      yield* until("it has ended", () => rig.row(run!).status === "completed")
+      yield* quiet
+      assert.deepStrictEqual(told, ["workflow:started", "workflow:completed"])
+    }),
+  )
+
   it.effect("that the store cannot give now are asked for again", () =>
     Effect.gen(function* () {
       const w = gated()
@@ -137,6 +162,27 @@ describe("histories", () => {
       yield* rig.startWorker()
       yield* pass(70_000, 1000)
       assert.strictEqual(w.begun.length, 1)
+    }),
+  )
+
+  it.effect("that come when the lease has lapsed begin nothing", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      yield* wake(rig, yield* rig.insert(1))
+      const latch = yield* Latch.make()
+      rig.script("loadHistory", (nth) => (nth === 1 ? { after: latch } : undefined))
+      const { worker } = yield* rig.startWorker()
+      yield* until("a history is read", () => rig.open("loadHistory") === 1)
+      rig.script("claimRuns", () => "hang")
+      rig.script("renewLease", () => "fail")
+      yield* pass(leaseMs + 1000, 1000)
+      rig.script("renewLease", null)
+      yield* pass(6000, 1000)
+      assert.isTrue(worker.health().leaseTrusted)
+      yield* latch.open
+      yield* quiet
+      assert.strictEqual(w.begun.length, 0)
     }),
   )
 
@@ -288,6 +334,40 @@ describe("a frozen process", () => {
   )
 })
 
+describe("an undo", () => {
+  it.effect("that never ends is told to stop at its time limit, in each of its tries", () =>
+    Effect.gen(function* () {
+      const signals: Array<AbortSignal> = []
+      const error = encodeError(new Error("broke"))
+      const startBody: RegisteredWorkflow["startBody"] = (execution, onEnd) => {
+        const step = { kind: "step", name: "step", retry: none, timeoutMs: null } as const
+        const undo = {
+          retry: spaced(0, { maxAttempts: 3 }),
+          timeoutMs: 1000,
+          onUnknown: false,
+          run: (_: unknown, { signal }: { readonly signal: AbortSignal }) => {
+            signals.push(signal)
+            return Effect.interruptible(Effect.never)
+          },
+        }
+        execution.issue({ ...step, undo, run: () => Effect.succeed(json(null)) }, () =>
+          onEnd({ _tag: "Failure", error, raw: null }),
+        )
+        return () => undefined
+      }
+      const rig = yield* makeRig({ name: "w", version: null, startBody })
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker()
+      yield* pass(4000)
+      assert.deepStrictEqual(
+        signals.map(({ aborted }) => aborted),
+        [true, true, true],
+      )
+      assert.strictEqual(rig.row(run!).status, "failed")
+    }),
+  )
+})
+
 describe("attempts of a run", () => {
   it.effect("come further and further apart", () =>
     Effect.gen(function* () {
@@ -387,6 +467,31 @@ describe("what a run may hold", () => {
           yield* store.commit([write({ ...claim!, workflowRunId }, { records, transition })])
         })
       assert.strictEqual(yield* ended(steps(2, 1), limits, recorded), "failed HistoryTooLong")
+    }),
+  )
+
+  it.effect("are not the characters of transactions that were begun again", () =>
+    Effect.gen(function* () {
+      const workflow: RegisteredWorkflow = {
+        name: "w",
+        version: null,
+        startBody: (execution, onEnd) => {
+          const step = { kind: "step", retry: none, timeoutMs: null, undo: null } as const
+          const run = () =>
+            Effect.sync(() => {
+              for (let i = 0; i < 3; i++) {
+                execution.reserve(issued!, json("x".repeat(60))).dropped()
+              }
+              return json(null)
+            })
+          const issued = execution.issue({ ...step, name: "a", run }, () => {
+            const after = { ...step, name: "b", run: () => Effect.succeed(json(null)) }
+            execution.issue(after, () => onEnd({ _tag: "Success", result: json("done") }))
+          })
+          return () => undefined
+        },
+      }
+      assert.strictEqual(yield* ended(workflow, { maxHistoryBytes: 100 }), "completed")
     }),
   )
 })

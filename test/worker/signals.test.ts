@@ -8,7 +8,7 @@ import * as Latch from "effect/Latch"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
 import { json } from "../store/conformanceFixture.ts"
-import { executing, gated, leaseMs, makeRig, pass, pollMs } from "./rig.ts"
+import { executing, type Gated, gated, leaseMs, makeRig, pass, pollMs, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
 describe("signals", () => {
@@ -91,6 +91,50 @@ describe("signals", () => {
       const { rig, run } = yield* executing
       yield* rig.engine.cancel(run)
       yield* until("it is cancelled", () => rig.row(run).status === "cancelled")
+    }),
+  )
+
+  it.effect(
+    "an event that this process sends reaches a run that executes, or has parked, at once",
+    () =>
+      Effect.gen(function* () {
+        const w = gated()
+        const event = { kind: "event", name: "e", event: "e", timeoutMs: null } as const
+        const waits = (name: string, beside: Gated | null): RegisteredWorkflow => ({
+          name,
+          version: null,
+          startBody: (execution, onEnd) => {
+            beside?.workflow.startBody(execution, () => undefined)
+            execution.issue(event, () => onEnd({ _tag: "Success", result: json(null) }))
+            return () => undefined
+          },
+        })
+        const rig = yield* makeRig(waits("executes", w), waits("parks", null))
+        const [executes] = yield* rig.insert(1, "executes")
+        const [parks] = yield* rig.insert(1, "parks")
+        yield* rig.startWorker({ limits: { parkGraceMs: 0 } })
+        yield* until("it has parked", () => rig.row(parks!).status === "waiting")
+        yield* until("the other executes", () => w.begun.length === 1)
+        yield* quiet
+        for (const run of [executes!, parks!]) {
+          yield* rig.engine.sendEvent(run, "e", json(null))
+          yield* until("it has ended", () => rig.row(run).status === "completed")
+        }
+      }),
+  )
+
+  it.effect("undos that this process has tried again are tried at once", () =>
+    Effect.gen(function* () {
+      const tries: Array<number> = []
+      const rig = yield* makeRig(undone(tries))
+      const [run] = yield* rig.insert(1)
+      yield* rig.startWorker()
+      yield* until("it is tried", () => tries.length === 1)
+      yield* pass(5000)
+      assert.strictEqual(rig.row(run!).status, "failed")
+      const { length } = tries
+      yield* rig.engine.retryCompensation(run!)
+      yield* until("it is tried again", () => tries.length > length)
     }),
   )
 

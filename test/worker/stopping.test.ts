@@ -95,6 +95,50 @@ describe("stop", () => {
     }),
   )
 
+  it.effect("does not wait for a body that is at pure asynchronous work", () =>
+    Effect.gen(function* () {
+      let begun = false
+      const startBody = () => {
+        begun = true
+        return () => undefined
+      }
+      const rig = yield* makeRig({ name: "w", version: null, startBody })
+      yield* rig.insert(1)
+      const { close } = yield* rig.startWorker({ shutdownTimeoutMs })
+      yield* until("it has begun", () => begun)
+      yield* quiet
+      const fiber = yield* Effect.forkChild(close)
+      yield* until("it has stopped", () => fiber.pollUnsafe() !== undefined)
+      allWell(rig, "pending")
+    }),
+  )
+
+  it.effect("by force leaves the outcome alone that waits for its commit", () =>
+    Effect.gen(function* () {
+      const { w, rig, close } = yield* executing()
+      const latch = yield* Latch.make()
+      const before = rig.calls("commit").length
+      rig.script("commit", (nth) => (nth === before + 1 ? { before: latch } : undefined))
+      const { workflowRunId, token } = rig.row(w.begun[0]!.workflowRunId)
+      rig.engine.journal.append({ workflowRunId, token }, { onCommitted: () => undefined })
+      yield* until("the lane is busy", () => rig.open("commit") === 1)
+      yield* w.latch.open
+      yield* quiet
+      const fiber = yield* Effect.forkChild(close)
+      yield* pass(shutdownTimeoutMs + 500, 500)
+      yield* latch.open
+      yield* pass(1000)
+      yield* Fiber.join(fiber)
+      for (const one of w.begun) {
+        const steps = yield* rig.memory.store.getSteps(one.workflowRunId)
+        assert.deepStrictEqual(
+          steps.map(({ status }) => status),
+          ["completed"],
+        )
+      }
+    }),
+  )
+
   it.effect("waits for a step, and tries none again beside it", () =>
     Effect.gen(function* () {
       const latch = yield* Latch.make()
@@ -370,6 +414,42 @@ describe("start", () => {
       yield* pass(2 * pollMs)
       assert.deepStrictEqual(undos, ["b", "a"])
       yield* next.close
+    }),
+  )
+
+  it.effect("tells an undo to stop that has not ended after the shutdown timeout", () =>
+    Effect.gen(function* () {
+      const signals: Array<AbortSignal> = []
+      const error = encodeError(new Error("broke"))
+      const operation: StepOperation = {
+        kind: "step",
+        name: "step",
+        retry: spaced(0, { maxAttempts: 1 }),
+        timeoutMs: null,
+        run: () => Effect.succeed(json(null)),
+        undo: {
+          retry: spaced(0, { maxAttempts: 1 }),
+          timeoutMs: null,
+          onUnknown: false,
+          run: (_, { signal }) => {
+            signals.push(signal)
+            return Effect.interruptible(Effect.never)
+          },
+        },
+      }
+      const startBody: RegisteredWorkflow["startBody"] = (execution, onEnd) => {
+        execution.issue(operation, () => onEnd({ _tag: "Failure", error, raw: null }))
+        return () => undefined
+      }
+      const rig = yield* makeRig({ name: "w", version: null, startBody })
+      const [run] = yield* rig.insert(1)
+      const { close } = yield* rig.startWorker({ shutdownTimeoutMs })
+      yield* until("the undo is under way", () => signals.length === 1)
+      const fiber = yield* Effect.forkChild(close)
+      yield* pass(shutdownTimeoutMs + 2000, 1000)
+      yield* Fiber.join(fiber)
+      assert.isTrue(signals[0]!.aborted)
+      assert.isNull(rig.row(run!).workerId)
     }),
   )
 
