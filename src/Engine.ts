@@ -24,6 +24,7 @@ import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.
 import { readAgain } from "./engine/readAgain.ts"
 import { makeRegistry, type Registry } from "./engine/registry.ts"
 import { reviseCompensation } from "./engine/revising.ts"
+import { runId } from "./engine/runId.ts"
 import { makeStarter } from "./engine/starter.ts"
 import { type LocalWorker, makeStarts, type Starts } from "./engine/starts.ts"
 import { eventOfToken, runOfToken } from "./engine/tokens.ts"
@@ -259,8 +260,11 @@ export const make = Effect.fnUntraced(function* (
     },
     bound?: { readonly maxPending: number },
   ) {
-    const { workflowRunId } = event
-    const [answer] = yield* ifUuid(workflowRunId, store.sendEvents([event], bound))
+    const workflowRunId = runId(event.workflowRunId)
+    const [answer] = yield* ifUuid(
+      workflowRunId,
+      store.sendEvents([{ ...event, workflowRunId }], bound),
+    )
     if (answer === undefined || answer === "unknown") return yield* unknown(workflowRunId)
     if (answer === "terminal") {
       return yield* conflict(workflowRunId, "take an event", "it has ended")
@@ -282,7 +286,7 @@ export const make = Effect.fnUntraced(function* (
 
   const revise = (id: string, stepKey: string | undefined, verb: "retry" | "skip") =>
     Effect.andThen(
-      ifUuid(id, reviseCompensation(store, id, stepKey ?? null, verb)),
+      ifUuid(id, reviseCompensation(store, runId(id), stepKey ?? null, verb)),
       Effect.sync(tellWork),
     )
 
@@ -315,17 +319,19 @@ export const make = Effect.fnUntraced(function* (
     },
     within: (client) => (effect) =>
       Effect.flatMap(store.joinTransaction(client), (transaction) => transaction.run(effect)),
-    outcome: (id) => ifUuid(id, outcomes.wait(id)),
+    outcome: (id) => ifUuid(id, outcomes.wait(runId(id))),
     getRun: (id) =>
       isUuid(id)
-        ? Effect.map(readAgain(store, store.getRuns([id])), ([row]) => row ?? null)
+        ? Effect.map(readAgain(store, store.getRuns([runId(id)])), ([row]) => row ?? null)
         : Effect.succeed(null),
-    getSteps: (id) => (isUuid(id) ? readAgain(store, store.getSteps(id)) : Effect.succeed([])),
-    getEvents: (id) => (isUuid(id) ? readAgain(store, store.getEvents(id)) : Effect.succeed([])),
+    getSteps: (id) =>
+      isUuid(id) ? readAgain(store, store.getSteps(runId(id))) : Effect.succeed([]),
+    getEvents: (id) =>
+      isUuid(id) ? readAgain(store, store.getEvents(runId(id))) : Effect.succeed([]),
     ...makeReading(store),
     explain: (id) =>
-      Effect.map(isUuid(id) ? store.getSituation(id) : Effect.succeed(null), (situation) =>
-        situation === null ? null : explain(situation, executing(id)),
+      Effect.map(isUuid(id) ? store.getSituation(runId(id)) : Effect.succeed(null), (situation) =>
+        situation === null ? null : explain(situation, executing(runId(id))),
       ),
     ...control,
     retryCompensation: (id, stepKey) => revise(id, stepKey, "retry"),
@@ -356,7 +362,15 @@ export const make = Effect.fnUntraced(function* (
         Effect.fromResult(
           page.workflow === null ? Result.succeed("") : checkName(page.workflow, "workflow"),
         ),
-        readAgain(store, store.listRuns({ ...page, statuses: ["dead_letter"], parentRunId: null })),
+        readAgain(
+          store,
+          store.listRuns({
+            ...page,
+            before: page.before === null ? null : runId(page.before),
+            statuses: ["dead_letter"],
+            parentRunId: null,
+          }),
+        ),
       ),
     schedule: Effect.fn("Engine.schedule")(function* (schedule) {
       yield* Effect.fromResult(checkName(schedule.key, "schedule key"))

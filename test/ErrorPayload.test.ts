@@ -204,6 +204,26 @@ describe("bounds", () => {
     assert.isBelow(size(stored), 150_000)
   })
 
+  it("a name, a class, a code and a tag have a limit", () => {
+    const long = "x".repeat(1e6)
+    const Long = { [long]: class extends Error {} }[long]!
+    const error = Object.assign(new Long("m"), { code: long, _tag: long })
+    Object.defineProperty(error, "name", { value: `n${long}` })
+    const stored = encodeError(error)
+    for (const text of [stored.name, stored.class, stored.code, stored.tag]) {
+      assert.match(String(text), /^n?x{200,255}… \(cut\)$/)
+      assert.isAtMost(String(text).length, 256)
+    }
+    assert.isUndefined(encodeError(Object.assign(new Error("x"), { code: Infinity })).code)
+  })
+
+  it("what is thrown in place of an error has a limit, whatever it is", () => {
+    const long = "x".repeat(1e6)
+    for (const thrown of [long, { long }, { long, at: new Date(0) }, new Map([[long, 1]])]) {
+      assert.isBelow(size(encodeError(thrown)), 20_000)
+    }
+  })
+
   it("a tree of errors has a limit", () => {
     const tree = (depth: number): Error =>
       depth === 0

@@ -19,6 +19,7 @@ import {
 } from "../FlowlyError.ts"
 import type { Encoded } from "../Payload.ts"
 import type { Hint, RunRow, StoreError, WorkflowStore } from "../WorkflowStore.ts"
+import { runId } from "./runId.ts"
 import { checkFilter, type RunFilter } from "./selection.ts"
 
 /**
@@ -277,7 +278,7 @@ export const makeControl = (
   const wake = (workflowRunIds: ReadonlyArray<string>, reason: string | null) =>
     store.wakeRuns({ workflowRunIds, endSleeps: true, reason })
 
-  return {
+  const verbs: Control = {
     cancel: (id, options) =>
       byId<"cancelled" | "requested" | "terminal" | "compensating", "cancelled" | "requested">(
         id,
@@ -425,7 +426,7 @@ export const makeControl = (
       }),
     fork: (id, options) =>
       Effect.gen(function* () {
-        const newRunId = options?.newRunId ?? uuidv7()
+        const newRunId = runId(options?.newRunId ?? uuidv7())
         if (!isUuid(newRunId)) {
           return yield* new InvalidInput({ field: "newRunId", reason: "must be a UUID" })
         }
@@ -465,5 +466,17 @@ export const makeControl = (
         return { ...counts, workflowRunIds }
       }),
     getControls: (id) => (isUuid(id) ? store.getControls(id) : Effect.succeed([])),
+  }
+  return {
+    ...verbs,
+    cancel: (id, options) => verbs.cancel(runId(id), options),
+    terminate: (id, options) => verbs.terminate(runId(id), options),
+    pause: (id, options) => verbs.pause(runId(id), options),
+    resume: (id, options) => verbs.resume(runId(id), options),
+    retry: (id, options) => verbs.retry(runId(id), options),
+    wake: (id, options) => verbs.wake(runId(id), options),
+    reschedule: (id, at, options) => verbs.reschedule(runId(id), at, options),
+    fork: (id, options) => verbs.fork(runId(id), options),
+    getControls: (id) => verbs.getControls(runId(id)),
   }
 }

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { validate as isUuid } from "uuid"
 import { readAgain } from "./readAgain.ts"
+import { runId } from "./runId.ts"
 import { type Attributes, check as checkAttributes } from "../Attributes.ts"
 import { InvalidInput } from "../FlowlyError.ts"
 import { checkName } from "../Name.ts"
@@ -95,7 +96,7 @@ export const checkFilter = (
     return {
       statuses: list,
       workflow: filter.workflow ?? null,
-      parentRunId: parentRunId ?? null,
+      parentRunId: parentRunId === undefined ? null : runId(parentRunId),
       idempotencyKey: filter.idempotencyKey ?? null,
       concurrencyKey: filter.concurrencyKey ?? null,
       attributes:
@@ -125,7 +126,7 @@ const checkPage = (
   if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
     return invalid("limit", "must be a whole number from 1 to 1000")
   }
-  return Result.succeed({ before: before ?? null, limit })
+  return Result.succeed({ before: before === undefined ? null : runId(before), limit })
 }
 
 /**

@@ -314,7 +314,7 @@ export class DurableEngine extends RunControls {
         if (row === null) return null
         if (!needsHistory(row)) return toStatus(row, null, revive)
         const { store } = engine
-        const [history] = yield* readAgain(store, store.loadHistory([workflowRunId]))
+        const [history] = yield* readAgain(store, store.loadHistory([row.workflowRunId]))
         return toStatus(row, history ?? null, revive)
       }),
     )

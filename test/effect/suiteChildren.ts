@@ -93,6 +93,22 @@ export const childrenSuite = (where: string, newStore: NewStore): void => {
       }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
     })
 
+    it.effect("are recorded by the name that they are given, else by their workflow's", () => {
+      const Names = Workflow.make("names")
+      const live = Names.toLayer(
+        Effect.fnUntraced(function* () {
+          yield* Effect.orDie(Child.run(Half, 2, { name: "named" }))
+          yield* Effect.orDie(Child.run(Half, 2))
+        }),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Names, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        const keys = (yield* Testing.history(run.workflowRunId)).map((one) => one.key)
+        assert.deepStrictEqual(keys, ["named", "half"])
+      }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
+    })
+
     it.effect("have a version, a time limit and attempts of their own", () => {
       const Third = Workflow.make("third", { version: "2" })
       const Parent = Workflow.make("parent")

@@ -73,6 +73,31 @@ export const controlSuite = (where: string, newStore: NewStore): void => {
       }).pipe(within(newStore(), live))
     })
 
+    it.effect("what a run tells of itself is checked where it is said", () => {
+      const Tells = Workflow.make("tells", { success: Schema.Array(Schema.String) })
+      const live = Tells.toLayer(() =>
+        Effect.forEach(
+          [
+            Workflow.setStatus("x".repeat(1001)),
+            Workflow.setAttributes({ n: Number.NaN }),
+            Workflow.setAttributes({ "": "no name" }),
+          ],
+          (said) => Effect.map(Effect.flip(Effect.mapError(said, String)), (error) => error),
+        ).pipe(Effect.orDie),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Tells, undefined)
+        yield* Testing.settle
+        const told = yield* run.result
+        assert.deepStrictEqual(
+          told.map((error) => /status text|attributes(\.n)?/.exec(error)?.[0]),
+          ["status text", "attributes.n", "attributes"],
+        )
+        const row = yield* rowOf(run.workflowRunId)
+        assert.deepStrictEqual([row?.statusText, row?.attributes], [null, {}])
+      }).pipe(within(newStore(), live))
+    })
+
     it.effect("a run is rescheduled and terminated; what is unknown is RunNotFound", () => {
       const { Trial, live, ran } = makeTrial()
       return Effect.gen(function* () {

@@ -1,11 +1,13 @@
 /** Events and tokens in the Effect API. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { Event, Step, Token, Workflow } from "flowly/effect"
+import { Event, Sleep, Step, Token, Workflow, type WorkflowRun } from "flowly/effect"
 import * as Testing from "flowly/testing"
 import { type NewStore, rowOf, within } from "./place.ts"
 
@@ -46,6 +48,36 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
         assert.deepStrictEqual(keys, ["go", "go#2", "go#3", "go#4", "none"])
         const late = yield* Effect.flip(send(4))
         assert.strictEqual(late._tag, "RunStateConflict")
+      }).pipe(within(newStore(), live))
+    })
+
+    it.effect("a wait or a sleep that nobody can mean is a defect, by name", () => {
+      const never = new Date(Number.NaN)
+      const wrong: ReadonlyArray<
+        readonly [string, Effect.Effect<unknown, never, WorkflowRun.WorkflowRun>]
+      > = [
+        ['sleep "late"', Sleep.until("late", new Date(Date.UTC(9999, 0) + 1))],
+        ['sleep "never"', Sleep.until("never", never)],
+        ['sleep "long"', Sleep.make("long", "36526 days")],
+        ["timeout of the wait", Event.wait("go", { timeout: "36526 days" })],
+        ["timeout of the wait", Event.wait("go", { timeout: -1 })],
+        ["event name", Event.wait("flowly:own")],
+        ["event name", Event.emit("")],
+      ]
+      const Wrong = Workflow.make("wrong", { success: Schema.Array(Schema.String) })
+      const live = Wrong.toLayer(() =>
+        Effect.forEach(wrong, ([, operation]) =>
+          Effect.map(Effect.exit(operation), (exit) =>
+            Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "fine",
+          ),
+        ),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Wrong, undefined)
+        yield* Testing.settle
+        const told = yield* run.result
+        assert.strictEqual(told.length, wrong.length)
+        wrong.forEach(([what], i) => assert.include(told[i], what))
       }).pipe(within(newStore(), live))
     })
 

@@ -110,6 +110,20 @@ describe("the embedded server", () => {
     await Promise.all([second.stop(), second.stop()])
   })
 
+  it("cuts the log of its folder that has grown beyond 4 MiB, and keeps a shorter one", async () => {
+    const dataDir = path.join(folder, "kept")
+    const log = path.join(dataDir, "server.log")
+    const grown = async (bytes: number) => {
+      await (await startEmbeddedPostgres({ dataDir, settings: quick })).stop()
+      await fs.appendFile(log, "x".repeat(bytes))
+      const before = (await fs.stat(log)).size
+      await (await startEmbeddedPostgres({ dataDir, settings: quick })).stop()
+      return (await fs.stat(log)).size - before
+    }
+    expect(await grown(1000)).toBeGreaterThan(0)
+    expect(await grown(5 * 2 ** 20)).toBeLessThan(-4 * 2 ** 20)
+  })
+
   it("is shared by those who start it on the same folder, and its starter's to stop", async () => {
     const dataDir = path.join(folder, "shared")
     const servers = await Promise.all(

@@ -427,6 +427,79 @@ export const controlSuite = (backend: Backend): void => {
       })
     })
 
+    it("each have what was asked with them: the reason, the sleep, whether to undo", async () => {
+      const workflow = defineWorkflow(rig.name("asked"), async (ctx) => {
+        await Promise.all([ctx.sleep("nap", { days: 1 }), ctx.sleep("rest", { days: 2 })])
+      })
+      const engine = await rig.started([workflow])
+      const filter = { workflow: workflow.name }
+      const ids = [await engine.trigger(workflow), await engine.trigger(workflow)].map(
+        (run) => run.workflowRunId,
+      )
+      for (const id of ids) await untilStatus(engine, id, "sleeping")
+      const at = new Date(Date.now() + hour)
+      const verbs: ReadonlyArray<readonly [string, (reason: string) => Promise<unknown>]> = [
+        ["reschedule", (reason) => engine.rescheduleMany(filter, at, { reason, sleep: "rest" })],
+        ["pause", (reason) => engine.pauseMany(filter, { reason })],
+        ["resume", (reason) => engine.resumeMany(filter, { reason })],
+        ["cancel", (reason) => engine.cancelMany(filter, { reason, compensate: false })],
+      ]
+      for (const [verb, ask] of verbs) {
+        expect(await ask(`why ${verb}`)).toEqual({ accepted: 2, refused: 0 })
+        if (verb === "pause") for (const id of ids) await untilStatus(engine, id, "paused")
+      }
+      for (const id of ids) {
+        expect(await engine.getControlLog(id)).toEqual([
+          {
+            verb: "reschedule",
+            reason: "why reschedule",
+            detail: { at: at.getTime(), sleep: "rest" },
+            at: expect.any(Date),
+          },
+          { verb: "pause", reason: "why pause", detail: {}, at: expect.any(Date) },
+          { verb: "resume", reason: "why resume", detail: {}, at: expect.any(Date) },
+          {
+            verb: "cancel",
+            reason: "why cancel",
+            detail: { compensate: false },
+            at: expect.any(Date),
+          },
+        ])
+        const [first] = await engine.getControlLog(id)
+        expect(Math.abs((first?.at.getTime() ?? 0) - Date.now())).toBeLessThan(60_000)
+      }
+    })
+
+    it("each have the reason of their end, their new attempt and their fork", async () => {
+      const failing = defineWorkflow(rig.name("failing"), () => Promise.reject(new Error("no")))
+      const waiting = defineWorkflow(rig.name("waiting"), () => undefined)
+      const engine = await rig.started([failing])
+      const client = rig.engine([failing, waiting])
+      const failed = await engine.trigger(failing)
+      await refusal(failed.result())
+      const waits = await client.trigger(waiting)
+      await client.wakeMany({ workflow: waiting.name }, { reason: "why wake" })
+      await client.terminateMany({ workflow: waiting.name }, { reason: "why terminate" })
+      const { workflowRunIds } = await client.forkMany(
+        { workflow: waiting.name },
+        { reason: "why fork", input: 5 },
+      )
+      await client.retryMany({ workflow: failing.name }, { reason: "why retry" })
+      const newRunId = crypto.randomUUID()
+      const fork = await client.fork(waits.workflowRunId, { newRunId, reason: "one", input: 6 })
+      expect(fork.workflowRunId).toBe(newRunId)
+      const logged = async (id: string | undefined) =>
+        (await client.getControlLog(id ?? "")).map(({ verb, reason }) => [verb, reason])
+      expect(await logged(waits.workflowRunId)).toEqual([
+        ["wake", "why wake"],
+        ["terminate", "why terminate"],
+      ])
+      expect(await logged(workflowRunIds[0])).toEqual([["fork", "why fork"]])
+      expect((await client.getRun(workflowRunIds[0] ?? ""))?.input).toBe(5)
+      expect(await logged(newRunId)).toEqual([["fork", "one"]])
+      expect(await logged(failed.workflowRunId)).toEqual([["retry", "why retry"]])
+    })
+
     it("are steered to the last, page by page", async () => {
       const workflow = defineWorkflow(rig.name("many"), () => undefined)
       const engine = rig.engine([workflow])

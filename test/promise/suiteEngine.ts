@@ -167,7 +167,7 @@ export const engineSuite = (backend: Backend): void => {
         priority: -1_000_000,
         idempotencyKey: `${rig.name("k")}${"ü".repeat(200)}`,
         concurrencyKey: `${rig.name("k")}${"🚀".repeat(100)}`,
-        deadline: "1 hour",
+        deadline: { days: 36_525 },
       })
       expect(await handle.result()).toBe(1)
       const fraction = await engine.trigger(workflow, { input: 2, timeoutMs: 5000.5 })

@@ -7,7 +7,7 @@ import {
   type FlowlyError,
   NonRetryableError,
 } from "../../src/index.ts"
-import { type Backend, makeGate, refusal, thrown, useRig } from "./rig.ts"
+import { type Backend, makeGate, refusal, thrown, until, useRig } from "./rig.ts"
 
 let constructed = 0
 
@@ -137,6 +137,43 @@ export const errorsSuite = (backend: Backend): void => {
         true,
         true,
       ])
+    })
+
+    it("are instances wherever they are read", async () => {
+      const workflow = defineWorkflow(rig.name("read"), async (ctx) => {
+        await ctx.step("undone", {
+          run: () => "done",
+          compensate: { run: () => Promise.reject(declined()), retry: {} },
+        })
+        await ctx.step("pay", () => Promise.reject(declined()))
+      })
+      const letter = defineWorkflow(rig.name("letter"), () => Promise.reject(declined()))
+      const engine = await rig.started([workflow, letter], { errors })
+      const hooked: Array<unknown> = []
+      engine.hook("step:failed", ({ error }) => hooked.push(error))
+      engine.hook("workflow:failed", ({ error }) => hooked.push(error))
+      const { workflowRunId, result } = await engine.trigger(workflow)
+      await refusal(result())
+      await refusal((await engine.trigger(letter, { maxAttempts: 1 })).result())
+      await until(() => hooked.length === 3, "three hooks")
+      const [, pay] = await engine.getSteps(workflowRunId)
+      const status = (await engine.getStatus(workflowRunId)) as any
+      const [dead] = await engine.getDeadLetterRuns({ workflow: letter.name })
+      const explained = (await engine.explain(workflowRunId)) as any
+      const [listed] = (await engine.listRuns({ workflow: workflow.name })).runs
+      const seen = {
+        step: pay?.error,
+        undo: (await engine.getSteps(workflowRunId))[0]?.compensation?.error,
+        run: (await engine.getRun(workflowRunId))?.error,
+        listed: listed?.error,
+        status: status.error,
+        undoInStatus: status.compensations[0].error,
+        explained: explained.error,
+        dead: (dead as { error?: unknown } | undefined)?.error,
+        ...Object.fromEntries(hooked.map((error, i) => [`hook ${i}`, error])),
+      }
+      const classes = Object.entries(seen).map(([where, error]) => [where, view(error).classes[0]])
+      expect(classes).toEqual(Object.keys(seen).map((where) => [where, "PaymentDeclined"]))
     })
 
     it("match by the name that they set, also in a class that extends theirs", async () => {

@@ -66,6 +66,29 @@ export const explainSuite = (backend: Backend): void => {
     })
   })
 
+  it("gives times as dates, wherever they stand", async () => {
+    const begun = Promise.withResolvers<void>()
+    const workflow = defineWorkflow(rig.name("dates"), async (ctx) => {
+      await ctx.step("done", () => 1)
+      await ctx.step("long", ({ signal }) => (begun.resolve(), aborted(signal)))
+    })
+    const engine = await rig.started([workflow], { worker: { maxConcurrent: 1 } })
+    const first = await engine.trigger(workflow)
+    await begun.promise
+    const second = await engine.trigger(workflow)
+    expect(await engine.explain(first.workflowRunId)).toMatchObject({
+      _tag: "executing",
+      worker: { leaseExpiresAt: expect.any(Date) },
+      lastStep: { stepKey: "done", completedAt: expect.any(Date) },
+    })
+    expect(await engine.explain(second.workflowRunId)).toMatchObject({
+      _tag: "queued",
+      since: expect.any(Date),
+    })
+    await engine.terminate(second.workflowRunId)
+    await engine.terminate(first.workflowRunId)
+  })
+
   it("tells that nobody knows the workflow, and that an operator paused", async () => {
     const workflow = defineWorkflow(rig.name("unknown"), () => 1)
     const engine = rig.engine([workflow])

@@ -44,6 +44,35 @@ export const identitySuite = (backend: Backend): void => {
       expect(ran()).toBe(1)
     })
 
+    it("may be written in capitals wherever a run is asked for, as some languages print it", async () => {
+      const flow = endless()
+      const engine = await rig.started([flow])
+      const capitals = uuidv7().toUpperCase()
+      const printed = capitals.toLowerCase()
+      await engine.trigger(flow, { input: 1, workflowRunId: capitals })
+      const waiting = await untilStatus(engine, printed, "waiting")
+      expect(await engine.getStatus(capitals)).toEqual(waiting)
+      expect((await engine.getRun(capitals))?.workflowRunId).toBe(printed)
+      expect((await engine.explain(capitals))?._tag).toBe("waiting")
+      expect(await engine.pause(capitals, { reason: "why" })).toBe("paused")
+      await engine.resume(capitals)
+      await engine.wake(capitals)
+      const log = await engine.getControlLog(capitals)
+      expect(log.map(({ verb }) => verb)).toEqual(["pause", "resume", "wake"])
+      const newRunId = uuidv7().toUpperCase()
+      const fork = await engine.fork(capitals, { newRunId })
+      expect(fork.workflowRunId).toBe(newRunId.toLowerCase())
+      expect((await engine.listRuns({ workflow: flow.name, before: capitals })).runs).toEqual([])
+      expect((await engine.listRuns({ parentRunId: capitals })).runs).toEqual([])
+      const ends = [engine.handle(flow, capitals), engine.handle(flow, newRunId)]
+      const results = ends.map((handle) => handle.result())
+      for (const handle of ends) expect(await handle.sendEvent("end")).toBe("sent")
+      await Promise.all(results)
+      expect(await engine.getSteps(capitals)).toHaveLength(1)
+      const gone = engine.cancel(capitals)
+      expect((await refusal(gone)).code).toBe("RunStateConflict")
+    })
+
     it("taken with another input, or by another workflow, is a conflict", async () => {
       const { flow } = echo()
       const other = echo().flow

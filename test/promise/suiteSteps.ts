@@ -13,6 +13,36 @@ export const stepsSuite = (backend: Backend): void => {
       expect(await (await engine.trigger(workflow)).result()).toBe(42)
     })
 
+    it("may answer what can be awaited and is no promise, as query builders do", async () => {
+      const query = (rows: () => unknown) => ({
+        // oxlint-disable-next-line unicorn/no-thenable -- that is what it is about
+        then: (resolve: (value: unknown) => void, reject: (error: unknown) => void) => {
+          try {
+            resolve(rows())
+          } catch (error) {
+            reject(error)
+          }
+        },
+      })
+      const workflow = defineWorkflow(rig.name("query"), async (ctx) => {
+        const broken = (message: string) =>
+          query(() => {
+            throw new TypeError(message)
+          }) as unknown as Promise<unknown>
+        const rows = await ctx.step(
+          "rows",
+          () => query(() => [1, 2]) as unknown as Promise<unknown>,
+        )
+        const error = await ctx
+          .step("fails", () => broken("no table"))
+          .catch((e: Error) => e.message)
+        return [rows, error]
+      })
+      const engine = await rig.started([workflow])
+      const result = await (await engine.trigger(workflow)).result()
+      expect(result).toEqual([[1, 2], "no table"])
+    })
+
     it("are told their run, their try, and a key that all tries share", async () => {
       const told: Array<StepInfo> = []
       const workflow = defineWorkflow(rig.name("told"), async (ctx) => {

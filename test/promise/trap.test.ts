@@ -203,6 +203,20 @@ describe("a trap", () => {
     expect(globals().every((now, i) => now === before[i])).toBe(true)
   })
 
+  it("puts everything back where the engine could not start", async () => {
+    const before = [Date, Date.now, Math.random, setTimeout, fetch]
+    const pool = {
+      connect: () => Promise.reject(new Error("down")),
+      on: () => undefined,
+      removeListener: () => undefined,
+    }
+    const engine = new DurableEngine({ workflows: [], pool, development: true })
+    engines.add(engine)
+    await expect(engine.start()).rejects.toMatchObject({ code: "StoreUnavailable" })
+    const after = [Date, Date.now, Math.random, setTimeout, fetch]
+    expect(after.every((now, i) => now === before[i])).toBe(true)
+  })
+
   it("refuses an option that is none", () => {
     const wrong = { workflows: [], development: "yes" as "throw" }
     expect(thrown(() => new DurableEngine(wrong))).toMatchObject({

@@ -134,6 +134,15 @@ export const fenceTests = (test: Test) => {
       assert.deepStrictEqual(answer, { _tag: "lost", workflowRunId: id(7) })
     })
 
+    test("a claim that its own write let go can neither be released nor hear signals", function* (s) {
+      const claim = yield* held(s, yield* s.worker(1))
+      yield* s.committed(claim, { transition: park(0) })
+      const before = yield* s.observe(1)
+      assert.strictEqual(yield* s.store.releaseClaims([claim]), 0)
+      assert.deepStrictEqual(yield* s.store.readSignals([claim]), [])
+      assert.deepStrictEqual(yield* s.observe(1), before)
+    })
+
     test("one stale write of a batch holds none of the others back", function* (s) {
       const a = yield* s.worker(1)
       const stale = yield* held(s, a)

@@ -34,6 +34,12 @@ export const readTests = (test: Test) => {
       assert.deepStrictEqual(yield* s.store.getRuns([]), [])
     })
 
+    test("that are asked for twice are given once", function* (s) {
+      yield* s.insert(newRun(1), newRun(2))
+      const rows = yield* s.store.getRuns([id(1), id(2), id(1)])
+      assert.deepStrictEqual(idsOf(rows).toSorted(), [id(1), id(2)])
+    })
+
     test("are listed newest first, page by page", function* (s) {
       yield* s.insert(...[3, 1, 5, 2, 4].map((n) => newRun(n)))
       assert.deepStrictEqual(idsOf(yield* s.list({ limit: 2 })), [id(5), id(4)])

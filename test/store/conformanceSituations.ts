@@ -183,6 +183,34 @@ export const situationTests = (test: Test) => {
       assert.strictEqual((yield* s.store.getSituation(id(3)))?.ahead, 0)
     })
 
+    test("of a due run counts no suspects, and no runs of other workflows or versions", function* (s) {
+      const a = yield* s.worker(1)
+      yield* s.hold(a, 1, { priority: -1 })
+      yield* s.lapseAndSweep
+      yield* s.advance(5000)
+      yield* s.claimOnly(yield* s.worker(2), 1)
+      yield* s.lapseAndSweep
+      yield* s.insert(newRun(2, { workflow: "x" }), newRun(3, { version: "v2" }), newRun(4))
+      yield* s.advance(60_000)
+      yield* s.insert(newRun(5))
+      assert.strictEqual((yield* s.row(1)).crashCount, 2)
+      assert.strictEqual((yield* s.store.getSituation(id(5)))?.ahead, 1)
+      assert.strictEqual((yield* s.store.getSituation(id(1)))?.ahead, 0)
+    })
+
+    test("tells the last step in the order of completion, and no waits of a run that has ended", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      yield* s.committed(claim, { records: [record("b", 2), record("c", 3)] })
+      yield* s.committed(claim, { records: [retrying("d", 1), record("a", 1)] })
+      const wait = { stepKey: "go", kind: "event", event: "approved" } as const
+      yield* s.committed(claim, { transition: parkedOn(0, wait) })
+      assert.strictEqual((yield* s.store.getSituation(id(1)))?.lastStep?.stepKey, "c")
+      assert.strictEqual((yield* s.store.getSituation(id(1)))?.waits.length, 1)
+      const error = encodeError(new RunPaused({ workflowRunId: id(1), reason: "over" }))
+      yield* s.store.terminateRuns([{ workflowRunId: id(1), error, reason: "over" }])
+      assert.deepStrictEqual((yield* s.store.getSituation(id(1)))?.waits, [])
+    })
+
     test("of a held run tells its worker's last heartbeat, also when that was retired", function* (s) {
       const a = yield* s.worker(1)
       yield* s.hold(a, 1)

@@ -63,6 +63,25 @@ export const workerTests = (test: Test) => {
       assert.strictEqual(again._tag, "StoreRejected")
     })
 
+    test("a worker that holds nothing is forgotten an hour after its lease; its id is free then", function* (s) {
+      yield* s.worker(1)
+      const holding = yield* s.worker(2)
+      yield* s.hold(holding, 1)
+      yield* s.advance(leaseMs + 3_600_000)
+      yield* Effect.flip(s.store.registerWorker(registration(1)))
+      yield* s.advance(1)
+      yield* s.worker(1)
+      yield* Effect.flip(s.store.registerWorker(registration(2)))
+    })
+
+    test("a lapsed worker is told its claims, that it may know what it lost", function* (s) {
+      const a = yield* s.worker(1)
+      const claim = yield* s.hold(a, 1)
+      yield* s.advance(leaseMs)
+      const answer = yield* s.store.renewLease(registration(1))
+      assert.deepStrictEqual(answer, { renewed: false, claims: [claim] })
+    })
+
     test("a heartbeat lists the claims that the store holds for the worker", function* (s) {
       const a = yield* s.worker(1)
       const b = yield* s.worker(2)

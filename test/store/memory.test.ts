@@ -3,10 +3,12 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Exit from "effect/Exit"
+import * as TestClock from "effect/testing/TestClock"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { storeConformance } from "./conformance.ts"
 import {
+  childOf,
   compensate,
   error,
   failed,
@@ -16,8 +18,11 @@ import {
   json,
   newRun,
   record,
+  registration,
+  schedule,
   settle,
   sleepEnd,
+  start,
   write,
 } from "./conformanceFixture.ts"
 
@@ -69,6 +74,61 @@ describe("MemoryStore", () => {
       yield* other.claimOnly(yield* other.worker(2), 2)
       assert.deepStrictEqual(yield* s.observe(1), before)
       assert.strictEqual((yield* s.row(2)).status, "pending")
+    }),
+  )
+
+  it.effect("can be copied with keys, schedules, events and all else that it holds", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(start)
+      const fill = Effect.fnUntraced(function* (s: Fixture) {
+        const a = yield* s.worker(1)
+        const claim = yield* s.hold(a, 1, { concurrencyKey: "k", attributes: { n: 1 } })
+        yield* s.store.upsertSchedule(schedule("daily"))
+        yield* s.sendEvent(1)
+        yield* s.insert(newRun(2, { idempotencyKey: "i" }))
+        return claim
+      })
+      const { handle, s } = fixture()
+      const claim = yield* fill(s)
+      const other = new Fixture(handle.copy().store)
+      const tail = yield* s.store.tailEvents({ cursor: null, limit: 9 })
+      const look = Effect.fnUntraced(function* (on: Fixture) {
+        return {
+          observed: yield* on.observe(1),
+          log: yield* on.store.getControls(id(1)),
+          schedules: yield* on.store.listSchedules,
+          tail: yield* on.store.tailEvents({ cursor: tail.cursor, limit: 9 }),
+          claims: (yield* on.store.renewLease(registration(1))).claims,
+          runs: idsOf(yield* on.list()),
+        }
+      })
+      const before = yield* look(s)
+      assert.deepStrictEqual(yield* look(other), before)
+      // of the other, everything changes
+      yield* other.cancel(1, null, "why")
+      yield* other.sendEvent(1, "more")
+      yield* other.committed(claim, {
+        records: [record("emit:x", 1, { kind: "emit", result: null })],
+        emitted: [{ stepKey: "emit:x", name: "x", payload: json(1) }],
+        children: [newRun(3, childOf(1))],
+        attributes: { n: 2 },
+      })
+      yield* other.committed(claim, { transition: settle("completed") })
+      yield* other.insert(newRun(4, { concurrencyKey: "k" }))
+      const tick = { key: "daily", expectedNextTick: start, tick: start, nextTick: start + 9 }
+      assert.isTrue(yield* other.store.fireTick({ ...tick, run: newRun(5) }))
+      yield* other.store.upsertSchedule(schedule("hourly"))
+      const [second] = yield* other.claim(yield* other.worker(2))
+      yield* other.committed(second!, { transition: settle("failed") })
+      yield* other.store.releaseIdempotencyKey(id(2))
+      assert.deepStrictEqual(yield* look(s), before)
+      // and of the first, what keys, ticks and due runs say is as it was
+      const [held] = yield* s.insert(newRun(6, { concurrencyKey: "k" }))
+      assert.strictEqual(held?._tag, "ConcurrencyHeld")
+      const [existing] = yield* s.insert(newRun(7, { idempotencyKey: "i" }))
+      assert.strictEqual(existing?._tag, "Existing")
+      assert.isTrue(yield* s.store.fireTick({ ...tick, run: newRun(5) }))
+      assert.deepStrictEqual(idsOf(yield* s.claim(yield* s.worker(2))), [id(2), id(5)])
     }),
   )
 

@@ -16,7 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from "vitest
 import * as EngineClock from "../../src/EngineClock.ts"
 import * as PostgresStore from "../../src/PostgresStore.ts"
 import { type Hint, WorkflowStore } from "../../src/WorkflowStore.ts"
-import { Fixture, id, json, newRun, park, parse, record } from "./conformanceFixture.ts"
+import { Fixture, id, json, newRun, park, parse, record, retrying } from "./conformanceFixture.ts"
 import {
   createDatabase,
   lockRuns,
@@ -73,6 +73,11 @@ const onPool = (
     ) as Effect.Effect<void>,
   )
 
+const heard = (hints: Queue.Dequeue<Hint>, wanted: Hint) =>
+  Effect.gen(function* () {
+    while ((yield* Queue.take(hints)) !== wanted);
+  }).pipe(Effect.timeout("10 seconds"))
+
 describe("a client that renames columns", () => {
   it("changes neither the store's rows nor the keys inside payloads", () => {
     const snake = (text: string) => text.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
@@ -122,6 +127,32 @@ describe("the application's pool", () => {
         client.release()
       }
       assert.deepStrictEqual((await pool.query("select 1 as one")).rows, [{ one: 1 }])
+    }))
+
+  it("keeps a client whose statement the server refused", () =>
+    withPool({ max: 1 }, (pool) =>
+      onPool(pool, function* (s) {
+        const pid = function* () {
+          const { rows } = yield* Effect.promise(() => pool.query("select pg_backend_pid() as pid"))
+          return rows[0].pid as number
+        }
+        const before = yield* pid()
+        const broken = newRun(1, { input: { codec: "json", json: "{not json" } })
+        assert.strictEqual((yield* Effect.flip(s.insert(broken)))._tag, "StoreRejected")
+        assert.strictEqual(yield* pid(), before)
+      }),
+    ))
+
+  it("is heard on flowly's channel alone, though its sessions listen to others", () =>
+    withPool({ max: 3 }, (pool) => {
+      pool.on("connect", (client) => void client.query("listen of_the_application"))
+      return onPool(pool, function* (s) {
+        const hints = yield* s.store.listen
+        yield* heard(hints, "reconnected")
+        yield* promise(() => rig.query("select pg_notify('of_the_application', 'w')"))
+        yield* s.store.notify(["settled"])
+        assert.strictEqual(yield* Queue.take(hints), "settled")
+      })
     }))
 
   it("has a client back that came when nobody waited for it any more", () =>
@@ -274,6 +305,40 @@ describe("a caller's transaction", () => {
     ))
 })
 
+describe("a time until which to wait", () => {
+  it("is told rounded up to milliseconds: who waits so long never comes too early", () =>
+    withPool({ max: 3 }, (pool) =>
+      onPool(pool, function* (s) {
+        const claim = yield* s.hold(yield* s.worker(1), 1)
+        const keys = Array.from({ length: 9 }, (_, n) => `s${n}`)
+        const { timers } = yield* s.committed(claim, {
+          timers: keys.map((stepKey) => ({ stepKey, delayMs: 1000 })),
+          records: keys.map((key) => retrying(`try ${key}`, 1, 1000)),
+        })
+        const stored = yield* promise(() =>
+          rig.query(`select
+            (select ceil(extract(epoch from min(wake_at)) * 1000) from sleep_timers)::float8 as timer,
+            (select ceil(extract(epoch from min(retry_at)) * 1000) from workflow_steps)::float8
+              as retry`),
+        )
+        const [{ timer, retry }] = stored as [{ timer: number; retry: number }]
+        const { records, dueTimes, timers: read } = yield* s.history(1)
+        const [sources] = yield* s.store.loadSources([id(1)])
+        const steps = yield* s.store.getSteps(id(1))
+        for (const told of [timers, read]) {
+          for (const { wakeAt } of told) assert.strictEqual(wakeAt, timer)
+        }
+        for (const told of [records, steps]) {
+          for (const { retryAt } of told) assert.strictEqual(retryAt, retry)
+        }
+        for (const told of [dueTimes, sources?.dueTimes ?? []]) {
+          const times = new Set(told.map(({ wakeAt }) => wakeAt))
+          assert.deepStrictEqual(times, new Set([timer, retry]))
+        }
+      }),
+    ))
+})
+
 describe("a long history", () => {
   it("is read whole, in pages of rows and of bytes", () =>
     onStore(rig, function* (s) {
@@ -408,11 +473,6 @@ describe("errors", () => {
 })
 
 describe("hints", () => {
-  const heard = (hints: Queue.Dequeue<Hint>, wanted: Hint) =>
-    Effect.gen(function* () {
-      while ((yield* Queue.take(hints)) !== wanted);
-    }).pipe(Effect.timeout("10 seconds"))
-
   const comesBack = function* (s: Fixture) {
     const hints = yield* s.store.listen
     yield* heard(hints, "reconnected")

@@ -30,12 +30,17 @@ afterEach(() => client.end())
 
 type Use<A, E> = (store: WorkflowStore["Service"]) => Effect.Effect<A, E>
 
-const onSchema = <A, E>(schema: string, use: Use<A, E>, url = database.url) =>
+const onSchema = <A, E>(
+  schema: string,
+  use: Use<A, E>,
+  url = database.url,
+  options: Partial<PostgresStore.UrlOptions> = {},
+) =>
   Effect.runPromise(
     Effect.result(
       Effect.flatMap(WorkflowStore, use).pipe(
         Effect.provide(
-          PostgresStore.layerUrl({ url, schema, maxConnections: 2 }).pipe(
+          PostgresStore.layerUrl({ url, schema, maxConnections: 2, ...options }).pipe(
             Layer.provide(EngineClock.layerStore),
           ),
         ),
@@ -130,6 +135,49 @@ describe("migrate", () => {
       const result = await onSchema("newer", use as Use<void, { readonly _tag: string }>)
       assert.strictEqual(result._tag === "Failure" && result.failure._tag, "SchemaTooNew")
     }
+  })
+
+  /** Begins to migrate while `client` holds the lock of migrations; ends when that waits for it. */
+  const waitingToMigrate = async (schema: string) => {
+    // FNV-1a, as a signed 32-bit integer
+    let hash = 0x811c9dc5
+    for (const byte of Buffer.from(schema)) hash = Math.imul(hash ^ byte, 0x01000193)
+    const keys = [0x666c6f77, hash | 0]
+    await client.query("select pg_advisory_lock($1::int4, $2::int4)", keys)
+    const migrating = onSchema(schema, (s) => s.migrate, database.url, { statementTimeoutMs: 300 })
+    for (let waiting = 0; waiting === 0;) {
+      const { rows } = await client.query(
+        `select count(*)::int as n from pg_locks
+         where locktype = 'advisory' and not granted and objid = $1::int4::oid`,
+        [hash | 0],
+      )
+      waiting = rows[0].n
+    }
+    return {
+      migrating,
+      release: () => client.query("select pg_advisory_unlock($1::int4, $2::int4)", keys),
+    }
+  }
+
+  it("waits for another one longer than any other statement may", async () => {
+    const { migrating, release } = await waitingToMigrate("patient")
+    // beyond the limits for locks and for statements
+    await new Promise((resolve) => setTimeout(resolve, 1600))
+    await release()
+    assert.strictEqual((await migrating)._tag, "Success")
+    assert.strictEqual((await versions("patient")).length, 1)
+  })
+
+  it("refuses a schema that a newer version migrated while it waited", async () => {
+    const { migrating, release } = await waitingToMigrate("overtaken")
+    await client.query(
+      `create schema overtaken;
+       create table overtaken.flowly_migrations (id integer primary key, name text not null);
+       insert into overtaken.flowly_migrations values (999, 'future')`,
+    )
+    await release()
+    const result = await migrating
+    assert.strictEqual(result._tag === "Failure" && result.failure._tag, "SchemaTooNew")
   })
 
   it("the application may hold the same advisory lock under one key", async () => {
