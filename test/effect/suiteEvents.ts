@@ -51,7 +51,7 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
       }).pipe(within(newStore(), live))
     })
 
-    it.effect("a wait or a sleep that nobody can mean is a defect, by name", () => {
+    it.effect("a wait, a sleep or a name that nobody can mean is a defect", () => {
       const never = new Date(Number.NaN)
       const wrong: ReadonlyArray<
         readonly [string, Effect.Effect<unknown, never, WorkflowRun.WorkflowRun>]
@@ -63,6 +63,7 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
         ["timeout of the wait", Event.wait("go", { timeout: -1 })],
         ["event name", Event.wait("flowly:own")],
         ["event name", Event.emit("")],
+        ["patch id", Workflow.patched("")],
       ]
       const Wrong = Workflow.make("wrong", { success: Schema.Array(Schema.String) })
       const live = Wrong.toLayer(() =>

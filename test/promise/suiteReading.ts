@@ -49,6 +49,122 @@ export const readingSuite = (backend: Backend): void => {
     expect(await engine.getSteps("nobody")).toEqual([])
   })
 
+  it("getRun tells all that a run was started with, and why it stands", async () => {
+    const workflow = defineWorkflow(rig.name("told"), () => 1, { version: "v2" })
+    const engine = rig.engine([workflow])
+    const scheduledFor = new Date(Date.now() + 3_600_000)
+    const { workflowRunId } = await engine.trigger(workflow, {
+      scheduledFor,
+      timeoutMs: 5000,
+      priority: -7,
+      maxAttempts: 4,
+      concurrencyKey: "c",
+      idempotencyKey: "i",
+    })
+    const run = await engine.getRun(workflowRunId)
+    expect(run).toEqual({
+      workflowRunId,
+      workflow: workflow.name,
+      version: "v2",
+      status: "pending",
+      compensating: false,
+      attempt: 1,
+      maxAttempts: 4,
+      input: undefined,
+      parentRunId: null,
+      idempotencyKey: "i",
+      concurrencyKey: "c",
+      priority: -7,
+      attributes: {},
+      statusText: null,
+      dueAt: scheduledFor,
+      scheduledFor,
+      deadlineAt: new Date(scheduledFor.getTime() + 5000),
+      createdAt: expect.any(Date),
+      startedAt: null,
+      completedAt: null,
+    })
+    await engine.pause(workflowRunId, { reason: "audit" })
+    const paused = await engine.getRun(workflowRunId)
+    expect(paused).toMatchObject({ status: "paused", pauseReason: { code: "RunPaused" } })
+    expect(paused).not.toHaveProperty("error")
+  })
+
+  it("getRun of a child names its parent; of an active run, the error of the attempt before", async () => {
+    const child = defineWorkflow(rig.name("child"), (ctx) => ctx.sleep("nap", { days: 1 }))
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+      if (ctx.attempt === 1) throw new TypeError("first")
+      await ctx.child(child)
+    })
+    const engine = await rig.started([parent, child])
+    const { workflowRunId } = await engine.trigger(parent, { maxAttempts: 2 })
+    const one = await until(
+      async () => (await engine.listRuns({ parentRunId: workflowRunId })).runs[0],
+    )
+    expect(one).toMatchObject({ workflow: child.name, parentRunId: workflowRunId })
+    const waiting = await untilStatus(engine, workflowRunId, "waiting")
+    const first = { name: "TypeError", message: "first" }
+    expect(waiting.error).toMatchObject(first)
+    expect(await engine.getRun(workflowRunId)).toMatchObject({ attempt: 2, error: first })
+    await engine.terminate(workflowRunId)
+  })
+
+  it("getSteps tells when a step began, when its next try is, and how its undo went", async () => {
+    const workflow = defineWorkflow(rig.name("steps"), async (ctx) => {
+      await ctx.step("undone", {
+        run: () => new Promise((resolve) => setTimeout(() => resolve("done"), 30)),
+        compensate: { run: () => Promise.reject(new TypeError("no undo")), retry: {} },
+      })
+      await ctx.step("waits", {
+        run: () => Promise.reject(new Error("again")),
+        retry: { maxAttempts: 2, initialDelayMs: 3_600_000, maxDelayMs: 3_600_000 },
+      })
+    })
+    const engine = await rig.started([workflow])
+    const { workflowRunId, result } = await engine.trigger(workflow)
+    await untilStatus(engine, workflowRunId, "sleeping")
+    const [done, waits] = await engine.getSteps(workflowRunId)
+    const took = (done?.completedAt?.getTime() ?? NaN) - (done?.startedAt?.getTime() ?? NaN)
+    expect(took).toBeGreaterThanOrEqual(25)
+    expect(done).toMatchObject({ position: 1, attempts: 1, retryAt: null, compensation: null })
+    expect(waits).toMatchObject({
+      stepKey: "waits",
+      position: null,
+      status: "retrying",
+      attempts: 1,
+      error: { message: "again" },
+      completedAt: null,
+    })
+    expect(waits?.retryAt?.getTime()).toBeGreaterThan(Date.now() + 3_000_000)
+    await engine.cancel(workflowRunId)
+    await refusal(result())
+    expect((await engine.getSteps(workflowRunId))[0]?.compensation).toMatchObject({
+      status: "failed",
+      attempts: 1,
+      error: { name: "TypeError", message: "no undo" },
+    })
+  })
+
+  it("getStatus names the step that failed last, and no child that has ended", async () => {
+    const child = defineWorkflow(rig.name("child"), () => 1)
+    const fails = () => Promise.reject(new Error("no"))
+    const parent = defineWorkflow(rig.name("parent"), async (ctx) => {
+      await ctx.step("first", fails).catch(() => undefined)
+      await ctx.child(child)
+      await ctx.waitForEvent("go")
+      await ctx.step("second", fails)
+    })
+    const engine = await rig.started([parent, child])
+    const handle = await engine.trigger(parent)
+    const { workflowRunId } = handle
+    await until(async () => (await engine.getSteps(workflowRunId)).length === 2)
+    const waiting = await untilStatus(engine, workflowRunId, "waiting")
+    expect(waiting.currentStep).toBeUndefined()
+    await handle.sendEvent("go")
+    await refusal(handle.result())
+    expect(await handle.status()).toMatchObject({ status: "failed", failedStep: "second" })
+  })
+
   it("listRuns and count select by status, key, attributes and time, page by page", async () => {
     const workflow = defineWorkflow(rig.name("list"), () => 1)
     const engine = rig.engine([workflow])

@@ -285,6 +285,23 @@ export const journalTests = (test: Test) => {
       )
     })
 
+    test("carries the run's signals beside a record too, alone or in a batch", function* (s) {
+      const a = yield* s.worker(1)
+      const claim = yield* s.hold(a, 1, { timeoutMs: 100 })
+      const other = yield* s.hold(a, 2, { timeoutMs: 100 })
+      yield* s.cancel(1, true, "enough")
+      yield* s.advance(100)
+      const cancelRequest = { compensate: true, reason: "enough" }
+      const told = { wakeCounter: 1, cancelRequest, pauseRequest: null, deadlinePassed: true }
+      assert.deepInclude(yield* s.committed(claim, { records: [record("a", 1)] }), told)
+      const both = yield* s.store.commit([
+        write(claim, { records: [record("b", 2)] }),
+        write(other, { records: [record("b", 1)] }),
+      ])
+      assert.deepInclude(both[0] as object, told)
+      assert.deepInclude(both[1] as object, { ...told, wakeCounter: 0, cancelRequest: null })
+    })
+
     test("aligns with the writes of the batch", function* (s) {
       const a = yield* s.worker(1)
       const claims = []

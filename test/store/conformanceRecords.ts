@@ -93,6 +93,16 @@ export const recordTests = (test: Test) => {
       })
     }
 
+    test("that ended keep what they told last of their progress, in every reading", function* (s) {
+      const claim = yield* s.hold(yield* s.worker(1), 1)
+      const note = { status: "retrying", attempts: 0, result: null, revision: 1 } as const
+      yield* s.committed(claim, { records: [record("a", null, { ...note, heartbeat: json(7) })] })
+      yield* s.committed(claim, { records: [record("a", 1)] })
+      const steps = yield* s.store.getSteps(id(1))
+      assert.strictEqual(parse(steps[0]?.heartbeat), 7)
+      assert.deepStrictEqual((yield* s.history(1)).records, steps)
+    })
+
     test("of a backoff say when the next try is due, and have no position", function* (s) {
       const claim = yield* s.hold(yield* s.worker(1), 1)
       yield* s.committed(claim, { records: [retrying("a", 2, 700)] })

@@ -15,10 +15,14 @@ import type { Test } from "./conformanceFixture.ts"
 
 const day = 24 * 3_600_000
 
-const fire = (s: Fixture, n: number, options: { tick?: number; expected?: number } = {}) => {
+const fire = (
+  s: Fixture,
+  n: number,
+  options: { key?: string; tick?: number; expected?: number } = {},
+) => {
   const tick = options.tick ?? start
   return s.store.fireTick({
-    key: "daily",
+    key: options.key ?? "daily",
     expectedNextTick: options.expected ?? tick,
     tick,
     nextTick: tick + day,
@@ -66,6 +70,15 @@ export const scheduleTests = (test: Test) => {
       assert.strictEqual(yield* next({ nextTick, cron: "0 8 * * *" }), nextTick)
       const zoned = { nextTick: start + 6, cron: "0 8 * * *", timeZone: "Asia/Tokyo" }
       assert.strictEqual(yield* next(zoned), start + 6)
+    })
+
+    test("of one workflow have each their own ticks, also at one instant", function* (s) {
+      yield* s.store.upsertSchedule(schedule("daily"))
+      yield* s.store.upsertSchedule(schedule("nightly"))
+      assert.isTrue(yield* fire(s, 1))
+      assert.isTrue(yield* fire(s, 2, { key: "nightly" }))
+      assert.deepStrictEqual(idsOf(yield* s.list()), [id(2), id(1)])
+      assert.isFalse(yield* fire(s, 3, { key: "weekly" }))
     })
 
     test("that are disabled do not fire, and start afresh when enabled again", function* (s) {

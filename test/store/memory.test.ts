@@ -124,7 +124,7 @@ describe("MemoryStore", () => {
       assert.deepStrictEqual(yield* look(s), before)
       // and of the first, what keys, ticks and due runs say is as it was
       const [held] = yield* s.insert(newRun(6, { concurrencyKey: "k" }))
-      assert.strictEqual(held?._tag, "ConcurrencyHeld")
+      assert.deepStrictEqual(held, { _tag: "ConcurrencyHeld", workflowRunId: id(1) })
       const [existing] = yield* s.insert(newRun(7, { idempotencyKey: "i" }))
       assert.strictEqual(existing?._tag, "Existing")
       assert.isTrue(yield* s.store.fireTick({ ...tick, run: newRun(5) }))
