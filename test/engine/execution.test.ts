@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { describe, expect, it } from "vitest"
+import { describe, expect, it, vi } from "vitest"
 import { anyValue } from "../../src/engine/values.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
 import * as Event from "../../src/Event.ts"
@@ -254,14 +254,19 @@ describe("a branch that was interrupted", () => {
       ),
     ],
   ])("does not begin a step while %s", async (_, branch) => {
+    let sent = false
     const { end, handle, workflowRunId } = await runEffect(
       Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(branch)
-        yield* Effect.promise(() => delay(25))
+        yield* Effect.promise(() => vi.waitFor(() => expect(sent).toBe(true), { interval: 5 }))
         yield* Fiber.interrupt(fiber)
-        yield* Step.make("wait", { run: Effect.promise(() => delay(100)) })
+        yield* Step.make("wait", { run: Effect.promise(() => delay(300)) })
       }),
-      slowly(({ records }) => records.some((one) => one.stepKey === "late" && !one.position)),
+      slowly(({ records }) => {
+        const isNote = records.some((one) => one.stepKey === "late" && !one.position)
+        sent ||= isNote
+        return isNote
+      }, 150),
     )
     expect(end.status).toBe("completed")
     expect(statusesOf(handle, workflowRunId)).toEqual(["wait completed", "late retrying"])

@@ -144,7 +144,7 @@ describe("migrate", () => {
     for (const byte of Buffer.from(schema)) hash = Math.imul(hash ^ byte, 0x01000193)
     const keys = [0x666c6f77, hash | 0]
     await client.query("select pg_advisory_lock($1::int4, $2::int4)", keys)
-    const migrating = onSchema(schema, (s) => s.migrate, database.url, { statementTimeoutMs: 300 })
+    const migrating = onSchema(schema, (s) => s.migrate, database.url, { statementTimeoutMs: 1000 })
     for (let waiting = 0; waiting === 0;) {
       const { rows } = await client.query(
         `select count(*)::int as n from pg_locks
@@ -162,7 +162,7 @@ describe("migrate", () => {
   it("waits for another one longer than any other statement may", async () => {
     const { migrating, release } = await waitingToMigrate("patient")
     // beyond the limits for locks and for statements
-    await new Promise((resolve) => setTimeout(resolve, 1600))
+    await new Promise((resolve) => setTimeout(resolve, 2300))
     await release()
     assert.strictEqual((await migrating)._tag, "Success")
     assert.strictEqual((await versions("patient")).length, 1)
