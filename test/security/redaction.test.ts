@@ -4,7 +4,16 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import { describe, expect, it } from "vitest"
-import { Engine, Event, MemoryStore, Redaction, Step, Worker, Workflow } from "../../src/effect.ts"
+import {
+  Engine,
+  Event,
+  MemoryStore,
+  Redaction,
+  Step,
+  Worker,
+  Workflow,
+  WorkflowStore,
+} from "../../src/effect.ts"
 import { until } from "../promise/rig.ts"
 import { canaries, leaksIn } from "./canaries.ts"
 
@@ -43,13 +52,13 @@ const live = Pay.toLayer(
   }),
 )
 
-const runtime = () => {
+const runtime = (store = MemoryStore.makeUnsafe().store) => {
   const layers = Layer.mergeAll(
     live,
     Worker.layer({ pollIntervalMs: 20, leaseMs: 60_000, useNotify: false }),
   ).pipe(
     Layer.provideMerge(Engine.layer({ redactErrors: (text) => text.replaceAll(secret, "[card]") })),
-    Layer.provideMerge(MemoryStore.layer),
+    Layer.provideMerge(Layer.succeed(WorkflowStore.WorkflowStore, store)),
   )
   return ManagedRuntime.make(layers)
 }
@@ -74,18 +83,50 @@ describe("in the Effect API, an error that is redacted", () => {
     await dispose()
   })
 
-  it("is what a Schema says of an event", async () => {
-    const { runPromise, dispose } = runtime()
-    const run = await runPromise(Workflow.trigger(Pay, { how: "event" }))
-    await runPromise(Event.send(run.workflowRunId, "amount", secret))
+  const paused = async (runPromise: ReturnType<typeof runtime>["runPromise"], id: string) => {
     const row = await until(async () => {
-      const found = await runPromise(
-        Effect.flatMap(Engine.Engine, (engine) => engine.getRun(run.workflowRunId)),
-      )
+      const found = await runPromise(Engine.Engine.use((engine) => engine.getRun(id)))
       return found?.status === "paused" && found
     })
     expect(row.pauseReason?.message).toContain("[card]")
     expect(leaksIn(row)).toEqual([])
+  }
+
+  it("is what a Schema says of an event", async () => {
+    const { runPromise, dispose } = runtime()
+    const run = await runPromise(Workflow.trigger(Pay, { how: "event" }))
+    await runPromise(Event.send(run.workflowRunId, "amount", secret))
+    await paused(runPromise, run.workflowRunId)
+    await dispose()
+  })
+
+  it("is that of a body that cannot be started", async () => {
+    const { runPromise, dispose } = runtime()
+    const broken = { name: "broken", version: null }
+    const startBody = () => {
+      throw new Error(`with ${secret}`)
+    }
+    const start = Effect.gen(function* () {
+      const engine = yield* Engine.Engine
+      yield* engine.register({ ...broken, startBody })
+      const { workflowRunId } = yield* engine.start(broken, { codec: "json", json: "null" })
+      yield* Effect.promise(() => paused(runPromise, workflowRunId))
+    })
+    await runPromise(Effect.scoped(start))
+    await dispose()
+  })
+
+  it("is that of a store that dies over a history", async () => {
+    const { store } = MemoryStore.makeUnsafe()
+    const loadHistory = () => Effect.die(new Error(`with ${secret}`))
+    const { runPromise, dispose } = runtime({ ...store, loadHistory })
+    const run = await runPromise(Workflow.trigger(Pay, { how: "event" }))
+    await until(async () => {
+      const row = await runPromise(Engine.Engine.use(({ getRun }) => getRun(run.workflowRunId)))
+      return row?.status === "waiting"
+    })
+    await runPromise(Event.send(run.workflowRunId, "amount", "all"))
+    await paused(runPromise, run.workflowRunId)
     await dispose()
   })
 })
