@@ -133,9 +133,9 @@ export interface Starts {
     options?: StartOptions,
   ) => Effect.Effect<Started, StartError>
   /**
-   * Starts many runs, one statement for each thousand of them, two at once
-   * where none has a key; outcomes align with the items. One
-   * item that is not valid refuses them all, before anything is started.
+   * Starts many runs, one statement for each thousand of them, two at once where none has a key;
+   * outcomes align with the items. One item that is not valid refuses them all, before anything is
+   * started.
    */
   readonly startMany: (
     workflow: WorkflowRef,

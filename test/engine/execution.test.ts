@@ -330,9 +330,7 @@ describe("a run that gives up", () => {
     expect(end.status).toBe("compensated")
     expect(statusesOf(moments.at(-1)!.handle, workflowRunId)).toContain("deaf failed")
   })
-})
 
-describe("a run that gives up", () => {
   const deaf = (ctx: WorkflowContext) => ctx.step("deaf", () => delay(150))
 
   it("does not try a step again that waits for its next try", async () => {

@@ -41,7 +41,7 @@ export const requestsMutants: ReadonlyArray<Mutant> = [
       "again && items.every(isFree)",
       "again",
     ),
-    tests: { project: "unit", files: ["test/worker/starter.test.ts"] },
+    tests: { project: "unit", files: ["test/worker/startMany.test.ts"] },
   },
   mutant(
     "answers-out-of-order",
