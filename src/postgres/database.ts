@@ -113,11 +113,19 @@ export const makeDatabase = (options: {
 
 const late = Symbol("late")
 
-const onRealClock = (context: Context.Context<never>): Context.Context<never> =>
-  context.pipe(
+/** One for each fiber's context: a lane's stays the same, and making one copies it. */
+const realClocks = new WeakMap<Context.Context<never>, Context.Context<never>>()
+
+const onRealClock = (context: Context.Context<never>): Context.Context<never> => {
+  const known = realClocks.get(context)
+  if (known !== undefined) return known
+  const made = context.pipe(
     Context.add(Clock.Clock, Clock.Clock.defaultValue()),
     Context.add(References.TracerEnabled, false),
   )
+  realClocks.set(context, made)
+  return made
+}
 
 /** On a fiber of its own, so that a late one holds nobody up. */
 const detached = <A>(

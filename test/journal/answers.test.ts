@@ -62,6 +62,26 @@ describe("a store that is unavailable", () => {
       assert.strictEqual(bench.open("commit"), 0)
     }),
   )
+
+  it.effect("that never answers, and cannot be called off either, is given up all the same", () =>
+    Effect.gen(function* () {
+      const memory = MemoryStore.makeUnsafe()
+      let calls = 0
+      const deaf: WorkflowStore["Service"] = {
+        ...memory.store,
+        commit: (writes) =>
+          ++calls === 1 ? Effect.uninterruptible(Effect.never) : memory.store.commit(writes),
+      }
+      const journal = yield* Journal.make.pipe(Effect.provideService(WorkflowStore, deaf))
+      const fixture = new Fixture(memory.store)
+      const claim = yield* fixture.hold(yield* fixture.worker(1, 3_600_000), 0)
+      const told: Array<string> = []
+      journal.append(claim, { ...one("a", 1), onCommitted: () => told.push("committed") })
+      yield* until("it was sent", () => calls === 1)
+      for (let i = 0; i < 10; i++) yield* Effect.andThen(TestClock.adjust(10_000), quiet)
+      assert.deepStrictEqual(told, ["committed"])
+    }),
+  )
 })
 
 describe("busy and lost", () => {

@@ -11,7 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import type { Fragment } from "../../src/engine/Execution.ts"
 import * as Journal from "../../src/Journal.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
-import { WorkflowStore } from "../../src/WorkflowStore.ts"
+import { type Claim, WorkflowStore } from "../../src/WorkflowStore.ts"
 import {
   handBack,
   id,
@@ -54,6 +54,22 @@ describe("batches", () => {
         bench.commits().map((writes) => writes.length),
         [1, 100],
       )
+    }),
+  )
+
+  it.effect("what answers set off in two turns of the event loop is one commit", () =>
+    Effect.gen(function* () {
+      const bench = yield* setUp
+      const [first, second] = yield* bench.hold(2)
+      const then = (claim: Claim, name: string) => () => bench.append(claim, name, one(name, 2))
+      bench.append(first!, "a", { ...one("a", 1), onCommitted: then(first!, "soon") })
+      const later = () => setImmediate(() => setImmediate(then(second!, "later")))
+      bench.append(second!, "b", { ...one("b", 1), onCommitted: later })
+      yield* until("all are committed", () => bench.told.length === 2)
+      assert.deepStrictEqual(bench.commits().map(keysOf), [
+        [["a"], ["b"]],
+        [["soon"], ["later"]],
+      ])
     }),
   )
 

@@ -83,6 +83,12 @@ describe("while the clock stands still", () => {
     })
   }
 
+  it.effect("what is written by a second sending has the engine's time", () => {
+    const scripted = newScripted()
+    scripted.script("commit", (nth) => (nth % 2 === 1 ? "fail" : undefined))
+    return Effect.provide(toItsEnd, on(scripted))
+  })
+
   it.effect("a run comes to its end though its row was busy", () =>
     Effect.provide(toItsEnd, on(newScripted(), 3)),
   )

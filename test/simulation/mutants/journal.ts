@@ -209,14 +209,14 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     "again-on-the-engines-clock",
     "what was not answered waits for a test to move time",
     "engine/bounded.ts",
-    "onCallClock(Effect.retry(Effect.provideService(call, Clock.Clock, callers), options)),",
-    "Effect.retry(Effect.provideService(call, Clock.Clock, callers), options),",
+    "return onCallClock(Effect.retry(again, options))",
+    "return Effect.retry(again, options)",
   ),
   onWhichClock(
     "calls-on-the-real-clock",
     "what a store in memory writes has the time of the machine, not of the engine",
     "engine/bounded.ts",
-    "onCallClock(Effect.retry(Effect.provideService(call, Clock.Clock, callers), options)),",
-    "onCallClock(Effect.retry(call, options)),",
+    "if (!isFirst) return Effect.provideService(call, Clock.Clock, callers)",
+    "if (!isFirst) return call",
   ),
 ]
