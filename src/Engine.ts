@@ -20,6 +20,7 @@ import type { BodyEnd, CompensateOn, Execution, ExecutionHook } from "./engine/E
 import { type Explanation, explain } from "./engine/explain.ts"
 import { checkDistance, checkLimits, type EngineLimits } from "./engine/limits.ts"
 import { makeReading, type Reading } from "./engine/selection.ts"
+import { type Hearing, makeHearing } from "./engine/hearing.ts"
 import { makeOutcomes, type Outcomes, type RunOutcome } from "./engine/outcomes.ts"
 import { readAgain } from "./engine/readAgain.ts"
 import { makeRegistry, type Registry } from "./engine/registry.ts"
@@ -120,6 +121,8 @@ export class Engine extends Context.Service<
     /** Waits until the run has settled. */
     readonly outcome: (workflowRunId: string) => Effect.Effect<RunOutcome, RunNotFound>
     readonly outcomes: Outcomes
+    /** For the worker, which hears as long as it runs. */
+    readonly hearing: Pick<Hearing, "subscribe">
     readonly getRun: (workflowRunId: string) => Effect.Effect<RunRow | null, StoreError>
     readonly getSteps: (
       workflowRunId: string,
@@ -196,6 +199,11 @@ export interface EngineOptions {
   /** How often waiting callers and event listeners look, when no hint comes. Default 1 s. */
   readonly pollIntervalMs?: number | undefined
   /**
+   * Whether a process that waits for runs, or for emitted events, and has no worker LISTENs meanwhile:
+   * on one more connection, where the pool has at least four. Default true.
+   */
+  readonly useNotify?: boolean | undefined
+  /**
    * Takes out of errors what must not be kept: before they are stored, told to hooks or logged, and
    * before the body catches them. Default: nothing.
    */
@@ -237,8 +245,9 @@ export const make = Effect.fnUntraced(function* (
   /** The steps that this process executes of a run; `null` where it does not hold it. */
   const executing = (id: string) => local?.executing?.(id) ?? null
   const isHere = (id: string) => executing(id) !== null
-  const outcomes = yield* makeOutcomes(store, journal.hints, pollIntervalMs, isHere)
-  const tail = yield* makeEventTail(store, journal.hints, pollIntervalMs, shown)
+  const hearing = yield* makeHearing(store, journal.hints, options.useNotify ?? true)
+  const outcomes = yield* makeOutcomes(store, journal.hints, hearing, pollIntervalMs, isHere)
+  const tail = yield* makeEventTail(store, journal.hints, hearing, pollIntervalMs, shown)
   const workflows = makeRegistry()
   const registered = new Set<() => void>()
   let lifecycleListeners: ReadonlyArray<(event: LifecycleEvent) => void> = []
@@ -295,6 +304,7 @@ export const make = Effect.fnUntraced(function* (
     journal,
     workflows,
     outcomes,
+    hearing,
     tail,
     ...starts,
     redact,

@@ -214,5 +214,6 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
           Queue.shutdown(queue),
         ),
     ),
+    sparesConnection: true,
   })
 }

@@ -289,15 +289,22 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     fireTick: fireTick(database),
     notify: notify(database),
     listen: listen(sql, database, scope),
+    sparesConnection: (configOf(sql)?.maxConnections ?? 0) >= sparing,
   })
 })
 
-/** As `PgClient` and our own client tell it; of another client's pool nothing is known. */
+/** As `PgClient` and our own client tell it. */
+const configOf = (sql: SqlClient.SqlClient) =>
+  (sql as { readonly config?: { readonly maxConnections?: number | undefined } }).config
+
+/** Of another client's pool nothing is known. */
 const maxConnectionsOf = (sql: SqlClient.SqlClient): number | undefined => {
-  const { config } = sql as { readonly config?: { readonly maxConnections?: unknown } }
-  if (config === undefined) return undefined
-  return typeof config.maxConnections === "number" ? config.maxConnections : defaultMaxConnections
+  const config = configOf(sql)
+  return config === undefined ? undefined : (config.maxConnections ?? defaultMaxConnections)
 }
+
+/** One to work with, one to LISTEN, and as many again for what else the application does. */
+const sparing = 4
 
 /** The journal's lane and the heartbeat must never wait for each other. */
 const connectionsFor = (needs: { readonly worker: boolean; readonly listen: boolean }): number =>

@@ -22,7 +22,6 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { Engine } from "./Engine.ts"
@@ -274,7 +273,9 @@ export const make = Effect.fnUntraced(function* (
     const limit = slots.free()
     const more = limit > 0 && !stopping ? yield* claim(limit, false) : 0
     backlog = more >= limit
-    return backlog || claimed + more > 0 ? 0 : options.pollIntervalMs
+    // A short claim took all that there was. Where nobody tells of more, more may be coming still.
+    const mayBeMore = backlog || claimed > 0 || (more > 0 && !options.useNotify)
+    return mayBeMore ? 0 : options.pollIntervalMs
   })
 
   const signals = Effect.gen(function* () {
@@ -359,14 +360,7 @@ export const make = Effect.fnUntraced(function* (
   yield* loop("sources", sources, pause(nudgeSources))
   yield* loop("sweeper", sweep, pause(nudgeSweep))
   yield* loop("ticker", tick, pause(nudgeTick))
-  if (options.useNotify) {
-    const hints = yield* store.listen
-    yield* Effect.forkScoped(
-      Effect.forever(
-        Effect.flatMap(Queue.take(hints), (hint) => Effect.sync(() => journal.hints.local(hint))),
-      ),
-    )
-  }
+  if (options.useNotify) yield* engine.hearing.subscribe
   const unsubscribe = journal.hints.subscribe((hint) => {
     if (hint === "work" || hint === "reconnected") nudgePoll.openUnsafe()
     if (hint === "signal" || hint === "reconnected") nudgeSignals.openUnsafe()

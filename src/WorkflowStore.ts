@@ -475,6 +475,8 @@ export class WorkflowStore extends Context.Service<
      * have been missed, look now. Re-subscribes by itself.
      */
     readonly listen: Effect.Effect<Queue.Dequeue<Hint>, StoreError, Scope.Scope>
+    /** `listen` takes nothing away from a process that could do without it. */
+    readonly sparesConnection: boolean
   }
 >()("flowly/WorkflowStore") {}
 

@@ -139,7 +139,7 @@ export const layerStore = <E, R>(
       )
       const engine = service.pipe(
         Layer.provideMerge(workerLayer({ ...driver.workerOptions, maxConcurrent })),
-        Layer.provideMerge(engineLayer({ pollIntervalMs })),
+        Layer.provideMerge(engineLayer({ pollIntervalMs, useNotify: false })),
         Layer.provideMerge(watched),
         Layer.provide(store),
         Layer.provide(layerEffect),

@@ -58,6 +58,7 @@ const withoutPayloads = [
   "removeSchedule",
   "notify",
   "listen",
+  "sparesConnection",
 ] as const satisfies ReadonlyArray<keyof Store>
 
 type WithPayloads = Omit<Store, (typeof withoutPayloads)[number]>

@@ -9,6 +9,7 @@ import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import type { EventRow, StoreError, WorkflowStore } from "../WorkflowStore.ts"
 import { bounded } from "./bounded.ts"
+import type { Hearing } from "./hearing.ts"
 import type { Hints } from "./hints.ts"
 
 /**
@@ -24,6 +25,7 @@ export interface EventTail {
 export const makeEventTail = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
   hints: Hints,
+  hearing: Hearing,
   pollIntervalMs: number,
   /** An error of a listener, as it is logged. */
   shown: (error: unknown) => unknown = (error) => error,
@@ -85,8 +87,9 @@ export const makeEventTail = Effect.fnUntraced(function* (
         const mine = { tell: listener }
         listeners.add(mine)
         anybody.openUnsafe()
+        hearing.enter()
         return () => {
-          listeners.delete(mine)
+          if (listeners.delete(mine)) hearing.leave()
         }
       }),
   }

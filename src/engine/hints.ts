@@ -39,8 +39,9 @@ export const makeHints = Effect.fnUntraced(function* (
     Effect.forever(
       Effect.gen(function* () {
         yield* latch.await
-        // whoever sends goes on at once, and it is sent behind: a waiter hears 0.2 ms sooner of an end
-        yield* Effect.yieldNow
+        // Of an end, a waiter in this process hears first, and others behind it (0.2 ms and more won for
+        // it); of work, others are to hear.
+        if (!outgoing.has("work")) yield* Effect.yieldNow
         latch.closeUnsafe()
         const hints = [...outgoing]
         outgoing.clear()

@@ -1,9 +1,9 @@
 /**
  * Waits for runs to settle: at once when this process settled them or a hint came, else by looking.
  *
- * A process that only starts runs and waits does not LISTEN. Most runs are short, so who has just come
- * is looked for soon, and then ever more seldom, up to the poll interval: a wait of a second costs
- * twenty looks, and ends late by a third of what it took at most. One query looks for all whose time has come.
+ * Where no hint has been heard yet none may ever come. Most runs are short, so who has just come is
+ * looked for soon then, and ever more seldom, up to the poll interval: a wait of a second costs twenty
+ * looks, and ends late by a third of what it took at most. One query looks for all whose time has come.
  * A run that executes in this process will tell by itself: it is looked for at the poll interval only.
  */
 import * as Clock from "effect/Clock"
@@ -17,6 +17,7 @@ import type { Encoded } from "../Payload.ts"
 import { isTerminal, type TerminalStatus } from "../Run.ts"
 import type { RunRow, WorkflowStore } from "../WorkflowStore.ts"
 import { bounded } from "./bounded.ts"
+import type { Hearing } from "./hearing.ts"
 import type { Hints } from "./hints.ts"
 
 /**
@@ -54,6 +55,7 @@ interface Waiter {
 export const makeOutcomes = Effect.fnUntraced(function* (
   store: WorkflowStore["Service"],
   hints: Hints,
+  hearing: Hearing,
   pollIntervalMs: number,
   isHere: (workflowRunId: string) => boolean,
 ): Effect.fn.Return<Outcomes, never, Scope.Scope> {
@@ -62,7 +64,10 @@ export const makeOutcomes = Effect.fnUntraced(function* (
   /** A hint came: look for everybody. */
   let hinted = false
   const pauseAfter = (waitedMs: number) =>
-    Math.min(pollIntervalMs, Math.max(firstPauseMs, waitedMs / 3))
+    Math.min(
+      pollIntervalMs,
+      Math.max(hearing.isProven() ? heardPauseMs : firstPauseMs, waitedMs / 3),
+    )
   const clock = yield* Clock.Clock
   const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const anybody = yield* Latch.make()
@@ -165,12 +170,17 @@ export const makeOutcomes = Effect.fnUntraced(function* (
           if (waiters) waiters.add(mine)
           else waiting.set(id, new Set([mine]))
           anybody.openUnsafe()
+          hearing.enter()
           // it may have settled before anybody waited
           if (!here) nudge.openUnsafe()
           return mine
         }),
         (mine) => Deferred.await(mine.reply),
-        (mine) => Effect.sync(() => leave(id, mine)),
+        (mine) =>
+          Effect.sync(() => {
+            leave(id, mine)
+            hearing.leave()
+          }),
       ),
     settled: (id, outcome) => reply(id, Effect.succeed(outcome)),
     left: (id) => {
@@ -185,6 +195,8 @@ export const makeOutcomes = Effect.fnUntraced(function* (
 
 /** Less than a run of one step takes from its start to its end, in another process. */
 const firstPauseMs = 3
+/** Where a hint will come: for the one that gets lost. */
+const heardPauseMs = 100
 
 const outcomeOf = (row: RunRow, status: TerminalStatus): RunOutcome => ({
   status,

@@ -421,9 +421,9 @@ export class DurableEngine extends RunControls {
     const engineClock = underlay?.engineClock ?? layerStore
     const store = storeLayer(this.#options, this.#store, engineClock)
     const { redactErrors, limits } = this.#options
-    const { pollIntervalMs } = underlay?.worker ?? this.#options.worker ?? {}
+    const { pollIntervalMs, useNotify } = underlay?.worker ?? this.#options.worker ?? {}
     return Layer.mergeAll(hooks, ...workflows).pipe(
-      Layer.provideMerge(engineLayer({ pollIntervalMs, redactErrors, limits })),
+      Layer.provideMerge(engineLayer({ pollIntervalMs, useNotify, redactErrors, limits })),
       Layer.provide(underlay?.store(store) ?? store),
       Layer.provideMerge(loggerLayer(this.#options.logger)),
       Layer.provideMerge(underlay?.clock ?? Layer.empty),

@@ -47,7 +47,10 @@ export interface DurableEngineOptions {
         readonly workerId?: string | undefined
         /** How long `stop` lets steps finish. Default 30000. */
         readonly shutdownTimeoutMs?: number | undefined
-        /** LISTEN for work on a connection of its own. Default true. */
+        /**
+         * LISTEN on a connection of its own: for work while this engine is started, else for what
+         * `result()` and `on` wait for (where the pool has at least four). Default true.
+         */
         readonly useNotify?: boolean | undefined
         /** Crashes without progress after which a run is dead-lettered. Default 5. */
         readonly maxCrashes?: number | undefined

@@ -60,17 +60,25 @@ describe("the poller", () => {
     }),
   )
 
-  it.effect("asks again at once, too, after an answer that filled only some of the slots", () =>
-    Effect.gen(function* () {
-      const w = gated()
-      const rig = yield* makeRig(w.workflow)
-      yield* rig.insert(1)
-      yield* rig.startWorker({ maxConcurrent: 3 })
-      yield* until("it is executing", () => w.begun.length === 1)
-      yield* quiet
-      assert.strictEqual(plain(rig).length, 2)
-    }),
-  )
+  for (const [what, useNotify, claims] of [
+    ["asks again at once, too, after an answer that filled only some of the slots", false, 2],
+    ["does not where it listens: what comes is told", true, 1],
+  ] as const) {
+    it.effect(what, () =>
+      Effect.gen(function* () {
+        const w = gated()
+        const rig = yield* makeRig(w.workflow)
+        yield* rig.insert(1)
+        yield* rig.startWorker({ maxConcurrent: 3, useNotify })
+        yield* until("it is executing", () => w.begun.length === 1)
+        yield* quiet
+        assert.strictEqual(plain(rig).length, claims)
+        yield* rig.insert(1)
+        yield* useNotify ? Effect.orDie(rig.memory.store.notify(["work"])) : pass(pollMs)
+        yield* until("the next is executing", () => w.begun.length === 2)
+      }),
+    )
+  }
 
   it.effect("asks for nothing while it is full, or knows no workflow", () =>
     Effect.gen(function* () {

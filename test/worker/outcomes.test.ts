@@ -9,6 +9,7 @@ import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
 import { makeEventTail } from "../../src/engine/eventTail.ts"
 import { type Hints, makeHints } from "../../src/engine/hints.ts"
+import { makeHearing } from "../../src/engine/hearing.ts"
 import { makeOutcomes } from "../../src/engine/outcomes.ts"
 import * as MemoryStore from "../../src/MemoryStore.ts"
 import type { Claim, EventRow } from "../../src/WorkflowStore.ts"
@@ -45,7 +46,13 @@ describe("outcomes", () => {
   const waitingRoom = Effect.gen(function* () {
     const bench = yield* setUp
     const here = new Set<string>()
-    const outcomes = yield* makeOutcomes(bench.store, bench.hints, pollMs, (run) => here.has(run))
+    const outcomes = yield* makeOutcomes(
+      bench.store,
+      bench.hints,
+      yield* makeHearing(bench.store, bench.hints, false),
+      pollMs,
+      (run) => here.has(run),
+    )
     return {
       ...bench,
       here,
@@ -305,6 +312,7 @@ describe("the event tail", () => {
     const tail = yield* makeEventTail(
       bench.store,
       bench.hints,
+      yield* makeHearing(bench.store, bench.hints, false),
       pollMs,
       (error) => `${(error as Error).message}, as it is shown`,
     )

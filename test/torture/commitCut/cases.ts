@@ -49,6 +49,7 @@ export const readers = [
   "listSchedules",
   "dueSchedules",
   "listen",
+  "sparesConnection",
 ] as const satisfies ReadonlyArray<Verb>
 
 export type Writer = Exclude<Verb, (typeof readers)[number]>

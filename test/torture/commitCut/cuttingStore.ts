@@ -132,6 +132,7 @@ const ungated: ReadonlySet<string> = new Set([
   "callersTransaction",
   "joinTransaction",
   "listen",
+  "sparesConnection",
   "migrate",
   "verify",
 ])
