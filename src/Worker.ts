@@ -26,7 +26,7 @@ import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { Engine } from "./Engine.ts"
-import { bounded } from "./engine/bounded.ts"
+import { bounded, within } from "./engine/bounded.ts"
 import type { ExecutionLimits } from "./engine/Execution.ts"
 import {
   InvalidInput,
@@ -418,7 +418,10 @@ export const make = Effect.fnUntraced(function* (
       yield* emptied.pipe(Effect.interruptible, Effect.timeoutOption(options.shutdownTimeoutMs))
       runs.forceHandBackAll()
       // the journal's last commits; a store that is down must not hold the process
-      yield* emptied.pipe(bounded("commit", lastPatience), Effect.exit)
+      yield* emptied.pipe(
+        within(lastPatience, () => "runs are left"),
+        Effect.exit,
+      )
       runs.dropAll()
     }),
   )
