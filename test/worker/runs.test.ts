@@ -485,6 +485,20 @@ describe("what a run may hold", () => {
     }),
   )
 
+  it.effect("are not the characters of a result that the database refuses", () =>
+    Effect.gen(function* () {
+      const refuses = (rig: Rig) =>
+        Effect.sync(() =>
+          rig.script("commit", (_, [sent]) =>
+            sent?.records.some((one) => one.stepKey === "2.0" && one.result !== null)
+              ? "reject"
+              : undefined,
+          ),
+        )
+      assert.strictEqual(yield* ended(steps(2, 1), { maxHistoryBytes: 30 }, refuses), "completed")
+    }),
+  )
+
   it.effect("are not the characters of transactions that were begun again", () =>
     Effect.gen(function* () {
       const workflow: RegisteredWorkflow = {
