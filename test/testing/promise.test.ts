@@ -141,7 +141,7 @@ describe("a whole program", () => {
       { key: "ship", kind: "child", completedAt: new Date("2030-01-21T00:00:00Z") },
     ])
     expect(await engine.getEvents(handle.workflowRunId)).toMatchObject([
-      { event: "shipping", data: { part: "all" } },
+      { event: "shipping", data: { part: "all" }, at: new Date("2030-01-18T00:00:00Z") },
     ])
   })
 
@@ -191,7 +191,8 @@ describe("schedules", () => {
       })
     })
     await using engine = make({ workflows: [report] })
-    await engine.schedule(report, { cron: "0 9 * * 1" })
+    const { nextRun } = await engine.schedule(report, { cron: "0 9 * * 1" })
+    expect(nextRun).toEqual(new Date("2030-01-07T09:00:00Z"))
     await quickly(() => engine.clock.advance("21 days"))
     expect(ticks).toEqual([
       "2030-01-07T09:00:00.000Z",
