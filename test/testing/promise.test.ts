@@ -319,6 +319,18 @@ describe("a run that time does not bring to its end", () => {
   })
 })
 
+describe("two drives at once", () => {
+  it("go one behind the other: the second begins where the first has ended", async () => {
+    await using engine = make({ workflows: [trial] })
+    const handle = await engine.trigger(trial, { input: { email: "a" } })
+    const limits = { maxMs: 25 * day }
+    const first = engine.clock.advance("10 days")
+    expect((await engine.runToEnd(handle, limits)).status).toBe("completed")
+    await first
+    expect(engine.clock.now().getTime() - startAt.getTime()).toBe(30 * day)
+  })
+})
+
 describe("stopping", () => {
   it("a step that ignores its signal does not hold the engine", async () => {
     const workflow = defineWorkflow("hangs", (ctx) =>
