@@ -328,6 +328,8 @@ describe("two drives at once", () => {
     expect((await engine.runToEnd(handle, limits)).status).toBe("completed")
     await first
     expect(engine.clock.now().getTime() - startAt.getTime()).toBe(30 * day)
+    await Promise.all([engine.clock.advance("1 day"), engine.clock.advance("2 days")])
+    expect(engine.clock.now().getTime() - startAt.getTime()).toBe(33 * day)
   })
 })
 
