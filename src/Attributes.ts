@@ -9,6 +9,7 @@
  */
 import * as Result from "effect/Result"
 import { InvalidInput } from "./FlowlyError.ts"
+import { isRecord } from "./payload/plainJson.ts"
 
 /**
  * The value of an attribute.
@@ -57,8 +58,8 @@ const textProblem = (text: string, limit: number): string | undefined => {
  * @since 0.1.0
  */
 export const check = (value: unknown, field: string): Result.Result<Attributes, InvalidInput> => {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return invalid(field, "must be an object of text, numbers and booleans")
+  if (typeof value !== "object" || value === null || !isRecord(value)) {
+    return invalid(field, "must be a plain object of text, numbers and booleans")
   }
   const entries = Object.entries(value).filter(([, one]) => one !== undefined)
   if (entries.length > maxAttributes) {

@@ -25,7 +25,7 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { Engine } from "./Engine.ts"
-import { bounded } from "./engine/bounded.ts"
+import { bounded, within } from "./engine/bounded.ts"
 import type { ExecutionLimits } from "./engine/Execution.ts"
 import {
   InvalidInput,
@@ -412,7 +412,10 @@ export const make = Effect.fnUntraced(function* (
       yield* emptied.pipe(Effect.interruptible, Effect.timeoutOption(options.shutdownTimeoutMs))
       runs.forceHandBackAll()
       // the journal's last commits; a store that is down must not hold the process
-      yield* emptied.pipe(bounded("commit", lastPatience), Effect.exit)
+      yield* emptied.pipe(
+        within(lastPatience, () => "runs are left"),
+        Effect.exit,
+      )
       runs.dropAll()
     }),
   )

@@ -131,9 +131,7 @@ export const layerStore = <E, R>(
             settle: driver.settle,
             runUntilSettled: driver.runUntilSettled,
             advance: (duration) =>
-              Effect.suspend(() =>
-                driver.advanceTo(driver.clock.now() + Duration.toMillis(duration)),
-              ),
+              Effect.suspend(() => driver.advanceBy(Duration.toMillis(duration))),
           })
         }),
       )

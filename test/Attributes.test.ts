@@ -1,3 +1,4 @@
+import { runInNewContext } from "node:vm"
 import * as Result from "effect/Result"
 import { describe, expect, it } from "vitest"
 import { check, checkStatus } from "../src/Attributes.ts"
@@ -42,5 +43,16 @@ describe("attributes", () => {
       expect(refusal({ a: value })).toBe("attributes.a")
     }
     for (const value of [null, "a", [1]]) expect(refusal(value)).toBe("attributes")
+  })
+
+  it("are of a plain object, of any realm; what another one holds is not its properties", () => {
+    class Order {
+      total = 1
+    }
+    const others = [new Map([["a", 1]]), new Set(["a"]), new Date(0), new URL("a:b"), new Order()]
+    for (const value of others) expect(refusal(value)).toBe("attributes")
+    for (const text of ["({ a: 1 })", "Object.assign(Object.create(null), { a: 1 })"]) {
+      expect(check(runInNewContext(text), "attributes")).toEqual(Result.succeed({ a: 1 }))
+    }
   })
 })

@@ -238,22 +238,28 @@ export const makeControl = (
     })
 
   /** The answer about one run, refused or accepted. */
-  const byId = <A extends string, B extends A>(
-    workflowRunId: string,
+  const byId = <A extends string, Refusal extends A>(
+    givenId: string,
     operation: string,
-    verb: Effect.Effect<A | "unknown", InvalidInput | StoreError>,
-    refusals: Partial<Record<A, string>>,
-  ): Effect.Effect<Exclude<B, "unknown">, ById> =>
+    options: ControlOptions | undefined,
+    verb: (
+      workflowRunId: string,
+      reason: string | null,
+    ) => Effect.Effect<A | "unknown", InvalidInput | StoreError>,
+    refusals: Readonly<Record<Refusal, string>>,
+  ): Effect.Effect<Exclude<A, Refusal | "unknown">, ById> =>
     Effect.gen(function* () {
+      const workflowRunId = runId(givenId)
       if (!isUuid(workflowRunId)) return yield* new RunNotFound({ workflowRunId })
-      const answer = yield* verb
+      const answer = yield* verb(workflowRunId, yield* reasonOf(options))
       if (answer === "unknown") return yield* new RunNotFound({ workflowRunId })
-      const reason = refusals[answer]
+      const refused: Readonly<Partial<Record<string, string>>> = refusals
+      const reason = refused[answer]
       if (reason !== undefined) {
         return yield* new RunStateConflict({ workflowRunId, operation, reason })
       }
       yield* changed
-      return answer as Exclude<B, "unknown">
+      return answer as Exclude<A, Refusal | "unknown">
     })
 
   const cancel = (id: string, compensate: boolean | undefined, reason: string | null) =>
@@ -278,12 +284,13 @@ export const makeControl = (
   const wake = (workflowRunIds: ReadonlyArray<string>, reason: string | null) =>
     store.wakeRuns({ workflowRunIds, endSleeps: true, reason })
 
-  const verbs: Control = {
+  return {
     cancel: (id, options) =>
-      byId<"cancelled" | "requested" | "terminal" | "compensating", "cancelled" | "requested">(
+      byId(
         id,
         "be cancelled",
-        Effect.flatMap(reasonOf(options), (reason) => cancel(id, options?.compensate, reason)),
+        options,
+        (workflowRunId, reason) => cancel(workflowRunId, options?.compensate, reason),
         { terminal: ended, compensating: "it is already undoing its steps" },
       ),
     cancelMany: (filter, options) =>
@@ -300,13 +307,11 @@ export const makeControl = (
       ),
     terminate: (id, options) =>
       Effect.asVoid(
-        byId<"terminated" | "terminal", "terminated">(
+        byId(
           id,
           "be terminated",
-          Effect.map(
-            Effect.flatMap(reasonOf(options), (reason) => terminate([id], reason)),
-            first,
-          ),
+          options,
+          (workflowRunId, reason) => Effect.map(terminate([workflowRunId], reason), first),
           { terminal: ended },
         ),
       ),
@@ -319,13 +324,11 @@ export const makeControl = (
         ),
       ),
     pause: (id, options) =>
-      byId<"paused" | "requested" | "cancelling" | "terminal", "paused" | "requested">(
+      byId(
         id,
         "be paused",
-        Effect.map(
-          Effect.flatMap(reasonOf(options), (reason) => pause([id], reason)),
-          first,
-        ),
+        options,
+        (workflowRunId, reason) => Effect.map(pause([workflowRunId], reason), first),
         { terminal: ended, cancelling: "it is asked to cancel, which wins" },
       ),
     pauseMany: (filter, options) =>
@@ -338,12 +341,7 @@ export const makeControl = (
       ),
     resume: (id, options) =>
       Effect.asVoid(
-        byId<"resumed" | "not-paused", "resumed">(
-          id,
-          "be resumed",
-          Effect.flatMap(reasonOf(options), (reason) => store.resumeRun(id, reason)),
-          { "not-paused": "it is not paused" },
-        ),
+        byId(id, "be resumed", options, store.resumeRun, { "not-paused": "it is not paused" }),
       ),
     resumeMany: (filter, options) =>
       Effect.flatMap(reasonOf(options), (reason) =>
@@ -354,16 +352,11 @@ export const makeControl = (
       ),
     retry: (id, options) =>
       Effect.asVoid(
-        byId<"retried" | "not-retryable", "retried">(
-          id,
-          "be retried",
-          Effect.flatMap(reasonOf(options), (reason) => store.retryRun(id, reason)),
-          {
-            "not-retryable":
-              "only a failed or dead-lettered run that has not begun to undo can, while no other " +
-              "run has its concurrency key; fork it instead",
-          },
-        ),
+        byId(id, "be retried", options, store.retryRun, {
+          "not-retryable":
+            "only a failed or dead-lettered run that has not begun to undo can, while no other " +
+            "run has its concurrency key; fork it instead",
+        }),
       ),
     retryMany: (filter, options) =>
       Effect.flatMap(reasonOf(options), (reason) =>
@@ -374,13 +367,11 @@ export const makeControl = (
       ),
     wake: (id, options) =>
       Effect.asVoid(
-        byId<"woken" | "terminal", "woken">(
+        byId(
           id,
           "be woken",
-          Effect.map(
-            Effect.flatMap(reasonOf(options), (reason) => wake([id], reason)),
-            first,
-          ),
+          options,
+          (workflowRunId, reason) => Effect.map(wake([workflowRunId], reason), first),
           { terminal: ended },
         ),
       ),
@@ -394,17 +385,16 @@ export const makeControl = (
       ),
     reschedule: (id, at, options) =>
       Effect.asVoid(
-        byId<"rescheduled" | "no-sleep" | "ambiguous" | "terminal", "rescheduled">(
+        byId(
           id,
           "be rescheduled",
-          Effect.gen(function* () {
-            const reason = yield* reasonOf(options)
-            const time = yield* Effect.fromResult(checkTime(at))
-            const sleep = options?.sleep ?? null
-            return first(
-              yield* store.rescheduleRuns({ workflowRunIds: [id], at: time, sleep, reason }),
-            )
-          }),
+          options,
+          (workflowRunId, reason) =>
+            Effect.flatMap(Effect.fromResult(checkTime(at)), (time) => {
+              const sleep = options?.sleep ?? null
+              const asked = { workflowRunIds: [workflowRunId], at: time, sleep, reason }
+              return Effect.map(store.rescheduleRuns(asked), first)
+            }),
           {
             terminal: ended,
             "no-sleep": "it has started, and no such sleep of it is open",
@@ -431,17 +421,13 @@ export const makeControl = (
           return yield* new InvalidInput({ field: "newRunId", reason: "must be a UUID" })
         }
         const from = yield* Effect.fromResult(checkPoint(options?.from))
-        yield* byId<"forked" | "no-step", "forked">(
+        const input = options?.input ?? null
+        yield* byId(
           id,
           "be forked",
-          Effect.flatMap(reasonOf(options), (reason) =>
-            Effect.map(
-              store.forkRuns([
-                { workflowRunId: id, from, newRunId, input: options?.input ?? null, reason },
-              ]),
-              first,
-            ),
-          ),
+          options,
+          (workflowRunId, reason) =>
+            Effect.map(store.forkRuns([{ workflowRunId, from, newRunId, input, reason }]), first),
           { "no-step": "no outcome is recorded for that step" },
         )
         return { workflowRunId: newRunId }
@@ -465,18 +451,6 @@ export const makeControl = (
         })
         return { ...counts, workflowRunIds }
       }),
-    getControls: (id) => (isUuid(id) ? store.getControls(id) : Effect.succeed([])),
-  }
-  return {
-    ...verbs,
-    cancel: (id, options) => verbs.cancel(runId(id), options),
-    terminate: (id, options) => verbs.terminate(runId(id), options),
-    pause: (id, options) => verbs.pause(runId(id), options),
-    resume: (id, options) => verbs.resume(runId(id), options),
-    retry: (id, options) => verbs.retry(runId(id), options),
-    wake: (id, options) => verbs.wake(runId(id), options),
-    reschedule: (id, at, options) => verbs.reschedule(runId(id), at, options),
-    fork: (id, options) => verbs.fork(runId(id), options),
-    getControls: (id) => verbs.getControls(runId(id)),
+    getControls: (id) => (isUuid(id) ? store.getControls(runId(id)) : Effect.succeed([])),
   }
 }

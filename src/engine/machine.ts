@@ -356,7 +356,6 @@ export class Machine implements Execution, ExecutionHandle {
       },
       dropped: () => {
         this.#answered(position)
-        this.historyBytes -= result.json.length
         issued.phase = "active"
         // later ones may have waited for it
         this.progress()
@@ -457,7 +456,6 @@ export class Machine implements Execution, ExecutionHandle {
     extra?: { readonly eventId?: number | null; readonly unknown?: boolean },
   ): LiveRecord {
     const completed = outcome._tag === "Success"
-    if (completed) this.historyBytes += outcome.result?.json.length ?? 0
     const { operation } = issued
     return {
       stepKey: issued.key,
@@ -492,6 +490,7 @@ export class Machine implements Execution, ExecutionHandle {
     const position = row.position ?? 0
     this.#retrying?.delete(row.stepKey)
     row.completedAt = at
+    this.historyBytes += row.result?.json.length ?? 0
     this.records.set(row.stepKey, row)
     const queued: Queued = { key: row.stepKey, kind: row.kind, position, outcome, at }
     let place = queue.length

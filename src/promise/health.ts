@@ -1,8 +1,10 @@
 /**
  * How an engine is doing: whether its store answers, and its worker's loops turn.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Engine } from "../Engine.ts"
+import { within } from "../engine/bounded.ts"
 import type { WorkerHealth } from "../Worker.ts"
 
 /**
@@ -14,6 +16,8 @@ export interface Health {
   /** `null`: not started in this process. */
   readonly worker: WorkerHealth | null
 }
+
+const patience = Duration.seconds(5)
 
 /**
  * Asks the store for its time, for 5 seconds at most. Never rejects.
@@ -34,11 +38,8 @@ export const checkHealth = async (
   })
   try {
     await run(
-      Effect.flatMap(Engine, (engine) =>
-        Effect.timeoutOrElse(engine.store.now, {
-          duration: "5 seconds",
-          orElse: () => Effect.fail(new Error("no answer within 5 seconds")),
-        }),
+      Effect.flatMap(Engine, ({ store }) =>
+        within(patience, () => new Error("no answer within 5 seconds"))(store.now),
       ),
     )
   } catch (error) {

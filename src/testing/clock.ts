@@ -46,6 +46,7 @@ export interface VirtualClock {
 export const makeClock = (options: {
   readonly startAt: number
   readonly onActivity: () => void
+  readonly advanceBy: (millis: number) => Effect.Effect<void>
   readonly advanceTo: (instant: number) => Effect.Effect<void>
 }): VirtualClock => {
   let now = options.startAt
@@ -94,8 +95,7 @@ export const makeClock = (options: {
     internal: face(false),
     user: {
       ...face(true),
-      adjust: (duration) =>
-        Effect.suspend(() => options.advanceTo(now + Duration.toMillis(duration))),
+      adjust: (duration) => Effect.suspend(() => options.advanceBy(Duration.toMillis(duration))),
       setTime: (instant) => options.advanceTo(instant),
       withLive: (effect) => Effect.provideService(effect, Clock.Clock, Clock.Clock.defaultValue()),
     },

@@ -61,7 +61,7 @@ export interface Driver {
   readonly attach: (engine: Engine["Service"]) => void
   readonly attachWorker: (running: () => number) => void
   readonly settle: Effect.Effect<void>
-  readonly advanceTo: (instant: number) => Effect.Effect<void, StoreError>
+  readonly advanceBy: (millis: number) => Effect.Effect<void, StoreError>
   readonly runUntilSettled: (
     workflowRunId: string,
     limits?: RunLimits,
@@ -88,7 +88,8 @@ export const makeDriver = (
   const clock = makeClock({
     startAt: options.startAt,
     onActivity: activity.touch,
-    advanceTo: (instant) => Effect.orDie(advanceTo(instant)),
+    advanceBy: (millis) => Effect.orDie(advanceBy(millis)),
+    advanceTo: (instant) => Effect.orDie(advance(() => instant)),
   })
 
   const settle = activity.quiet(() => {
@@ -133,13 +134,17 @@ export const makeDriver = (
 
   const withClock = Effect.provideService(Clock.Clock, clock.internal)
 
-  const advanceTo = (instant: number): Effect.Effect<void, StoreError> =>
+  /** `to`: of the time at which the drives before it have ended. */
+  const advance = (to: () => number): Effect.Effect<void, StoreError> =>
     Effect.gen(function* () {
+      const instant = to()
       yield* settle
       while (yield* step(instant));
       clock.moveTo(instant)
       yield* settle
     }).pipe(withClock, oneAtATime.withPermits(1))
+
+  const advanceBy = (millis: number) => advance(() => clock.now() + millis)
 
   const runUntilSettled: Driver["runUntilSettled"] = (workflowRunId, limits = {}) =>
     Effect.gen(function* () {
@@ -186,7 +191,7 @@ export const makeDriver = (
       worker = count
     },
     settle,
-    advanceTo,
+    advanceBy,
     runUntilSettled,
   }
 }

@@ -108,7 +108,7 @@ export class TestEngine extends DurableEngine {
       advance: async (duration) => {
         const ms = orThrow(toMillis(duration, "duration"))
         await this.start()
-        await toPromise(Effect.runPromiseExit(driver.advanceTo(driver.clock.now() + ms)))
+        await toPromise(Effect.runPromiseExit(driver.advanceBy(ms)))
       },
     }
   }

@@ -211,7 +211,8 @@ export const makeRuns = (options: RunsOptions): Runs => {
     if (workflow === undefined) return leave(entry, { _tag: "HandBack" })
     const parkGraceMs = Math.max(options.limits.parkGraceMs, graces.get(run.workflow) ?? 0)
     const env = new RunEnv(shared, claim, run, workflow, parkGraceMs)
-    if (history === null && !run.compensating) {
+    // its first claim, which may have a history: of events that came before, or of a fork's origin
+    if (claim.token === 1 && !run.compensating) {
       const { workflowRunId, attempt } = run
       const type = "workflow:started"
       options.lifecycle({ workflowRunId, workflow: run.workflow, attempt, type })

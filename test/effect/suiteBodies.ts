@@ -84,6 +84,40 @@ export const bodiesSuite = (where: string, newStore: NewStore): void => {
       },
     )
 
+    it.effect(
+      "Clock tells one time in milliseconds and in nanoseconds, in bodies and steps",
+      () => {
+        const Timed = Workflow.make("timed")
+        const three = 3n * 3_600_000_000_000n
+        const read = Effect.gen(function* () {
+          const millis = yield* Clock.currentTimeMillis
+          const nanos = yield* Clock.currentTimeNanos
+          assert.strictEqual(nanos, BigInt(millis) * 1_000_000n)
+          return { nanos, monotonic: yield* Clock.monotonicTimeNanos }
+        })
+        const passed: Array<ReadonlyArray<bigint>> = []
+        const time = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+          Effect.gen(function* () {
+            const before = yield* read
+            yield* effect
+            const after = yield* read
+            passed.push([after.nanos - before.nanos, after.monotonic - before.monotonic])
+          })
+        const live = Timed.toLayer(() =>
+          time(Step.make("a", { run: time(Effect.sleep("3 hours")) })),
+        )
+        return Effect.gen(function* () {
+          const run = yield* Workflow.trigger(Timed, undefined)
+          yield* Testing.runUntilSettled(run.workflowRunId)
+          yield* run.result
+          assert.deepStrictEqual(passed, [
+            [three, three],
+            [three, three],
+          ])
+        }).pipe(within(newStore(), live))
+      },
+    )
+
     it.effect("a sleep on the clock, in the body, is a defect that names Sleep", () => {
       const Naps = Workflow.make("naps")
       const live = Naps.toLayer(() => Effect.sleep("1 second"))

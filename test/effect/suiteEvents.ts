@@ -121,7 +121,7 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
     })
 
     it.effect("a token resolves its wait once; a forged one is told so", () => {
-      const Ask = Workflow.make("ask", { success: Schema.NullOr(Schema.Boolean) })
+      const Ask = Workflow.make("ask", { success: Schema.NullOr(Decision) })
       let token = ""
       const live = Ask.toLayer(() =>
         Effect.gen(function* () {
@@ -130,7 +130,7 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
           const reminded = yield* Token.wait(approval, { timeout: "1 day", schema: Decision })
           if (Option.isSome(reminded)) return null
           const answer = yield* Token.wait(approval, { schema: Decision })
-          return Option.getOrNull(answer)?.approved ?? null
+          return Option.getOrNull(answer)
         }),
       )
       const decision = { approved: true, at: new Date(5) }
@@ -145,7 +145,7 @@ export const eventsSuite = (where: string, newStore: NewStore): void => {
         const again = yield* Token.resolve(token, { ...decision, approved: false }, options)
         assert.strictEqual(again, "already-resolved")
         yield* Testing.settle
-        assert.strictEqual(yield* run.result, true)
+        assert.deepStrictEqual(yield* run.result, decision)
       }).pipe(within(newStore(), live))
     })
   })

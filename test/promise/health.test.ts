@@ -1,5 +1,8 @@
-/** What makes an engine unhealthy, beside a store that does not answer. */
-import { expect, it } from "vitest"
+/** What makes an engine unhealthy. */
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
+import { expect, it, vi } from "vitest"
+import { Engine } from "../../src/Engine.ts"
 import { checkHealth } from "../../src/promise/health.ts"
 
 const well = {
@@ -23,4 +26,29 @@ it.each([
 it("an engine says why its store does not answer", async () => {
   const health = await checkHealth(() => Promise.reject(new Error("refused")), well)
   expect(health).toMatchObject({ healthy: false, store: { ok: false, error: "refused" } })
+})
+
+it("a store that does not answer is waited for, for five seconds of real time", async () => {
+  vi.useFakeTimers()
+  try {
+    const engine = { store: { now: Effect.never } } as unknown as Engine["Service"]
+    let known = false
+    // as in a test engine, whose own time stands still
+    const asked = checkHealth(
+      (effect) =>
+        Effect.runPromise(
+          effect.pipe(Effect.provideService(Engine, engine), Effect.provide(TestClock.layer())),
+        ),
+      null,
+    ).finally(() => void (known = true))
+    await vi.advanceTimersByTimeAsync(4900)
+    expect(known).toBe(false)
+    await vi.advanceTimersByTimeAsync(200)
+    expect(known).toBe(true)
+    const { healthy, store } = await asked
+    expect([healthy, store.error]).toEqual([false, "no answer within 5 seconds"])
+    expect(Math.round(store.latencyMs / 100)).toBe(50)
+  } finally {
+    vi.useRealTimers()
+  }
 })

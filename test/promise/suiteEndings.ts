@@ -399,6 +399,29 @@ export const endingsSuite = (backend: Backend): void => {
       }
     })
 
+    it("of a child are listed, and tried again, as any others", async () => {
+      let broken = true
+      const child = defineWorkflow(rig.name("dead child"), () => {
+        if (broken) throw new Error("broken")
+        return "well"
+      })
+      const parent = defineWorkflow(rig.name("bereaved"), (ctx) =>
+        ctx.child(child, undefined, { maxAttempts: 1 }).catch((error: Error) => error.message),
+      )
+      const engine = await rig.started([parent, child])
+      const handle = await engine.trigger(parent)
+      expect(await handle.result()).toContain("dead_letter")
+      const [letter, ...others] = await engine.getDeadLetterRuns({ workflow: child.name })
+      expect([letter, others]).toMatchObject([{ status: "dead_letter" }, []])
+      const { workflowRunId = "" } = letter ?? {}
+      const { parentRunId } = (await engine.getRun(workflowRunId)) ?? {}
+      expect(parentRunId).toBe(handle.workflowRunId)
+      broken = false
+      await engine.retryDeadLetter(workflowRunId)
+      expect(await engine.handle(child, workflowRunId).result()).toBe("well")
+      expect(await engine.getDeadLetterRuns({ workflow: child.name })).toEqual([])
+    })
+
     it("cannot be had of a run that is well, is compensated, or does not exist", async () => {
       const fine = defineWorkflow(rig.name("fine"), () => 1)
       const saga = defineWorkflow(rig.name("undone"), async (ctx) => {

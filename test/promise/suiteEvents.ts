@@ -188,6 +188,27 @@ export const eventsSuite = (backend: Backend): void => {
       expect(await engine.resolveToken(token, "no")).toBe("already-resolved")
     })
 
+    it("has an answer that the wait's schema checks; one that it refuses pauses the run", async () => {
+      rig.allowWarnings()
+      const schema = z.object({ amount: z.coerce.number() })
+      const asks = defineWorkflow(rig.name("asks by schema"), async (ctx) => {
+        const token = await ctx.token("payment")
+        await ctx.step("hand out", () => opened.resolve(token))
+        return (await ctx.waitForToken(token, { schema })).payload
+      })
+      const engine = await rig.started([asks])
+      let opened = Promise.withResolvers<string>()
+      const paid = await engine.trigger(asks)
+      await engine.resolveToken(await opened.promise, { amount: "5" })
+      expect(await paid.result()).toEqual({ amount: 5 })
+      opened = Promise.withResolvers<string>()
+      const { workflowRunId } = await engine.trigger(asks)
+      await engine.resolveToken(await opened.promise, { amount: "many" })
+      const paused = await untilStatus(engine, workflowRunId, "paused")
+      expect(String(paused.error)).toContain('payload of token "payment"')
+      expect(String(paused.error)).toContain("$.amount")
+    })
+
     it("resolved early, or by ten at once, has one answer", async () => {
       const opened = Promise.withResolvers<string>()
       const gate = makeGate()

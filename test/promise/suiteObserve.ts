@@ -175,7 +175,8 @@ export const observeSuite = (backend: Backend): void => {
       engine.onAny((event) => all.push(event))
       engine.on("done", (event) => done.push(event))
       const handle = await engine.trigger(workflow, { input: "x" })
-      await until(() => done.length === 1)
+      await until(() => all.length === 3)
+      expect(done).toEqual([all[2]])
       expect(all.map(({ event, data }) => [event, data])).toEqual([
         ["progress", { input: "x", part: 1 }],
         ["progress", { input: "x", part: 2 }],

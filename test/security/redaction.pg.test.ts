@@ -215,6 +215,23 @@ describe("an error that is redacted", () => {
     await nothingLeft()
   })
 
+  it("is what a payload codec says of a transaction's result", async () => {
+    const workflow = defineWorkflow("unstorable", (ctx) => ctx.transaction("pay", () => "too rich"))
+    const encode = (bytes: Uint8Array) => {
+      if (Buffer.from(bytes).includes("too rich")) throw new Error(`with ${secret}`)
+      return bytes
+    }
+    const write = { name: "open", encode, decode: (bytes: Uint8Array) => bytes }
+    const engine = engineOf(workflow, { payloadCodecs: { write } })
+    await engine.start()
+    const { workflowRunId } = await engine.trigger(workflow)
+    const { error } = await untilStatus(engine, workflowRunId, "paused")
+    expect(String(error)).toContain("with [card]")
+    expect(leaksIn(error)).toEqual([])
+    await engine.stop()
+    await nothingLeft()
+  })
+
   it("leaves the rest of the error as it is, and nothing where the redaction fails", async () => {
     const workflow = defineWorkflow("fails to redact", (ctx) =>
       ctx.step("throws", () => {

@@ -1,13 +1,16 @@
 /** Redaction in the Effect API: typed failures, defects, values that a Schema refuses. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import { describe, expect, it } from "vitest"
 import {
+  Child,
   Engine,
   Event,
   MemoryStore,
+  PayloadCodec,
   Redaction,
   Step,
   Worker,
@@ -36,6 +39,14 @@ const Amount = Schema.String.check(
 
 const caught: Array<unknown> = []
 
+const Order = Workflow.make("order", { success: Schema.Void })
+
+const order = Order.toLayer(() => Effect.orDie(Child.run(Broken, undefined)))
+
+const Broken = Workflow.make("broken order", { success: Schema.Void })
+
+const brokenOrder = Broken.toLayer(() => Effect.die(new Error("a charge broke")))
+
 const live = Pay.toLayer(
   Effect.fnUntraced(function* ({ how }) {
     if (how === "event") {
@@ -52,13 +63,21 @@ const live = Pay.toLayer(
   }),
 )
 
-const runtime = (store = MemoryStore.makeUnsafe().store) => {
+/** Everything that was logged. */
+const logged: Array<unknown> = []
+
+const memory = () => Layer.succeed(WorkflowStore.WorkflowStore, MemoryStore.makeUnsafe().store)
+
+const runtime = (store: Layer.Layer<WorkflowStore.WorkflowStore, unknown> = memory()) => {
   const layers = Layer.mergeAll(
     live,
+    order,
+    brokenOrder,
     Worker.layer({ pollIntervalMs: 20, leaseMs: 60_000, useNotify: false }),
   ).pipe(
     Layer.provideMerge(Engine.layer({ redactErrors: (text) => text.replaceAll(secret, "[card]") })),
-    Layer.provideMerge(Layer.succeed(WorkflowStore.WorkflowStore, store)),
+    Layer.provideMerge(store),
+    Layer.provideMerge(Logger.layer([Logger.make(({ message }) => void logged.push(message))])),
   )
   return ManagedRuntime.make(layers)
 }
@@ -119,7 +138,8 @@ describe("in the Effect API, an error that is redacted", () => {
   it("is that of a store that dies over a history", async () => {
     const { store } = MemoryStore.makeUnsafe()
     const loadHistory = () => Effect.die(new Error(`with ${secret}`))
-    const { runPromise, dispose } = runtime({ ...store, loadHistory })
+    const dying = Layer.succeed(WorkflowStore.WorkflowStore, { ...store, loadHistory })
+    const { runPromise, dispose } = runtime(dying)
     const run = await runPromise(Workflow.trigger(Pay, { how: "event" }))
     await until(async () => {
       const row = await runPromise(Engine.Engine.use(({ getRun }) => getRun(run.workflowRunId)))
@@ -128,6 +148,34 @@ describe("in the Effect API, an error that is redacted", () => {
     await runPromise(Event.send(run.workflowRunId, "amount", "all"))
     await paused(runPromise, run.workflowRunId)
     await dispose()
+  })
+
+  it("is what a payload codec says of the error of a child", async () => {
+    const decode = (bytes: Uint8Array) => {
+      if (Buffer.from(bytes).includes("a charge broke")) throw new Error(`with ${secret}`)
+      return bytes
+    }
+    const write = { name: "open", encode: (bytes: Uint8Array) => bytes, decode }
+    const { runPromise, dispose } = runtime(PayloadCodec.withCodecs({ write })(memory()))
+    const run = await runPromise(Workflow.trigger(Order, undefined))
+    await paused(runPromise, run.workflowRunId)
+    await dispose()
+  })
+
+  it("is that of a listener, when it is logged", async () => {
+    const { runPromise, dispose } = runtime()
+    const thrower = () => {
+      throw new Error(`with ${secret}`)
+    }
+    await runPromise(
+      Engine.Engine.use(({ onLifecycle }) => Effect.sync(() => onLifecycle(thrower))),
+    )
+    logged.length = 0
+    const run = await runPromise(Workflow.trigger(Pay, { how: "typed" }))
+    await runPromise(Effect.flip(run.result))
+    await dispose()
+    expect(JSON.stringify(logged)).toContain("with [card]")
+    expect(leaksIn(logged)).toEqual([])
   })
 })
 

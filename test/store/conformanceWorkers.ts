@@ -316,6 +316,16 @@ export const workerTests = (test: Test) => {
       assert.strictEqual((yield* s.row(2)).status, "pending")
     })
 
+    test("a run and its child may be dead-lettered in one go", function* (s) {
+      const worker = yield* s.worker(1)
+      yield* s.hold(worker, 1)
+      yield* s.hold(worker, 2, childOf(1))
+      yield* s.lapseAndSweep
+      const dead = yield* s.store.deadLetterPoison({ maxCrashes: 1, limit: 10 })
+      assert.deepStrictEqual(dead.toSorted(), [id(1), id(2)])
+      for (const n of [1, 2]) assert.strictEqual((yield* s.row(n)).status, "dead_letter")
+    })
+
     test("a run in somebody's hands is not dead-lettered", function* (s) {
       yield* s.hold(yield* s.worker(1), 1)
       yield* s.lapseAndSweep

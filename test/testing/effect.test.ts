@@ -6,7 +6,7 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
-import { Sleep, Workflow } from "flowly/effect"
+import { Engine, Sleep, Workflow } from "flowly/effect"
 import * as Testing from "flowly/testing"
 import { testingSuite } from "./suite.ts"
 
@@ -39,6 +39,19 @@ layer(MonthLive.pipe(Layer.provideMerge(Testing.layer({ startAt }))))(
     )
   },
 )
+
+describe("two engines", () => {
+  it.effect("have each a store of their own, also in one program", () =>
+    Effect.gen(function* () {
+      const get = (id: string) => Effect.flatMap(Engine.Engine, ({ getRun }) => getRun(id))
+      const run = yield* Workflow.trigger(Month, undefined)
+      const second = MonthLive.pipe(Layer.provideMerge(Testing.layer({ startAt })))
+      const other = yield* Effect.provide(get(run.workflowRunId), second)
+      const own = yield* get(run.workflowRunId)
+      assert.deepStrictEqual([own?.workflow, other], ["month", null])
+    }).pipe(Effect.provide(MonthLive.pipe(Layer.provideMerge(Testing.layer({ startAt }))))),
+  )
+})
 
 describe("without a test framework's clock", () => {
   it("a runtime of the layer is enough", async () => {

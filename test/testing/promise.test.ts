@@ -141,7 +141,7 @@ describe("a whole program", () => {
       { key: "ship", kind: "child", completedAt: new Date("2030-01-21T00:00:00Z") },
     ])
     expect(await engine.getEvents(handle.workflowRunId)).toMatchObject([
-      { event: "shipping", data: { part: "all" } },
+      { event: "shipping", data: { part: "all" }, at: new Date("2030-01-18T00:00:00Z") },
     ])
   })
 
@@ -191,7 +191,8 @@ describe("schedules", () => {
       })
     })
     await using engine = make({ workflows: [report] })
-    await engine.schedule(report, { cron: "0 9 * * 1" })
+    const { nextRun } = await engine.schedule(report, { cron: "0 9 * * 1" })
+    expect(nextRun).toEqual(new Date("2030-01-07T09:00:00Z"))
     await quickly(() => engine.clock.advance("21 days"))
     expect(ticks).toEqual([
       "2030-01-07T09:00:00.000Z",
@@ -315,6 +316,20 @@ describe("a run that time does not bring to its end", () => {
     await using engine = make({ workflows: [trial] })
     const handle = engine.handle(trial, "00000000-0000-7000-8000-000000000000")
     await expect(engine.runToEnd(handle)).rejects.toMatchObject({ code: "RunNotFound" })
+  })
+})
+
+describe("two drives at once", () => {
+  it("go one behind the other: the second begins where the first has ended", async () => {
+    await using engine = make({ workflows: [trial] })
+    const handle = await engine.trigger(trial, { input: { email: "a" } })
+    const limits = { maxMs: 25 * day }
+    const first = engine.clock.advance("10 days")
+    expect((await engine.runToEnd(handle, limits)).status).toBe("completed")
+    await first
+    expect(engine.clock.now().getTime() - startAt.getTime()).toBe(30 * day)
+    await Promise.all([engine.clock.advance("1 day"), engine.clock.advance("2 days")])
+    expect(engine.clock.now().getTime() - startAt.getTime()).toBe(33 * day)
   })
 })
 

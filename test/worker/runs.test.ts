@@ -122,6 +122,21 @@ describe("histories", () => {
     }),
   )
 
+  it.effect("of a first claim make it no less the start of its run", () =>
+    Effect.gen(function* () {
+      const w = gated()
+      const rig = yield* makeRig(w.workflow)
+      const told: Array<string> = []
+      rig.engine.onLifecycle(({ type, workflowRunId }) => told.push(`${type} ${workflowRunId}`))
+      const [run] = yield* rig.insert(1)
+      yield* wake(rig, [run!])
+      yield* rig.startWorker()
+      yield* until("it executes", () => w.begun.length === 1)
+      assert.strictEqual(rig.calls("loadHistory").length, 1)
+      assert.deepStrictEqual(told, [`workflow:started ${run}`, `step ${run}`])
+    }),
+  )
+
   it.effect("that the store cannot give now are asked for again", () =>
     Effect.gen(function* () {
       const w = gated()
@@ -467,6 +482,20 @@ describe("what a run may hold", () => {
           yield* store.commit([write({ ...claim!, workflowRunId }, { records, transition })])
         })
       assert.strictEqual(yield* ended(steps(2, 1), limits, recorded), "failed HistoryTooLong")
+    }),
+  )
+
+  it.effect("are not the characters of a result that the database refuses", () =>
+    Effect.gen(function* () {
+      const refuses = (rig: Rig) =>
+        Effect.sync(() =>
+          rig.script("commit", (_, [sent]) =>
+            sent?.records.some((one) => one.stepKey === "2.0" && one.result !== null)
+              ? "reject"
+              : undefined,
+          ),
+        )
+      assert.strictEqual(yield* ended(steps(2, 1), { maxHistoryBytes: 30 }, refuses), "completed")
     }),
   )
 

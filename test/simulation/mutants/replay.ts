@@ -281,7 +281,7 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       "if (issued !== null) execution.abandon(issued)",
       "if (issued === null) return",
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/interrupted.test.ts"] },
   },
   {
     ...mutant(
@@ -291,6 +291,6 @@ export const replayMutants: ReadonlyArray<Mutant> = [
       'if (execution.mode !== "stopped" && execution.mode !== "ending") return ask',
       'if (execution.mode !== "stopped" || execution.bodyEnd === null) return ask',
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/pureWork.test.ts"] },
   },
 ]

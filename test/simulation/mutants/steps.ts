@@ -141,7 +141,7 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
       'if (!retryable || isLast || execution.mode !== "forward" || issued.abandoned) return null',
       'if (!retryable || isLast || execution.mode !== "forward") return null',
     ),
-    tests: { project: "unit", files: ["test/engine/execution.test.ts"] },
+    tests: { project: "unit", files: ["test/engine/interrupted.test.ts"] },
   },
   {
     ...mutant(
