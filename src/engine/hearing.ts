@@ -2,7 +2,7 @@
  * Hears the hints of other processes: for a worker while it runs, and for those who wait here without one.
  *
  * LISTEN holds a connection. So without a worker it is held only where the store has one to spare,
- * from the first who waits until nobody has for a minute. It fails without a word: polling is the truth.
+ * from the first who waits until nobody has for some seconds. It fails without a word: polling is the truth.
  * Where hints have been heard, polling can be seldom. Where none has, they may never come (a pooler in
  * transaction mode takes LISTEN, and swallows what it brings).
  */
@@ -23,7 +23,8 @@ export interface Hearing {
   readonly isProven: () => boolean
 }
 
-const lingerMs = 60_000
+/** Short: an application that ends its pool waits for the connection. */
+const lingerMs = 2000
 const againMs = 30_000
 
 /**

@@ -55,6 +55,14 @@ const make = (options: Partial<DurableEngineOptions>) => {
   return engine
 }
 
+const listeningSessions = () =>
+  withClient(database.url, async (client) => {
+    const { rows } = await client.query(
+      "select 1 from pg_stat_activity where datname = current_database() and query ilike 'listen %'",
+    )
+    return rows.length
+  })
+
 /** Its own tables, so that each test begins where it says. */
 let schemas = 0
 const freshSchema = () => `schema_${++schemas}`
@@ -62,6 +70,23 @@ const freshSchema = () => `schema_${++schemas}`
 describe.each(["pool", "url"] as const)("with a %s", (driver) => {
   const through = (url: string): Partial<DurableEngineOptions> =>
     driver === "pool" ? { pool: makePool(url) } : { url }
+
+  it("an engine without a worker listens while somebody waits, and hears at once", async () => {
+    const schema = freshSchema()
+    const engine = make({ ...through(database.url), schema, worker: { pollIntervalMs: 60_000 } })
+    await engine.migrate()
+    const heard: Array<string> = []
+    engine.onAny((event) => heard.push(event.event))
+    const handle = await engine.trigger(workflow, { input: "x" })
+    await until(async () => (await listeningSessions()) === 1, "it to listen")
+    const worker = make({ url: database.url, schema, worker: { useNotify: false } })
+    await worker.start()
+    expect(await handle.result()).toBe("x")
+    // no poll comes so soon
+    await until(() => heard.length === 1, "the event")
+    await engine.stop()
+    await until(async () => (await listeningSessions()) === 0, "the session to end")
+  })
 
   it("a database that is down is told at the first call; later the same engine works", async () => {
     const engine = make({ ...through(proxy.url), schema: freshSchema() })
@@ -308,6 +333,34 @@ describe("a user's pool", () => {
       await Promise.all(handles.map((handle) => handle.result()))
       await engine.stop()
     }
+  })
+
+  it("can be ended soon after the last wait, by an application that forgets its engine", async () => {
+    const schema = freshSchema()
+    const pool = new pg.Pool({ connectionString: database.url })
+    const engine = make({ pool, schema })
+    await engine.migrate()
+    const handle = await engine.trigger(workflow, { input: "x" })
+    const result = handle.result()
+    await until(async () => (await listeningSessions()) === 1, "it to listen")
+    await make({ url: database.url, schema, worker: { useNotify: false } }).start()
+    await result
+    await pool.end()
+  })
+
+  it.each([
+    ["of three has none to spare", 3, true],
+    ["of any size has none where it must not LISTEN", 10, false],
+  ])("%s: who waits without a worker is looked for", async (_, max, useNotify) => {
+    const schema = freshSchema()
+    const engine = make({ pool: makePool(database.url, max), schema, worker: { useNotify } })
+    await engine.migrate()
+    const handle = await engine.trigger(workflow, { input: "x" })
+    const result = handle.result()
+    await sleep(300)
+    expect(await listeningSessions()).toBe(0)
+    await make({ url: database.url, schema, worker: { useNotify: false } }).start()
+    expect(await result).toBe("x")
   })
 
   it("of one connection is enough to trigger and to ask", async () => {
