@@ -363,11 +363,12 @@ export const engineSuite = (backend: Backend): void => {
         }),
       )
       const worker = { workerId: "same", shutdownTimeoutMs: 20, maxConcurrent: 1 }
-      const first = await rig.started([workflow], { worker })
-      const second = await rig.started([workflow], { worker })
       for (const n of [1, 2]) gates.set(n, Promise.withResolvers<void>())
+      const first = await rig.started([workflow], { worker })
       const one = await first.trigger(workflow, { input: 1 })
       await until(() => tries.includes(1))
+      // not before: it might take the first run
+      const second = await rig.started([workflow], { worker })
       const two = await second.trigger(workflow, { input: 2 })
       await until(() => tries.includes(2))
       // its lease is retired, its run handed back; the one of the same name goes on
