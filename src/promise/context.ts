@@ -260,9 +260,13 @@ export const makeContext = ({
     kind: StepOperation["kind"],
     name: string,
     options: StepOptions<T>,
+    more?: undefined,
   ): Promise<T> =>
     direct(
-      () => stepOperation(kind, name, options),
+      () => {
+        if (more === undefined) return stepOperation(kind, name, options)
+        throw invalid(`step "${name}"`, "has its options beside its function: { run, retry, … }")
+      },
       (result) => stored(result, options.schema),
       () => `result of step "${name}"`,
     )
@@ -289,8 +293,12 @@ export const makeContext = ({
     random: () => values().random(),
     uuid: () => values().uuid(),
     patched: (id) => promise(() => patched(id)),
-    step: <T>(name: string, options: StepOptions<T> | StepOptions<T>["run"]) =>
-      plainStep("step", name, typeof options === "function" ? { run: options } : options),
+    step: <T>(
+      name: string,
+      options: StepOptions<T> | StepOptions<T>["run"],
+      more?: undefined,
+    ): Promise<T> =>
+      plainStep("step", name, typeof options === "function" ? { run: options } : options, more),
     transaction: <T, C>(
       name: string,
       body: (client: C, info: TryInfo) => Promise<T> | T,

@@ -17,7 +17,8 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodedResult, encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
 import { markNonRetryable } from "../StepError.ts"
 import { FlowlyError, orThrow } from "./FlowlyError.ts"
-import type { TransactionBody } from "./transaction.ts"
+import { checkKnown, type Names } from "./knownOptions.ts"
+import type { TransactionBody, TransactionOptions } from "./transaction.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 
 /**
@@ -139,8 +140,40 @@ export const checkAttempts = (value: number | undefined, field: string): number 
   return value
 }
 
+const retryNames: Names<RetryOptions> = {
+  maxAttempts: true,
+  backoff: true,
+  initialDelayMs: true,
+  maxDelayMs: true,
+  factor: true,
+  jitter: true,
+  retryIf: true,
+}
+
+const stepNames: Names<StepOptions<any>> = {
+  run: true,
+  compensate: true,
+  compensateOnUnknown: true,
+  retry: true,
+  timeoutMs: true,
+  deadlineMs: true,
+  heartbeatTimeoutMs: true,
+  schema: true,
+}
+
+const transactionNames: Names<TransactionOptions<any> & StepOptions<any>> = {
+  ...stepNames,
+  isolation: true,
+}
+
+const compensateNames: Names<CompensateOptions<any>> = { run: true, retry: true, timeoutMs: true }
+
 const checkRetry = (of: string, retry: RetryOptions | undefined): RetryPolicy.RetryPolicy => {
   if (retry === undefined) return RetryPolicy.none
+  if (typeof retry !== "object" || retry === null || Array.isArray(retry)) {
+    throw new FlowlyError("InvalidInput", `retry of ${of}: must be an object: { maxAttempts, … }`)
+  }
+  checkKnown(retry, retryNames, (option) => `retry.${option} of ${of}`)
   checkAttempts(retry.maxAttempts, `retry.maxAttempts of ${of}`)
   for (const key of ["initialDelayMs", "maxDelayMs", "factor"] as const) {
     const value = retry[key]
@@ -157,6 +190,9 @@ const checkRetry = (of: string, retry: RetryOptions | undefined): RetryPolicy.Re
       "InvalidInput",
       `retry.backoff of ${of}: must be "exponential", "linear" or "fixed"`,
     )
+  }
+  if (retry.jitter !== undefined && typeof retry.jitter !== "boolean") {
+    throw new FlowlyError("InvalidInput", `retry.jitter of ${of}: must be true or false`)
   }
   if (retryIf !== undefined && typeof retryIf !== "function") {
     throw new FlowlyError("InvalidInput", `retry.retryIf of ${of}: must be a function`)
@@ -179,6 +215,11 @@ export const stepOperation = <T>(
   if (typeof run !== "function") {
     throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
   }
+  checkKnown(
+    given,
+    transaction === undefined ? stepNames : transactionNames,
+    (option) => `${option} of step "${name}"`,
+  )
   if (schema !== undefined) checkSchema(schema, `schema of step "${name}"`)
   const retryIf = options.retry?.retryIf
   return {
@@ -276,6 +317,7 @@ const undoOf = <T>(name: string, options: Omit<StepOptions<T>, "run">): StepOper
       `compensate of step "${name}": must be a function, or have one as its run`,
     )
   }
+  checkKnown(given, compensateNames, (option) => `compensate.${option} of step "${name}"`)
   const { run, retry, timeoutMs }: CompensateOptions<T> = given
   const field = `compensate of step "${name}"`
   return {
