@@ -58,7 +58,7 @@ import { checkKnown, type Names, optionOf } from "./knownOptions.ts"
 import { loggerLayer } from "./logger.ts"
 import { MemoryWorkflowStore } from "./MemoryWorkflowStore.ts"
 import { checkOptions, checkWorkflow, type DurableEngineOptions, isDevelopment } from "./options.ts"
-import { bindControls, RunControls } from "./RunControls.ts"
+import { bindControls, idOf, RunControls } from "./RunControls.ts"
 import { engineStopped, makeRuntime } from "./runtime.ts"
 import { validate } from "./standardSchema.ts"
 import { needsHistory, toStatus, type WorkflowStatus } from "./status.ts"
@@ -261,7 +261,8 @@ export class DurableEngine extends RunControls {
 
   /** A handle on a run that was started earlier, or elsewhere. */
   handle<I, O>(workflow: WorkflowDefinition<I, O>, workflowRunId: string): RunHandle<O> {
-    return this.#handle<O>(workflow.name, workflowRunId, true)
+    checkWorkflow(workflow, "workflow")
+    return this.#handle<O>(workflow.name, idOf(workflowRunId), true)
   }
 
   #handle<O>(workflow: string, workflowRunId: string, existing: boolean): RunHandle<O> {
@@ -278,7 +279,7 @@ export class DurableEngine extends RunControls {
   async schedule<I, O>(
     workflow: WorkflowDefinition<I, O>,
     options: {
-      /** Five fields, or `@hourly` … `@yearly`. */
+      /** Five fields, or six with seconds before them; or `@hourly` … `@yearly`. */
       readonly cron: string
       /** An IANA zone. Default "UTC". */
       readonly timeZone?: string | undefined
@@ -287,6 +288,9 @@ export class DurableEngine extends RunControls {
   ): Promise<{ readonly key: string; readonly nextRun: Date }> {
     checkWorkflow(workflow, "workflow")
     checkKnown(options, scheduleNames, optionOf("schedule"))
+    if (typeof options?.cron !== "string") {
+      throw invalid("cron", 'must be text, such as "0 9 * * 1"')
+    }
     const { input, cron, timeZone, key } = options as typeof options & { readonly input?: I }
     const row = await this.#run(
       Effect.gen({ self: this }, function* () {
@@ -338,7 +342,7 @@ export class DurableEngine extends RunControls {
   ): Promise<"sent" | "duplicate"> {
     checkKnown(options, sendNames, optionOf("sendEvent"))
     return this.#run(
-      within(options?.client, send(workflowRunId, name, payload, { id: options?.id })),
+      within(options?.client, send(idOf(workflowRunId), name, payload, { id: options?.id })),
     )
   }
 

@@ -59,6 +59,12 @@ const engine = <A, E>(
   verb: (engine: Engine["Service"]) => Effect.Effect<A, E>,
 ): Effect.Effect<A, E, Engine> => Effect.flatMap(Engine, verb)
 
+/** An id that is none names no run; what is not even text is another mistake: a handle, a missing await. */
+export const idOf = (workflowRunId: unknown): string => {
+  if (typeof workflowRunId === "string") return workflowRunId
+  throw invalid("workflowRunId", `must be text, not ${typeof workflowRunId}`)
+}
+
 /** The same for a verb with options. */
 const asked = <A, E>(
   of: string,
@@ -102,7 +108,7 @@ export class RunControls {
     options?: ControlOptions & { readonly compensate?: boolean | undefined },
   ): Promise<"cancelled" | "requested"> {
     return this.#run(
-      asked("cancel", options, cancelNames, (one) => one.cancel(workflowRunId, options)),
+      asked("cancel", options, cancelNames, (one) => one.cancel(idOf(workflowRunId), options)),
     )
   }
 
@@ -118,7 +124,9 @@ export class RunControls {
   /** Ends a run at once, as "cancelled", undoing nothing; its children are asked to cancel. */
   terminate(workflowRunId: string, options?: ControlOptions): Promise<void> {
     return this.#run(
-      asked("terminate", options, controlNames, (one) => one.terminate(workflowRunId, options)),
+      asked("terminate", options, controlNames, (one) =>
+        one.terminate(idOf(workflowRunId), options),
+      ),
     )
   }
 
@@ -134,7 +142,7 @@ export class RunControls {
    */
   pause(workflowRunId: string, options?: ControlOptions): Promise<"paused" | "requested"> {
     return this.#run(
-      asked("pause", options, controlNames, (one) => one.pause(workflowRunId, options)),
+      asked("pause", options, controlNames, (one) => one.pause(idOf(workflowRunId), options)),
     )
   }
 
@@ -147,7 +155,7 @@ export class RunControls {
   /** Lets a paused run go on; withdraws a pause that was only requested so far. */
   resume(workflowRunId: string, options?: ControlOptions): Promise<void> {
     return this.#run(
-      asked("resume", options, controlNames, (one) => one.resume(workflowRunId, options)),
+      asked("resume", options, controlNames, (one) => one.resume(idOf(workflowRunId), options)),
     )
   }
 
@@ -160,7 +168,7 @@ export class RunControls {
   /** Another attempt, in place, of a failed or dead-lettered run: from the failure on. */
   retry(workflowRunId: string, options?: ControlOptions): Promise<void> {
     return this.#run(
-      asked("retry", options, controlNames, (one) => one.retry(workflowRunId, options)),
+      asked("retry", options, controlNames, (one) => one.retry(idOf(workflowRunId), options)),
     )
   }
 
@@ -173,7 +181,7 @@ export class RunControls {
   /** Ends the run's open sleeps and backoffs now (timeouts of waits for events, too). */
   wake(workflowRunId: string, options?: ControlOptions): Promise<void> {
     return this.#run(
-      asked("wake", options, controlNames, (one) => one.wake(workflowRunId, options)),
+      asked("wake", options, controlNames, (one) => one.wake(idOf(workflowRunId), options)),
     )
   }
 
@@ -191,7 +199,7 @@ export class RunControls {
   ): Promise<void> {
     return this.#run(
       asked("reschedule", options, rescheduleNames, (one) =>
-        one.reschedule(workflowRunId, at, options),
+        one.reschedule(idOf(workflowRunId), at, options),
       ),
     )
   }
@@ -219,7 +227,9 @@ export class RunControls {
     const newRunId = options?.newRunId
     return this.#run(
       Effect.flatMap(forkOptions(options), (given) =>
-        asked("fork", options, forkNames, (one) => one.fork(workflowRunId, { ...given, newRunId })),
+        asked("fork", options, forkNames, (one) =>
+          one.fork(idOf(workflowRunId), { ...given, newRunId }),
+        ),
       ),
     )
   }
@@ -240,7 +250,7 @@ export class RunControls {
    * "failed" (or "dead_letter") and is "compensating" until they have ended.
    */
   retryCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
-    return this.#run(engine((one) => one.retryCompensation(workflowRunId, stepKey)))
+    return this.#run(engine((one) => one.retryCompensation(idOf(workflowRunId), stepKey)))
   }
 
   /**
@@ -248,7 +258,7 @@ export class RunControls {
    * that its code does not offer (code "CompensationMissing"), by name; the run goes on.
    */
   skipCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
-    return this.#run(engine((one) => one.skipCompensation(workflowRunId, stepKey)))
+    return this.#run(engine((one) => one.skipCompensation(idOf(workflowRunId), stepKey)))
   }
 
   /** Runs whose attempts are used up, newest first; `before` is the last id of the page before. */
@@ -277,7 +287,7 @@ export class RunControls {
 
   /** Gives a dead-lettered (or failed) run another attempt. */
   retryDeadLetter(workflowRunId: string): Promise<void> {
-    return this.#run(engine((one) => one.retry(workflowRunId)))
+    return this.#run(engine((one) => one.retry(idOf(workflowRunId))))
   }
 
   /** A run as it is stored; `null` when there is none of this id. */
@@ -300,6 +310,7 @@ export class RunControls {
 
   /** A page of runs, newest first: 100 unless `limit` says otherwise (at most 1000). */
   async listRuns(filter: RunFilter & PageOptions = {}): Promise<RunPage> {
+    if (typeof filter !== "object" || filter === null) throw invalid("filter", "must be an object")
     const { before, limit = 100, ...which } = filter
     const rows = await this.#run(engine((one) => one.listRuns(which, { before, limit })))
     const last = rows.length < limit ? undefined : rows.at(-1)
