@@ -17,6 +17,7 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodedResult, encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
 import { markNonRetryable } from "../StepError.ts"
 import { FlowlyError, orThrow } from "./FlowlyError.ts"
+import { callInside } from "./inside.ts"
 import { checkKnown, type Names } from "./knownOptions.ts"
 import type { TransactionBody, TransactionOptions } from "./transaction.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
@@ -238,9 +239,11 @@ export const stepOperation = <T>(
       return Effect.tryPromise({
         try: async () => {
           const info = infoOf(attempt, name)
-          return transaction === undefined || opened === undefined
-            ? run(info)
-            : transaction.run(opened.client, info)
+          return callInside(attempt.workflowRunId, `step "${name}"`, () =>
+            transaction === undefined || opened === undefined
+              ? run(info)
+              : transaction.run(opened.client, info),
+          )
         },
         catch: (error) => ({
           ...failureOf(error, retryIf),
@@ -287,7 +290,8 @@ const callOf =
     }
     let value: Promise<T> | T
     try {
-      value = run(infoOf(attempt, name))
+      const info = infoOf(attempt, name)
+      value = callInside(attempt.workflowRunId, `step "${name}"`, () => run(info))
     } catch (error) {
       return end(Result.fail(failureOf(error, retryIf)))
     }
