@@ -239,7 +239,7 @@ export const stepOperation = <T>(
       return Effect.tryPromise({
         try: async () => {
           const info = infoOf(attempt, name)
-          return callInside(attempt.workflowRunId, `step "${name}"`, () =>
+          return callInside(insideOf(attempt, name), () =>
             transaction === undefined || opened === undefined
               ? run(info)
               : transaction.run(opened.client, info),
@@ -291,7 +291,7 @@ const callOf =
     let value: Promise<T> | T
     try {
       const info = infoOf(attempt, name)
-      value = callInside(attempt.workflowRunId, `step "${name}"`, () => run(info))
+      value = callInside(insideOf(attempt, name), () => run(info))
     } catch (error) {
       return end(Result.fail(failureOf(error, retryIf)))
     }
@@ -346,6 +346,11 @@ const undoOf = <T>(name: string, options: Omit<StepOptions<T>, "run">): StepOper
       ),
   }
 }
+
+const insideOf = ({ workflowRunId }: StepAttempt, name: string) => ({
+  workflowRunId,
+  what: `step "${name}"`,
+})
 
 const infoOf = (attempt: StepAttempt, name: string): TryInfo => ({
   workflowRunId: attempt.workflowRunId,
