@@ -326,9 +326,10 @@ export const makeContext = ({
       sleep(name, () => ({ delayMs: orThrow(toMillis(duration, `duration of sleep "${name}"`)) })),
     sleepUntil: (name, date) =>
       sleep(name, () => {
-        const wakeAt = new Date(date).getTime()
+        // new Date(null) is the epoch: a date that is missing would be one that is past
+        const wakeAt = date === null ? Number.NaN : new Date(date).getTime()
         if (Number.isNaN(wakeAt) || wakeAt > Date.UTC(9999, 0)) {
-          throw invalid(`date of sleep "${name}"`, "is not a valid date")
+          throw invalid(`date of sleep "${name}"`, "is not a valid date before the year 9999")
         }
         // what is long past is past: Postgres knows fewer years than Date
         return { wakeAt: Math.max(wakeAt, 0) }
