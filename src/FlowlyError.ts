@@ -215,8 +215,10 @@ export class StepMismatch extends Schema.TaggedError<StepMismatch>("flowly/StepM
         : `called ${this.calledKind} "${this.calledKey}"`
     return (
       `run ${this.workflowRunId} of "${this.workflow}": the history has ${this.recordedKind} ` +
-      `"${this.recordedKey}" at position ${this.position}, the code ${called}. The workflow's code ` +
-      `changed while this run was under way; deploy the code that wrote the history and resume it`
+      `"${this.recordedKey}" at position ${this.position}, the code ${called}. Either the ` +
+      `workflow's code changed while this run was under way: deploy the code that wrote the history ` +
+      `and resume it. Or it does not do the same each time: what it draws, reads or waits for outside ` +
+      `of steps belongs into one`
     )
   }
 }
