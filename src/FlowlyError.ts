@@ -278,9 +278,12 @@ export class TransactionUnsupported extends Schema.TaggedError<TransactionUnsupp
  */
 export class TransactionBroken extends Schema.TaggedError<TransactionBroken>(
   "flowly/TransactionBroken",
-)("TransactionBroken", { reason: Schema.Literals(["ended", "failed"]) }) {
+)("TransactionBroken", { reason: Schema.Literals(["ended", "failed", "released"]) }) {
   readonly retryable = false
   override get message() {
+    if (this.reason === "released") {
+      return "the step's code released its client amid the transaction: leave that to the engine, too"
+    }
     return this.reason === "ended"
       ? "the step's code ended its transaction itself: leave BEGIN, COMMIT and ROLLBACK to the engine"
       : "a statement of the step's transaction failed, its error was caught, and Postgres accepts no " +
