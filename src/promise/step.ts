@@ -132,7 +132,7 @@ export const checkPositive = (value: number | undefined, field: string): number 
  */
 export const checkAttempts = (value: number | undefined, field: string): number | null => {
   if (value === undefined) return null
-  if (!Number.isInteger(value) || value < 1 || value > RetryPolicy.mostAttempts) {
+  if (!RetryPolicy.isAttempts(value)) {
     throw new FlowlyError(
       "InvalidInput",
       `${field}: must be a whole number from 1 to ${RetryPolicy.mostAttempts}`,
@@ -175,30 +175,11 @@ const checkRetry = (of: string, retry: RetryOptions | undefined): RetryPolicy.Re
     throw new FlowlyError("InvalidInput", `retry of ${of}: must be an object: { maxAttempts, … }`)
   }
   checkKnown(retry, retryNames, (option) => `retry.${option} of ${of}`)
-  checkAttempts(retry.maxAttempts, `retry.maxAttempts of ${of}`)
-  for (const key of ["initialDelayMs", "maxDelayMs", "factor"] as const) {
-    const value = retry[key]
-    if (value !== undefined && !(Number.isFinite(value) && value >= 0 && value <= maxMillis)) {
-      throw new FlowlyError(
-        "InvalidInput",
-        `retry.${key} of ${of}: must be a finite number of at least 0`,
-      )
-    }
-  }
-  const { backoff, retryIf } = retry
-  if (backoff !== undefined && !["exponential", "linear", "fixed"].includes(backoff)) {
-    throw new FlowlyError(
-      "InvalidInput",
-      `retry.backoff of ${of}: must be "exponential", "linear" or "fixed"`,
-    )
-  }
-  if (retry.jitter !== undefined && typeof retry.jitter !== "boolean") {
-    throw new FlowlyError("InvalidInput", `retry.jitter of ${of}: must be true or false`)
-  }
+  const { retryIf } = retry
   if (retryIf !== undefined && typeof retryIf !== "function") {
     throw new FlowlyError("InvalidInput", `retry.retryIf of ${of}: must be a function`)
   }
-  return RetryPolicy.make(retry)
+  return orThrow(RetryPolicy.check(retry, (option) => `retry.${option} of ${of}`))
 }
 
 /**
