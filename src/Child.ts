@@ -13,7 +13,10 @@ import type { ChildOperation } from "./engine/Operation.ts"
 import { decodeFailure, schemaValue } from "./engine/values.ts"
 import type { StoredError } from "./ErrorPayload.ts"
 import { decodeError } from "./ErrorPayload.ts"
-import { ChildFailed } from "./FlowlyError.ts"
+import { ChildFailed, InvalidInput } from "./FlowlyError.ts"
+import { limitMistake } from "./DurationInput.ts"
+import { checkName } from "./Name.ts"
+import * as RetryPolicy from "./RetryPolicy.ts"
 import type { Workflow } from "./Workflow.ts"
 import type { OnParentClose } from "./WorkflowStore.ts"
 import { noteFailure, pauseUnreadable, perform, type WorkflowRun } from "./WorkflowRun.ts"
@@ -119,7 +122,18 @@ const operationOf = <P, A, E>(
   options: Options | undefined,
 ): Effect.Effect<ChildOperation> =>
   Effect.gen(function* () {
-    const name = options?.name ?? workflow.name
+    const name = yield* Effect.orDie(
+      Effect.fromResult(checkName(options?.name ?? workflow.name, "child name")),
+    )
+    const timeoutMs = options?.timeout === undefined ? null : Duration.toMillis(options.timeout)
+    const mistake = limitMistake(timeoutMs, `timeout of child "${name}"`)
+    if (mistake !== null) return yield* Effect.die(mistake)
+    const maxAttempts = options?.maxAttempts ?? null
+    if (maxAttempts !== null && !RetryPolicy.isAttempts(maxAttempts)) {
+      const reason = `must be a whole number from 1 to ${RetryPolicy.mostAttempts}`
+      const field = `maxAttempts of child "${name}"`
+      return yield* Effect.die(new InvalidInput({ field, reason }))
+    }
     const input = yield* Effect.orDie(
       schemaValue(workflow.payload).encode(payload, `input of child "${name}"`),
     )
@@ -131,8 +145,8 @@ const operationOf = <P, A, E>(
       workflow: workflow.name,
       version: workflow.version,
       input,
-      timeoutMs: options?.timeout === undefined ? null : Duration.toMillis(options.timeout),
-      maxAttempts: options?.maxAttempts ?? null,
+      timeoutMs,
+      maxAttempts,
     }
   })
 

@@ -38,6 +38,17 @@ export type DurationInput =
 export const maxMillis = 36_525 * 86_400_000
 
 /**
+ * What is wrong with a time limit; `null`: nothing. One of NaN would never be reached.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const limitMistake = (ms: number | null, field: string): InvalidInput | null => {
+  if (ms === null || (ms > 0 && ms <= maxMillis)) return null
+  return new InvalidInput({ field, reason: "must be more than zero, and at most a hundred years" })
+}
+
+/**
  * The duration in whole milliseconds. `field` names the argument in the error message.
  *
  * @category conversions

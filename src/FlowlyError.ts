@@ -215,8 +215,10 @@ export class StepMismatch extends Schema.TaggedError<StepMismatch>("flowly/StepM
         : `called ${this.calledKind} "${this.calledKey}"`
     return (
       `run ${this.workflowRunId} of "${this.workflow}": the history has ${this.recordedKind} ` +
-      `"${this.recordedKey}" at position ${this.position}, the code ${called}. The workflow's code ` +
-      `changed while this run was under way; deploy the code that wrote the history and resume it`
+      `"${this.recordedKey}" at position ${this.position}, the code ${called}. Either the ` +
+      `workflow's code changed while this run was under way: deploy the code that wrote the history ` +
+      `and resume it. Or it does not do the same each time: what it draws, reads or waits for outside ` +
+      `of steps belongs into one`
     )
   }
 }
@@ -276,9 +278,12 @@ export class TransactionUnsupported extends Schema.TaggedError<TransactionUnsupp
  */
 export class TransactionBroken extends Schema.TaggedError<TransactionBroken>(
   "flowly/TransactionBroken",
-)("TransactionBroken", { reason: Schema.Literals(["ended", "failed"]) }) {
+)("TransactionBroken", { reason: Schema.Literals(["ended", "failed", "released"]) }) {
   readonly retryable = false
   override get message() {
+    if (this.reason === "released") {
+      return "the step's code released its client amid the transaction: leave that to the engine, too"
+    }
     return this.reason === "ended"
       ? "the step's code ended its transaction itself: leave BEGIN, COMMIT and ROLLBACK to the engine"
       : "a statement of the step's transaction failed, its error was caught, and Postgres accepts no " +

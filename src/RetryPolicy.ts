@@ -6,6 +6,9 @@
  *
  * @since 0.1.0
  */
+import * as Result from "effect/Result"
+import { maxMillis } from "./DurationInput.ts"
+import { InvalidInput } from "./FlowlyError.ts"
 
 /**
  * A resolved policy. All delays are milliseconds.
@@ -67,6 +70,46 @@ export const make = (options: {
   factor: options.factor ?? none.factor,
   jitter: options.jitter ?? none.jitter,
 })
+
+/**
+ * The policy from its parts, or the part that cannot be. `fieldOf` names one in the error.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const check = (
+  options: Parameters<typeof make>[0],
+  fieldOf: (name: string) => string,
+): Result.Result<RetryPolicy, InvalidInput> => {
+  const { maxAttempts, backoff, jitter } = options
+  const invalid = (name: string, reason: string) =>
+    Result.fail(new InvalidInput({ field: fieldOf(name), reason }))
+  if (maxAttempts !== undefined && !isAttempts(maxAttempts)) {
+    return invalid("maxAttempts", `must be a whole number from 1 to ${mostAttempts}`)
+  }
+  for (const name of ["initialDelayMs", "maxDelayMs", "factor"] as const) {
+    const value = options[name]
+    if (value !== undefined && !(Number.isFinite(value) && value >= 0 && value <= maxMillis)) {
+      return invalid(name, "must be a finite number of at least 0")
+    }
+  }
+  if (backoff !== undefined && !["exponential", "linear", "fixed"].includes(backoff)) {
+    return invalid("backoff", 'must be "exponential", "linear" or "fixed"')
+  }
+  if (jitter !== undefined && typeof jitter !== "boolean") {
+    return invalid("jitter", "must be true or false")
+  }
+  return Result.succeed(make(options))
+}
+
+/**
+ * Whether a step or a run may have so many attempts.
+ *
+ * @category limits
+ * @since 0.1.0
+ */
+export const isAttempts = (attempts: unknown): boolean =>
+  Number.isInteger(attempts) && (attempts as number) >= 1 && (attempts as number) <= mostAttempts
 
 /**
  * Exponential backoff, in the shape of `Schedule.exponential`.

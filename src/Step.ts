@@ -43,9 +43,11 @@ import {
   schemaValue,
   type ValueCodec,
 } from "./engine/values.ts"
+import { limitMistake } from "./DurationInput.ts"
 import { encodeError, type StoredError } from "./ErrorPayload.ts"
 import * as SqlClient from "effect/sql/SqlClient"
 import {
+  type InvalidInput,
   StepDeadlineExceeded,
   StepHeartbeatTimeout,
   StepTimeout,
@@ -186,6 +188,8 @@ const stepOf = <A, E, R, RC, T extends Limit, D extends Limit, H extends Limit>(
   if (Result.isFailure(checked)) return Effect.die(checked.failure)
   const error = (options.error as AnyCodec<E> | undefined) ?? null
   const codec = options.success === undefined ? anyValue : schemaValue(options.success)
+  const mistake = mistakeOf(name, options as never)
+  if (mistake !== null) return Effect.die(mistake)
   return Effect.flatMap(WorkflowRun, ({ execution, services }) => {
     const provide = <B, F>(effect: Effect.Effect<B, F, R | RC>): Effect.Effect<B, F> =>
       Effect.interruptible(Effect.provideContext(effect, services as never))
@@ -262,6 +266,33 @@ type LimitErrors<T, D, H> =
 
 const millisOf = (limit: Limit): number | null =>
   limit === undefined ? null : Duration.toMillis(limit)
+
+/** What of a step's numbers cannot be: a NaN would retry for ever, or never reach its limit. */
+const mistakeOf = (
+  name: string,
+  options: Pick<
+    Options<any, any, any, any, Limit, Limit, Limit>,
+    "retry" | "timeout" | "deadline" | "heartbeatTimeout" | "compensate"
+  >,
+): InvalidInput | null => {
+  const { retry, compensate } = options
+  const of = `step "${name}"`
+  for (const limit of ["timeout", "deadline", "heartbeatTimeout"] as const) {
+    const mistake = limitMistake(millisOf(options[limit]), `${limit} of ${of}`)
+    if (mistake !== null) return mistake
+  }
+  const undo = typeof compensate === "object" ? compensate : null
+  return (
+    (retry === undefined ? null : retryMistake(retry, of)) ??
+    (undo === null ? null : retryMistake(undo.retry, `compensate of ${of}`)) ??
+    (undo === null ? null : limitMistake(undo.timeoutMs, `timeout of compensate of ${of}`))
+  )
+}
+
+const retryMistake = (retry: Partial<RetryPolicy.RetryPolicy>, of: string): InvalidInput | null => {
+  const checked = RetryPolicy.check(retry, (option) => `retry.${option} of ${of}`)
+  return Result.isFailure(checked) ? checked.failure : null
+}
 
 const infoOf = (attempt: StepAttempt, name: string): Info => ({
   workflowRunId: attempt.workflowRunId,

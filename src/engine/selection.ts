@@ -60,6 +60,9 @@ export const checkFilter = (
   options?: { readonly some: boolean },
 ): Result.Result<RunSelection, InvalidInput> =>
   Result.gen(function* () {
+    if (typeof filter !== "object" || filter === null) {
+      return yield* invalid("filter", "must be an object")
+    }
     const given = Object.entries(filter).filter(([, value]) => value !== undefined)
     const strange = given.find(([name]) => !names.includes(name))
     // a misspelt field would select more than was meant

@@ -23,6 +23,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { ConnectionError, SqlError, UniqueViolation, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import { TransactionBroken } from "../FlowlyError.ts"
 import type { Listening } from "./hints.ts"
 import { quote } from "./names.ts"
 
@@ -43,7 +44,7 @@ export interface PgPoolClientLike {
     readonly name?: string
     readonly rowMode?: "array"
   }): Promise<{ readonly rows: Array<any>; readonly command: string }>
-  release(destroy?: boolean): void
+  release: (destroy?: boolean) => void
   on(event: string, listener: (value: any) => void): unknown
   removeListener(event: string, listener: (value: any) => void): unknown
 }
@@ -94,6 +95,19 @@ const doomed = new WeakSet<PgPoolClientLike>()
 /** The pool's own client behind a connection of ours. */
 export const poolClientOf = (connection: Connection): PgPoolClientLike | undefined =>
   clients.get(connection)
+
+const kept = new WeakMap<PgPoolClientLike, PgPoolClientLike["release"]>()
+
+/**
+ * The client behind this connection is given away, and back to the pool by us alone: a `release` in a
+ * `finally`, as everybody writes it, would lend it to others amid the transaction.
+ */
+export const keep = (client: PgPoolClientLike): void => {
+  kept.set(client, client.release)
+  client.release = () => {
+    throw new TransactionBroken({ reason: "released" })
+  }
+}
 
 /**
  * A statement may be under way on this connection that nobody waits for any more: it must be destroyed,
@@ -167,6 +181,11 @@ const checkout = (pool: PgPoolLike): Effect.Effect<PgPoolClientLike, SqlError, S
               const destroy = doomed.has(client) || (Exit.isFailure(exit) && !leavesSession(exit))
               // one that is destroyed may still hear of its end
               if (!destroy) client.removeListener("error", ignore)
+              const release = kept.get(client)
+              if (release !== undefined) {
+                kept.delete(client)
+                client.release = release
+              }
               client.release(destroy)
             }),
           ),

@@ -29,7 +29,7 @@ import type { WorkflowStore } from "../WorkflowStore.ts"
 import { commit } from "./commit.ts"
 import type { Database } from "./database.ts"
 import { makePgShaped } from "./pgShaped.ts"
-import { doom, poolClientOf } from "./pgPool.ts"
+import { doom, keep, poolClientOf } from "./pgPool.ts"
 import { faultOf, toStoreError } from "./sqlErrors.ts"
 import { committed, readStanding } from "./standing.ts"
 
@@ -154,8 +154,10 @@ const open = (
   connection: Connection,
 ): { readonly transaction: Transaction; readonly close: () => void } => {
   const own = poolClientOf(connection)
-  if (own !== undefined)
+  if (own !== undefined) {
+    keep(own)
     return { transaction: { client: own, sql, faultOf }, close: () => undefined }
+  }
   const { client, close } = makePgShaped(connection)
   return { transaction: { client, sql, faultOf }, close }
 }

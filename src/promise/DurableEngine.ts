@@ -33,6 +33,8 @@ import { type CallersClient, within } from "./transaction.ts"
 import { withinDeadline } from "./deadline.ts"
 import { reviveErrors } from "./errorClasses.ts"
 import {
+  checkTrigger,
+  checkTriggerMany,
   settledOf,
   startOptionsOf,
   type TriggerItem,
@@ -52,10 +54,11 @@ import {
   toEmitted,
 } from "./hooks.ts"
 import { makeListeners } from "./listeners.ts"
+import { checkKnown, type Names, optionOf } from "./knownOptions.ts"
 import { loggerLayer } from "./logger.ts"
 import { MemoryWorkflowStore } from "./MemoryWorkflowStore.ts"
 import { checkOptions, checkWorkflow, type DurableEngineOptions, isDevelopment } from "./options.ts"
-import { bindControls, RunControls } from "./RunControls.ts"
+import { bindControls, idOf, RunControls } from "./RunControls.ts"
 import { engineStopped, makeRuntime } from "./runtime.ts"
 import { validate } from "./standardSchema.ts"
 import { needsHistory, toStatus, type WorkflowStatus } from "./status.ts"
@@ -194,6 +197,7 @@ export class DurableEngine extends RunControls {
     ...[options]: undefined extends I ? [options?: TriggerOptions<I>] : [options: TriggerOptions<I>]
   ): Promise<RunHandle<O>> {
     checkWorkflow(workflow, "workflow")
+    checkTrigger(options)
     const given: Partial<TriggerOptions<I>> & { readonly input?: I } = options ?? {}
     const timeoutMs = orThrow(toMillis(given.deadline ?? defaultDeadlineMs, "deadline"))
     const freshRunId = uuidv7()
@@ -228,6 +232,7 @@ export class DurableEngine extends RunControls {
   ): Promise<Array<PromiseSettledResult<RunHandle<O>>>> {
     checkWorkflow(workflow, "workflow")
     if (!Array.isArray(items)) throw invalid("items", "must be an array")
+    checkTriggerMany(items, options)
     const timeoutMs = orThrow(toMillis(options?.deadline ?? defaultDeadlineMs, "deadline"))
     const before = performance.now()
     const encoded = await this.#run(
@@ -256,7 +261,8 @@ export class DurableEngine extends RunControls {
 
   /** A handle on a run that was started earlier, or elsewhere. */
   handle<I, O>(workflow: WorkflowDefinition<I, O>, workflowRunId: string): RunHandle<O> {
-    return this.#handle<O>(workflow.name, workflowRunId, true)
+    checkWorkflow(workflow, "workflow")
+    return this.#handle<O>(workflow.name, idOf(workflowRunId), true)
   }
 
   #handle<O>(workflow: string, workflowRunId: string, existing: boolean): RunHandle<O> {
@@ -273,7 +279,7 @@ export class DurableEngine extends RunControls {
   async schedule<I, O>(
     workflow: WorkflowDefinition<I, O>,
     options: {
-      /** Five fields, or `@hourly` … `@yearly`. */
+      /** Five fields, or six with seconds before them; or `@hourly` … `@yearly`. */
       readonly cron: string
       /** An IANA zone. Default "UTC". */
       readonly timeZone?: string | undefined
@@ -281,6 +287,10 @@ export class DurableEngine extends RunControls {
     } & (undefined extends I ? { readonly input?: I } : { readonly input: I }),
   ): Promise<{ readonly key: string; readonly nextRun: Date }> {
     checkWorkflow(workflow, "workflow")
+    checkKnown(options, scheduleNames, optionOf("schedule"))
+    if (typeof options?.cron !== "string") {
+      throw invalid("cron", 'must be text, such as "0 9 * * 1"')
+    }
     const { input, cron, timeZone, key } = options as typeof options & { readonly input?: I }
     const row = await this.#run(
       Effect.gen({ self: this }, function* () {
@@ -324,14 +334,15 @@ export class DurableEngine extends RunControls {
    * Sends an event to a run, which takes it with `ctx.waitForEvent`, now or later. "duplicate": an
    * event with this `id` was sent to the run before.
    */
-  sendEvent(
+  async sendEvent(
     workflowRunId: string,
     name: string,
     payload?: unknown,
     options?: SendOptions,
   ): Promise<"sent" | "duplicate"> {
+    checkKnown(options, sendNames, optionOf("sendEvent"))
     return this.#run(
-      within(options?.client, send(workflowRunId, name, payload, { id: options?.id })),
+      within(options?.client, send(idOf(workflowRunId), name, payload, { id: options?.id })),
     )
   }
 
@@ -339,11 +350,12 @@ export class DurableEngine extends RunControls {
    * Resolves the wait that a token of `ctx.token` stands for. The first one wins: to resolve it again
    * changes nothing. Rejects with code "TokenNotFound" for one that no run has issued.
    */
-  resolveToken(
+  async resolveToken(
     token: string,
     payload?: unknown,
     options?: { readonly client?: CallersClient | undefined },
   ): Promise<"resolved" | "already-resolved"> {
+    checkKnown(options, resolveNames, optionOf("resolveToken"))
     return this.#run(within(options?.client, resolve(token, payload)))
   }
 
@@ -473,6 +485,17 @@ export class DurableEngine extends RunControls {
 }
 
 const defaultDeadlineMs = 30_000
+
+const scheduleNames: Names<Parameters<DurableEngine["schedule"]>[1]> = {
+  cron: true,
+  timeZone: true,
+  key: true,
+  input: true,
+}
+
+const sendNames: Names<SendOptions> = { id: true, client: true }
+
+const resolveNames = { client: true } as const
 
 const checkFunction = (value: unknown, field: string): void => {
   if (typeof value !== "function") throw invalid(field, "must be a function")

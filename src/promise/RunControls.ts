@@ -14,6 +14,7 @@ import type { PageOptions, RunFilter } from "../engine/selection.ts"
 import { type RunExplanation, toRunExplanation } from "./explanation.ts"
 import { anyValue } from "../engine/values.ts"
 import { invalid } from "./FlowlyError.ts"
+import { checkKnown, type Names, optionOf } from "./knownOptions.ts"
 import {
   type RecordedStep,
   type RunInfo,
@@ -58,6 +59,31 @@ const engine = <A, E>(
   verb: (engine: Engine["Service"]) => Effect.Effect<A, E>,
 ): Effect.Effect<A, E, Engine> => Effect.flatMap(Engine, verb)
 
+/** An id that is none names no run; what is not even text is another mistake: a handle, a missing await. */
+export const idOf = (workflowRunId: unknown): string => {
+  if (typeof workflowRunId === "string") return workflowRunId
+  throw invalid("workflowRunId", `must be text, not ${typeof workflowRunId}`)
+}
+
+/** The same for a verb with options. */
+const asked = <A, E>(
+  of: string,
+  options: object | undefined,
+  names: Readonly<Record<string, true>>,
+  verb: (engine: Engine["Service"]) => Effect.Effect<A, E>,
+): Effect.Effect<A, E, Engine> =>
+  engine((one) => {
+    checkKnown(options, names, optionOf(of))
+    return verb(one)
+  })
+
+const controlNames: Names<ControlOptions> = { reason: true }
+const cancelNames = { ...controlNames, compensate: true } as const
+const rescheduleNames = { ...controlNames, sleep: true } as const
+const forkManyNames: Names<ForkOptions> = { ...controlNames, from: true, input: true }
+const forkNames = { ...forkManyNames, newRunId: true } as const
+const deadLetterNames = { workflow: true, before: true, limit: true } as const
+
 /**
  * What an operator may do with runs, and read of them.
  */
@@ -81,23 +107,33 @@ export class RunControls {
     workflowRunId: string,
     options?: ControlOptions & { readonly compensate?: boolean | undefined },
   ): Promise<"cancelled" | "requested"> {
-    return this.#run(engine((one) => one.cancel(workflowRunId, options)))
+    return this.#run(
+      asked("cancel", options, cancelNames, (one) => one.cancel(idOf(workflowRunId), options)),
+    )
   }
 
   cancelMany(
     filter: RunFilter,
     options?: ControlOptions & { readonly compensate?: boolean | undefined },
   ): Promise<ManyAnswer> {
-    return this.#run(engine((one) => one.cancelMany(filter, options)))
+    return this.#run(
+      asked("cancelMany", options, cancelNames, (one) => one.cancelMany(filter, options)),
+    )
   }
 
   /** Ends a run at once, as "cancelled", undoing nothing; its children are asked to cancel. */
   terminate(workflowRunId: string, options?: ControlOptions): Promise<void> {
-    return this.#run(engine((one) => one.terminate(workflowRunId, options)))
+    return this.#run(
+      asked("terminate", options, controlNames, (one) =>
+        one.terminate(idOf(workflowRunId), options),
+      ),
+    )
   }
 
   terminateMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
-    return this.#run(engine((one) => one.terminateMany(filter, options)))
+    return this.#run(
+      asked("terminateMany", options, controlNames, (one) => one.terminateMany(filter, options)),
+    )
   }
 
   /**
@@ -105,38 +141,54 @@ export class RunControls {
    * recorded; nothing new is started. A cancel wins over a pause.
    */
   pause(workflowRunId: string, options?: ControlOptions): Promise<"paused" | "requested"> {
-    return this.#run(engine((one) => one.pause(workflowRunId, options)))
+    return this.#run(
+      asked("pause", options, controlNames, (one) => one.pause(idOf(workflowRunId), options)),
+    )
   }
 
   pauseMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
-    return this.#run(engine((one) => one.pauseMany(filter, options)))
+    return this.#run(
+      asked("pauseMany", options, controlNames, (one) => one.pauseMany(filter, options)),
+    )
   }
 
   /** Lets a paused run go on; withdraws a pause that was only requested so far. */
   resume(workflowRunId: string, options?: ControlOptions): Promise<void> {
-    return this.#run(engine((one) => one.resume(workflowRunId, options)))
+    return this.#run(
+      asked("resume", options, controlNames, (one) => one.resume(idOf(workflowRunId), options)),
+    )
   }
 
   resumeMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
-    return this.#run(engine((one) => one.resumeMany(filter, options)))
+    return this.#run(
+      asked("resumeMany", options, controlNames, (one) => one.resumeMany(filter, options)),
+    )
   }
 
   /** Another attempt, in place, of a failed or dead-lettered run: from the failure on. */
   retry(workflowRunId: string, options?: ControlOptions): Promise<void> {
-    return this.#run(engine((one) => one.retry(workflowRunId, options)))
+    return this.#run(
+      asked("retry", options, controlNames, (one) => one.retry(idOf(workflowRunId), options)),
+    )
   }
 
   retryMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
-    return this.#run(engine((one) => one.retryMany(filter, options)))
+    return this.#run(
+      asked("retryMany", options, controlNames, (one) => one.retryMany(filter, options)),
+    )
   }
 
   /** Ends the run's open sleeps and backoffs now (timeouts of waits for events, too). */
   wake(workflowRunId: string, options?: ControlOptions): Promise<void> {
-    return this.#run(engine((one) => one.wake(workflowRunId, options)))
+    return this.#run(
+      asked("wake", options, controlNames, (one) => one.wake(idOf(workflowRunId), options)),
+    )
   }
 
   wakeMany(filter: RunFilter, options?: ControlOptions): Promise<ManyAnswer> {
-    return this.#run(engine((one) => one.wakeMany(filter, options)))
+    return this.#run(
+      asked("wakeMany", options, controlNames, (one) => one.wakeMany(filter, options)),
+    )
   }
 
   /** Another due time for a run that has not started, else for its open sleep (or the named one). */
@@ -145,7 +197,11 @@ export class RunControls {
     at: Date,
     options?: ControlOptions & { readonly sleep?: string | undefined },
   ): Promise<void> {
-    return this.#run(engine((one) => one.reschedule(workflowRunId, at, options)))
+    return this.#run(
+      asked("reschedule", options, rescheduleNames, (one) =>
+        one.reschedule(idOf(workflowRunId), at, options),
+      ),
+    )
   }
 
   rescheduleMany(
@@ -153,7 +209,11 @@ export class RunControls {
     at: Date,
     options?: ControlOptions & { readonly sleep?: string | undefined },
   ): Promise<ManyAnswer> {
-    return this.#run(engine((one) => one.rescheduleMany(filter, at, options)))
+    return this.#run(
+      asked("rescheduleMany", options, rescheduleNames, (one) =>
+        one.rescheduleMany(filter, at, options),
+      ),
+    )
   }
 
   /**
@@ -167,7 +227,9 @@ export class RunControls {
     const newRunId = options?.newRunId
     return this.#run(
       Effect.flatMap(forkOptions(options), (given) =>
-        engine((one) => one.fork(workflowRunId, { ...given, newRunId })),
+        asked("fork", options, forkNames, (one) =>
+          one.fork(idOf(workflowRunId), { ...given, newRunId }),
+        ),
       ),
     )
   }
@@ -177,7 +239,9 @@ export class RunControls {
     options?: ForkOptions,
   ): Promise<ManyAnswer & { readonly workflowRunIds: ReadonlyArray<string> }> {
     return this.#run(
-      Effect.flatMap(forkOptions(options), (given) => engine((one) => one.forkMany(filter, given))),
+      Effect.flatMap(forkOptions(options), (given) =>
+        asked("forkMany", options, forkManyNames, (one) => one.forkMany(filter, given)),
+      ),
     )
   }
 
@@ -186,7 +250,7 @@ export class RunControls {
    * "failed" (or "dead_letter") and is "compensating" until they have ended.
    */
   retryCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
-    return this.#run(engine((one) => one.retryCompensation(workflowRunId, stepKey)))
+    return this.#run(engine((one) => one.retryCompensation(idOf(workflowRunId), stepKey)))
   }
 
   /**
@@ -194,7 +258,7 @@ export class RunControls {
    * that its code does not offer (code "CompensationMissing"), by name; the run goes on.
    */
   skipCompensation(workflowRunId: string, stepKey?: string): Promise<void> {
-    return this.#run(engine((one) => one.skipCompensation(workflowRunId, stepKey)))
+    return this.#run(engine((one) => one.skipCompensation(idOf(workflowRunId), stepKey)))
   }
 
   /** Runs whose attempts are used up, newest first; `before` is the last id of the page before. */
@@ -203,6 +267,7 @@ export class RunControls {
     readonly before?: string
     readonly limit?: number
   }): Promise<ReadonlyArray<WorkflowStatus>> {
+    checkKnown(options, deadLetterNames, optionOf("getDeadLetterRuns"))
     const { before, limit = 100 } = options ?? {}
     if (before !== undefined && !isUuid(before)) throw invalid("before", "must be the id of a run")
     if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
@@ -222,7 +287,7 @@ export class RunControls {
 
   /** Gives a dead-lettered (or failed) run another attempt. */
   retryDeadLetter(workflowRunId: string): Promise<void> {
-    return this.#run(engine((one) => one.retry(workflowRunId)))
+    return this.#run(engine((one) => one.retry(idOf(workflowRunId))))
   }
 
   /** A run as it is stored; `null` when there is none of this id. */
@@ -245,6 +310,7 @@ export class RunControls {
 
   /** A page of runs, newest first: 100 unless `limit` says otherwise (at most 1000). */
   async listRuns(filter: RunFilter & PageOptions = {}): Promise<RunPage> {
+    if (typeof filter !== "object" || filter === null) throw invalid("filter", "must be an object")
     const { before, limit = 100, ...which } = filter
     const rows = await this.#run(engine((one) => one.listRuns(which, { before, limit })))
     const last = rows.length < limit ? undefined : rows.at(-1)

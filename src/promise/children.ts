@@ -7,6 +7,7 @@ import { anyValue } from "../engine/values.ts"
 import type { PayloadTooLarge, SerializationError } from "../FlowlyError.ts"
 import { checkName } from "../Name.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
+import { checkKnown, type Names, optionOf } from "./knownOptions.ts"
 import { checkWorkflow } from "./options.ts"
 import { checkAttempts, checkPositive } from "./step.ts"
 import type { WorkflowDefinition } from "./workflow.ts"
@@ -42,6 +43,15 @@ export type ChildArguments<I> = undefined extends I
   ? [input?: I, options?: ChildOptions]
   : [input: I, options?: ChildOptions]
 
+const childNames: Names<ChildOptions> = {
+  name: true,
+  timeoutMs: true,
+  maxAttempts: true,
+  onParentClose: true,
+}
+
+const mapNames = { concurrency: true } as const
+
 /**
  * A child as an operation. Throws what is wrong with it.
  */
@@ -52,6 +62,7 @@ export const childOperation = <I, O>(
   options: ChildOptions | undefined,
 ): Effect.Effect<ChildOperation, SerializationError | PayloadTooLarge> => {
   checkWorkflow(definition, `child of "${parent}"`)
+  checkKnown(options, childNames, optionOf(`child of "${parent}"`))
   const name = orThrow(checkName(options?.name ?? definition.name, "child name"))
   const { onParentClose = "cancel" } = options ?? {}
   if (onParentClose !== "cancel" && onParentClose !== "abandon") {
@@ -82,6 +93,7 @@ export const mapBounded = async <T, R>(
   fn: (item: T, index: number) => Promise<R> | R,
   options?: { readonly concurrency?: number | undefined },
 ): Promise<Array<R>> => {
+  checkKnown(options, mapNames, optionOf("map"))
   const { concurrency } = options ?? {}
   if (typeof fn !== "function") throw invalid("map", "needs a function")
   if (concurrency !== undefined && !(Number.isInteger(concurrency) && concurrency >= 1)) {

@@ -43,6 +43,7 @@ import {
 } from "../WorkflowRun.ts"
 import { waitForEvent, waitForToken, type WaitFor, type WaitOptions } from "./events.ts"
 import { ErrorClasses } from "./errorClasses.ts"
+import { refuseInside } from "./inside.ts"
 import { errorOf, invalid, orThrow, toFlowlyError } from "./FlowlyError.ts"
 import {
   type TransactionBody,
@@ -56,7 +57,8 @@ import type { WorkflowDefinition } from "./workflow.ts"
 
 /**
  * What a workflow's function works with. All methods may be used in loops, under `Promise.all` and
- * `Promise.race`; everything that touches the world belongs into a step.
+ * `Promise.race`; everything that touches the world belongs into a step. They are for this function, not
+ * for those of its steps and undos: `now`, `setStatus` and `setAttributes` alone may be called there.
  */
 export interface WorkflowContext {
   readonly workflowRunId: string
@@ -194,10 +196,15 @@ export const makeContext = ({
   let made: Context.Context<WorkflowRun> | null = null
   const context = () =>
     (made ??= Context.add(bodyContext(execution, services), ErrorClasses, revive))
-  const values = () => Context.get(context(), WorkflowRun).values
+  const drawn = () => {
+    refuseInside(execution)
+    return Context.get(context(), WorkflowRun).values
+  }
 
   const promise = <A>(operation: () => Effect.Effect<A, unknown, WorkflowRun>): Promise<A> => {
     const result = new Promise<A>((resolve, reject) => {
+      // an executor that throws rejects; the fiber begins when the body's turn comes
+      refuseInside(execution)
       const fiber = Effect.runForkWith(context())(Effect.suspend(operation), { scheduler })
       fiber.addObserver((exit) => {
         if (Exit.isSuccess(exit)) resolve(exit.value)
@@ -247,6 +254,7 @@ export const makeContext = ({
         }
       }
       try {
+        refuseInside(execution)
         performUnsafe(execution, make(), delivered)
       } catch (error) {
         rejected(error)
@@ -260,9 +268,13 @@ export const makeContext = ({
     kind: StepOperation["kind"],
     name: string,
     options: StepOptions<T>,
+    more?: undefined,
   ): Promise<T> =>
     direct(
-      () => stepOperation(kind, name, options),
+      () => {
+        if (more === undefined) return stepOperation(kind, name, options)
+        throw invalid(`step "${name}"`, "has its options beside its function: { run, retry, … }")
+      },
       (result) => stored(result, options.schema),
       () => `result of step "${name}"`,
     )
@@ -286,11 +298,15 @@ export const makeContext = ({
     workflowRunId: run.workflowRunId,
     attempt: run.attempt,
     now: () => new Date(execution.nowForBody),
-    random: () => values().random(),
-    uuid: () => values().uuid(),
+    random: () => drawn().random(),
+    uuid: () => drawn().uuid(),
     patched: (id) => promise(() => patched(id)),
-    step: <T>(name: string, options: StepOptions<T> | StepOptions<T>["run"]) =>
-      plainStep("step", name, typeof options === "function" ? { run: options } : options),
+    step: <T>(
+      name: string,
+      options: StepOptions<T> | StepOptions<T>["run"],
+      more?: undefined,
+    ): Promise<T> =>
+      plainStep("step", name, typeof options === "function" ? { run: options } : options, more),
     transaction: <T, C>(
       name: string,
       body: (client: C, info: TryInfo) => Promise<T> | T,
@@ -310,9 +326,10 @@ export const makeContext = ({
       sleep(name, () => ({ delayMs: orThrow(toMillis(duration, `duration of sleep "${name}"`)) })),
     sleepUntil: (name, date) =>
       sleep(name, () => {
-        const wakeAt = new Date(date).getTime()
+        // new Date(null) is the epoch: a date that is missing would be one that is past
+        const wakeAt = date === null ? Number.NaN : new Date(date).getTime()
         if (Number.isNaN(wakeAt) || wakeAt > Date.UTC(9999, 0)) {
-          throw invalid(`date of sleep "${name}"`, "is not a valid date")
+          throw invalid(`date of sleep "${name}"`, "is not a valid date before the year 9999")
         }
         // what is long past is past: Postgres knows fewer years than Date
         return { wakeAt: Math.max(wakeAt, 0) }

@@ -13,6 +13,7 @@ import { sourceOf } from "../Token.ts"
 import type { Encoded } from "../Payload.ts"
 import { pauseUnreadable, type WorkflowRun } from "../WorkflowRun.ts"
 import { orThrow } from "./FlowlyError.ts"
+import { checkKnown, type Names, optionOf } from "./knownOptions.ts"
 import { checkSchema, type StandardSchema } from "./standardSchema.ts"
 
 /**
@@ -61,12 +62,15 @@ type Stored = (
   schema: StandardSchema<any> | undefined,
 ) => Effect.Effect<unknown, string>
 
+const waitNames: Names<WaitOptions<any>> = { timeout: true, schema: true }
+
 const waitFor = (
   { name, event, what }: Source,
   options: WaitOptions<unknown> | undefined,
   ask: Ask,
   stored: Stored,
 ): Effect.Effect<any, unknown, WorkflowRun> => {
+  checkKnown(options, waitNames, optionOf(`the wait for ${what}`))
   const { timeout, schema } = options ?? {}
   if (schema !== undefined) checkSchema(schema, `schema of ${what}`)
   const timeoutMs =

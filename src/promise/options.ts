@@ -11,6 +11,7 @@ import type { Redact } from "../Redaction.ts"
 import { checkOptions as checkWorkerOptions } from "../worker/options.ts"
 import { checkErrorClasses, type ErrorClass } from "./errorClasses.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
+import { checkKnown, type Names } from "./knownOptions.ts"
 import type { Logger } from "./logger.ts"
 import type { AnyWorkflow } from "./workflow.ts"
 
@@ -134,7 +135,39 @@ export const checkOptions = (options: DurableEngineOptions): void => {
   }
   orThrow(makeNames(schema === undefined ? defaultSchema : schema))
   orThrow(Result.map(checkWorkerOptions(worker === undefined ? {} : worker), () => undefined))
+  checkKnown(options, engineNames, (name) => name)
+  checkKnown(worker, workerNames, (name) => `worker.${name}`)
+  checkKnown(options.payloadCodecs, codecNames, (name) => `payloadCodecs.${name}`)
 }
+
+const engineNames: Names<DurableEngineOptions> = {
+  pool: true,
+  url: true,
+  workflows: true,
+  schema: true,
+  prepare: true,
+  worker: true,
+  logger: true,
+  errors: true,
+  redactErrors: true,
+  payloadCodecs: true,
+  limits: true,
+  development: true,
+}
+
+const workerNames: Names<NonNullable<DurableEngineOptions["worker"]>> & { limits: true } = {
+  // of executions: for tests
+  limits: true,
+  pollIntervalMs: true,
+  maxConcurrent: true,
+  leaseMs: true,
+  workerId: true,
+  shutdownTimeoutMs: true,
+  useNotify: true,
+  maxCrashes: true,
+}
+
+const codecNames: Names<PayloadCodecs> = { write: true, read: true }
 
 const checkCodecs = (codecs: PayloadCodecs): void => {
   if (typeof codecs !== "object" || codecs === null || !Array.isArray(codecs.read ?? [])) {

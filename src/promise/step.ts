@@ -17,7 +17,9 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import { encodedResult, encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
 import { markNonRetryable } from "../StepError.ts"
 import { FlowlyError, orThrow } from "./FlowlyError.ts"
-import type { TransactionBody } from "./transaction.ts"
+import { callInside } from "./inside.ts"
+import { checkKnown, type Names } from "./knownOptions.ts"
+import type { TransactionBody, TransactionOptions } from "./transaction.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 
 /**
@@ -130,7 +132,7 @@ export const checkPositive = (value: number | undefined, field: string): number 
  */
 export const checkAttempts = (value: number | undefined, field: string): number | null => {
   if (value === undefined) return null
-  if (!Number.isInteger(value) || value < 1 || value > RetryPolicy.mostAttempts) {
+  if (!RetryPolicy.isAttempts(value)) {
     throw new FlowlyError(
       "InvalidInput",
       `${field}: must be a whole number from 1 to ${RetryPolicy.mostAttempts}`,
@@ -139,29 +141,45 @@ export const checkAttempts = (value: number | undefined, field: string): number 
   return value
 }
 
+const retryNames: Names<RetryOptions> = {
+  maxAttempts: true,
+  backoff: true,
+  initialDelayMs: true,
+  maxDelayMs: true,
+  factor: true,
+  jitter: true,
+  retryIf: true,
+}
+
+const stepNames: Names<StepOptions<any>> = {
+  run: true,
+  compensate: true,
+  compensateOnUnknown: true,
+  retry: true,
+  timeoutMs: true,
+  deadlineMs: true,
+  heartbeatTimeoutMs: true,
+  schema: true,
+}
+
+const transactionNames: Names<TransactionOptions<any> & StepOptions<any>> = {
+  ...stepNames,
+  isolation: true,
+}
+
+const compensateNames: Names<CompensateOptions<any>> = { run: true, retry: true, timeoutMs: true }
+
 const checkRetry = (of: string, retry: RetryOptions | undefined): RetryPolicy.RetryPolicy => {
   if (retry === undefined) return RetryPolicy.none
-  checkAttempts(retry.maxAttempts, `retry.maxAttempts of ${of}`)
-  for (const key of ["initialDelayMs", "maxDelayMs", "factor"] as const) {
-    const value = retry[key]
-    if (value !== undefined && !(Number.isFinite(value) && value >= 0 && value <= maxMillis)) {
-      throw new FlowlyError(
-        "InvalidInput",
-        `retry.${key} of ${of}: must be a finite number of at least 0`,
-      )
-    }
+  if (typeof retry !== "object" || retry === null || Array.isArray(retry)) {
+    throw new FlowlyError("InvalidInput", `retry of ${of}: must be an object: { maxAttempts, … }`)
   }
-  const { backoff, retryIf } = retry
-  if (backoff !== undefined && !["exponential", "linear", "fixed"].includes(backoff)) {
-    throw new FlowlyError(
-      "InvalidInput",
-      `retry.backoff of ${of}: must be "exponential", "linear" or "fixed"`,
-    )
-  }
+  checkKnown(retry, retryNames, (option) => `retry.${option} of ${of}`)
+  const { retryIf } = retry
   if (retryIf !== undefined && typeof retryIf !== "function") {
     throw new FlowlyError("InvalidInput", `retry.retryIf of ${of}: must be a function`)
   }
-  return RetryPolicy.make(retry)
+  return orThrow(RetryPolicy.check(retry, (option) => `retry.${option} of ${of}`))
 }
 
 /**
@@ -179,6 +197,11 @@ export const stepOperation = <T>(
   if (typeof run !== "function") {
     throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
   }
+  checkKnown(
+    given,
+    transaction === undefined ? stepNames : transactionNames,
+    (option) => `${option} of step "${name}"`,
+  )
   if (schema !== undefined) checkSchema(schema, `schema of step "${name}"`)
   const retryIf = options.retry?.retryIf
   return {
@@ -197,9 +220,11 @@ export const stepOperation = <T>(
       return Effect.tryPromise({
         try: async () => {
           const info = infoOf(attempt, name)
-          return transaction === undefined || opened === undefined
-            ? run(info)
-            : transaction.run(opened.client, info)
+          return callInside(insideOf(attempt, name), () =>
+            transaction === undefined || opened === undefined
+              ? run(info)
+              : transaction.run(opened.client, info),
+          )
         },
         catch: (error) => ({
           ...failureOf(error, retryIf),
@@ -246,7 +271,8 @@ const callOf =
     }
     let value: Promise<T> | T
     try {
-      value = run(infoOf(attempt, name))
+      const info = infoOf(attempt, name)
+      value = callInside(insideOf(attempt, name), () => run(info))
     } catch (error) {
       return end(Result.fail(failureOf(error, retryIf)))
     }
@@ -276,6 +302,7 @@ const undoOf = <T>(name: string, options: Omit<StepOptions<T>, "run">): StepOper
       `compensate of step "${name}": must be a function, or have one as its run`,
     )
   }
+  checkKnown(given, compensateNames, (option) => `compensate.${option} of step "${name}"`)
   const { run, retry, timeoutMs }: CompensateOptions<T> = given
   const field = `compensate of step "${name}"`
   return {
@@ -300,6 +327,11 @@ const undoOf = <T>(name: string, options: Omit<StepOptions<T>, "run">): StepOper
       ),
   }
 }
+
+const insideOf = ({ workflowRunId }: StepAttempt, name: string) => ({
+  workflowRunId,
+  what: `step "${name}"`,
+})
 
 const infoOf = (attempt: StepAttempt, name: string): TryInfo => ({
   workflowRunId: attempt.workflowRunId,

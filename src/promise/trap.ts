@@ -6,6 +6,8 @@
  * a workflow, and left for every call of its `ctx`, so that neither steps nor this engine are ever
  * taken for a body. The globals are replaced while at least one engine with a trap works, and put
  * back when the last of them stops. Without a trap nothing is replaced and nothing is asked.
+ *
+ * Beside it, while there is a trap, stands whose step or undo the present code is: see `inside.ts`.
  */
 import { AsyncLocalStorage } from "node:async_hooks"
 import nodeCrypto from "node:crypto"
@@ -36,6 +38,22 @@ interface Frame {
 
 const bodies = new AsyncLocalStorage<Frame | undefined>()
 
+/** A function of a step or an undo. */
+export interface Inside {
+  readonly workflowRunId: string
+  readonly what: string
+}
+
+const steps = new AsyncLocalStorage<Inside | undefined>()
+
+/** Calls it, so that all that it does is known to be its doing, where there is a trap. */
+export const watchInside = <A>(inside: Inside, call: () => A): A =>
+  holders === 0 ? call() : steps.run(inside, call)
+
+/** Whose doing the present code is, where there is a trap. */
+export const watchedInside = (): Inside | undefined =>
+  holders === 0 ? undefined : steps.getStore()
+
 /**
  * A trap that reports each call site once, or (`throws`) makes each such call throw.
  */
@@ -60,7 +78,7 @@ export const makeTrap = (options: {
   }
   return {
     watch: (workflow, ctx, body) =>
-      bodies.run({ called: called(workflow) }, () => body(outside(ctx))),
+      steps.exit(() => bodies.run({ called: called(workflow) }, () => body(outside(ctx)))),
     install: () => {
       if (installed) return
       installed = true

@@ -5,7 +5,8 @@ import * as Result from "effect/Result"
 import type { Attributes } from "../Attributes.ts"
 import { type DurationInput, toMillis } from "../DurationInput.ts"
 import type { StartOptions } from "../Engine.ts"
-import { orThrow } from "./FlowlyError.ts"
+import { invalid, orThrow } from "./FlowlyError.ts"
+import { checkKnown, type Names, optionOf } from "./knownOptions.ts"
 import type { CallersClient } from "./transaction.ts"
 
 /**
@@ -54,6 +55,44 @@ export type TriggerItem<I> = {
   /** To search runs by: `engine.listRuns({ attributes: { customer: "c-1" } })`. */
   readonly attributes?: Attributes | undefined
 } & (undefined extends I ? { readonly input?: I } : { readonly input: I })
+
+const itemNames: Names<TriggerItem<any>> = {
+  input: true,
+  scheduledFor: true,
+  timeoutMs: true,
+  concurrencyKey: true,
+  maxAttempts: true,
+  idempotencyKey: true,
+  idempotencyRetention: true,
+  workflowRunId: true,
+  onConflict: true,
+  priority: true,
+  attributes: true,
+}
+
+const limitNames: Names<TriggerLimits> = { deadline: true, client: true }
+
+const triggerNames: Names<TriggerOptions<any>> = { ...itemNames, ...limitNames }
+
+/**
+ * Throws where an option has a name that none has.
+ */
+export const checkTrigger = (options: object | undefined): void =>
+  checkKnown(options, triggerNames, optionOf("trigger"))
+
+/**
+ * Throws where an option of many starts has a name that none has.
+ */
+export const checkTriggerMany = (
+  items: ReadonlyArray<object>,
+  options: TriggerLimits | undefined,
+): void => {
+  checkKnown(options, limitNames, optionOf("triggerMany"))
+  for (const [i, item] of items.entries()) {
+    if (item === undefined) throw invalid(`item ${i}`, "must be an object: { input, … }")
+    checkKnown(item, itemNames, (name) => `${name} of item ${i}`)
+  }
+}
 
 /**
  * The options of the engine underneath.

@@ -16,6 +16,7 @@ import * as WorkflowBody from "../WorkflowBody.ts"
 import { runBody } from "../WorkflowRun.ts"
 import { makeContext, type WorkflowContext } from "./context.ts"
 import { invalid, orThrow } from "./FlowlyError.ts"
+import { checkKnown, type Names, optionOf } from "./knownOptions.ts"
 import type { Trap } from "./trap.ts"
 import { checkSchema, type StandardSchema, validate } from "./standardSchema.ts"
 
@@ -84,6 +85,7 @@ export const defineWorkflow = <I = undefined, O = void>(
   options?: WorkflowOptions<I>,
 ): WorkflowDefinition<I, O> => {
   orThrow(checkName(name, "workflow name"))
+  checkKnown(options, workflowNames, optionOf(`workflow "${name}"`))
   const { version, input, compensateOn } = options ?? {}
   if (typeof run !== "function") throw invalid(`workflow "${name}"`, "its run must be a function")
   if (version !== undefined) orThrow(checkName(version, `version of workflow "${name}"`))
@@ -104,6 +106,12 @@ export const defineWorkflow = <I = undefined, O = void>(
     compensateOn: { failure, cancel, timeout },
     run,
   }
+}
+
+const workflowNames: Names<WorkflowOptions<any>> = {
+  version: true,
+  input: true,
+  compensateOn: true,
 }
 
 /**

@@ -121,15 +121,15 @@ export const makeDriver = (
     return Math.max(next, clock.now())
   })
 
-  /** Goes to the next instant, if it is not after `end`; whether it did. */
+  /** Goes to the next instant, if it is not after `end`; else says whether there is one. */
   const step = Effect.fnUntraced(function* (end: number) {
     const due = engine === null ? Infinity : yield* nextDue(engine.store)
     const next = Math.min(due, Math.max(clock.nextWake() ?? Infinity, clock.now()))
-    if (next > end) return false
+    if (next > end) return next === Infinity ? "none" : "later"
     clock.moveTo(next)
     if (due <= next) engine?.journal.hints.local("reconnected")
     yield* settle
-    return true
+    return "gone"
   })
 
   const withClock = Effect.provideService(Clock.Clock, clock.internal)
@@ -139,7 +139,7 @@ export const makeDriver = (
     Effect.gen(function* () {
       const instant = to()
       yield* settle
-      while (yield* step(instant));
+      while ((yield* step(instant)) === "gone");
       clock.moveTo(instant)
       yield* settle
     }).pipe(withClock, oneAtATime.withPermits(1))
@@ -150,7 +150,8 @@ export const makeDriver = (
     Effect.gen(function* () {
       const attached = engine
       if (attached === null) return yield* new RunNotFound({ workflowRunId })
-      const end = clock.now() + (limits.maxMs ?? defaultMaxMs)
+      const maxMs = limits.maxMs ?? defaultMaxMs
+      const end = clock.now() + maxMs
       const maxWakes = limits.maxWakes ?? 10_000
       yield* settle
       for (let wakes = 0; ;) {
@@ -163,8 +164,12 @@ export const makeDriver = (
           )
         if (row.status === "paused") return yield* stuck("it is paused")
         if (wakes++ >= maxWakes) return yield* stuck(`${maxWakes} wakes were not enough`)
-        if (yield* step(end)) continue
-        if ((worker?.() ?? 0) === 0) return yield* stuck("nothing is due")
+        const next = yield* step(end)
+        if (next === "gone") continue
+        if ((worker?.() ?? 0) === 0) {
+          const within = next === "later" ? ` within ${maxMs} ms (maxMs)` : ""
+          return yield* stuck(`nothing is due${within}`)
+        }
         if (!(yield* activity.stirs(limits.realMs ?? 5000))) {
           return yield* stuck("a step executes and does not end")
         }

@@ -40,6 +40,22 @@ export const childrenSuite = (where: string, newStore: NewStore): void => {
       }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
     })
 
+    it.effect.each([
+      ["child name", { name: "" }],
+      ['timeout of child "half"', { timeout: 0 }],
+      ['timeout of child "half"', { timeout: Infinity }],
+      ['maxAttempts of child "half"', { maxAttempts: Number.NaN }],
+    ] as const)("that cannot be are refused, by name: %s", ([field, options]) => {
+      const Parent = Workflow.make("parent", { success: Schema.Number })
+      const live = Parent.toLayer(() => Effect.orDie(Child.run(Half, 2, options)))
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Parent, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        const { message } = yield* Effect.flip(run.result)
+        assert.include(message, `InvalidInput: ${field}: must `)
+      }).pipe(within(newStore(), Layer.merge(HalfLive, live)))
+    })
+
     it.effect("run so many at a time under Effect.forEach, with their results in order", () => {
       const Fan = Workflow.make("fan", { success: Schema.Array(Schema.Number) })
       const items = [10, 2, 8, 4, 6]

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { FlowlyError, Step, Workflow } from "flowly/effect"
+import { Compensation, FlowlyError, Step, Workflow } from "flowly/effect"
 import * as Testing from "flowly/testing"
 import { engineOn, type NewStore, within } from "./place.ts"
 
@@ -78,6 +78,46 @@ export const stepControlSuite = (where: string, newStore: NewStore): void => {
         // at 0, 1 and 2 hours; the next would come at 3
         assert.deepStrictEqual(yield* run.result, [true, 3, 9_000_000])
         assert.strictEqual(tries, 3)
+      }).pipe(within(newStore(), live))
+    })
+
+    const wrong: ReadonlyArray<readonly [string, Partial<Parameters<typeof Step.make>[1]>]> = [
+      ["retry.maxAttempts", { retry: { maxAttempts: Number.NaN } }],
+      ["retry.maxAttempts", { retry: { maxAttempts: 0 } }],
+      ["retry.initialDelayMs", { retry: { initialDelayMs: Number.NaN } }],
+      ["retry.initialDelayMs", { retry: { initialDelayMs: Infinity } }],
+      ["retry.maxDelayMs", { retry: { maxDelayMs: -1 } }],
+      ["retry.factor", { retry: { factor: Number.NaN } }],
+      ["retry.backoff", { retry: { backoff: "expo" as "fixed" } }],
+      ["timeout", { timeout: 0 }],
+      ["timeout", { timeout: Infinity }],
+      ["deadline", { deadline: -1 }],
+      ["heartbeatTimeout", { heartbeatTimeout: "200000 weeks" }],
+      [
+        "retry.maxAttempts of compensate",
+        { compensate: Compensation.make(() => Effect.void, { retry: { maxAttempts: 1.5 } }) },
+      ],
+      [
+        "timeout of compensate",
+        { compensate: Compensation.make(() => Effect.void, { timeout: 0 }) },
+      ],
+    ]
+
+    it.effect.each(wrong)("a number that cannot be is refused, by name: %s", ([field, options]) => {
+      let tries = 0
+      const live = Call.toLayer(() =>
+        Step.make("call", {
+          ...(options as object),
+          error: Busy,
+          run: Effect.suspend(() => Effect.fail(new Busy({ n: ++tries }))),
+        }),
+      )
+      return Effect.gen(function* () {
+        const run = yield* Workflow.trigger(Call, undefined)
+        yield* Testing.runUntilSettled(run.workflowRunId)
+        const { message } = yield* Effect.flip(run.result)
+        assert.include(message, `InvalidInput: ${field} of step "call": must be `)
+        assert.strictEqual(tries, 0)
       }).pipe(within(newStore(), live))
     })
 

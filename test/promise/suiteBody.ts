@@ -138,6 +138,7 @@ export const bodySuite = (backend: Backend): void => {
           () => ctx.sleepUntil("no date", new Date(NaN)),
           () => ctx.sleepUntil("far", new Date(8.64e15)),
           () => ctx.sleepUntil("nothing", undefined as never),
+          () => ctx.sleepUntil("null", null as never),
         ]
         for (const attempt of attempts) {
           await attempt().catch((error: { code: string; message: string }) =>
@@ -148,7 +149,7 @@ export const bodySuite = (backend: Backend): void => {
       })
       const engine = await rig.started([workflow])
       expect(await (await engine.trigger(workflow)).result()).toEqual(
-        "negative,infinite,nan,no unit,months,empty,no date,far,nothing"
+        "negative,infinite,nan,no unit,months,empty,no date,far,nothing,null"
           .split(",")
           .map((name) => `InvalidInput ${name}`),
       )

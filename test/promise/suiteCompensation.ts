@@ -5,12 +5,14 @@ import {
   NonRetryableError,
   RetryAfterError,
   type StepInfo,
+  type WorkflowContext,
 } from "../../src/index.ts"
 import {
   aborted,
   type Backend,
   makeGate,
   refusal,
+  sleep,
   thrown,
   until,
   untilStatus,
@@ -113,6 +115,35 @@ export const compensationSuite = (backend: Backend): void => {
         details: { status: "compensated" },
       })
       expect(undone[1]! - undone[0]!).toBeGreaterThan(2400)
+    })
+
+    it.each([
+      ["at once", (ctx: WorkflowContext) => ctx.step("undo", () => 1)],
+      ["behind an await", (ctx: WorkflowContext) => sleep(1).then(() => ctx.step("undo", () => 1))],
+      ["for the time it takes", (ctx: WorkflowContext) => ctx.sleep("undo", 1)],
+    ])("that asks ctx fails, and does not wait for ever: %s", async (_, undo) => {
+      const workflow = defineWorkflow(rig.name("asks"), async (ctx) => {
+        await ctx.step("done", {
+          run: () => 1,
+          compensate: { run: () => undo(ctx), retry: { maxAttempts: 1 } },
+        })
+        throw new Error("no further")
+      })
+      const engine = await rig.started([workflow])
+      const handle = await engine.trigger(workflow)
+      await refusal(handle.result())
+      expect(await handle.status()).toMatchObject({
+        status: "failed",
+        compensations: [
+          {
+            status: "failed",
+            error: {
+              code: "InvalidInput",
+              message: expect.stringMatching(/^ctx: is not for an undo/),
+            },
+          },
+        ],
+      })
     })
 
     it("must have a function", async () => {

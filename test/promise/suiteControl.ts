@@ -33,6 +33,34 @@ export const controlSuite = (backend: Backend): void => {
   const log = async (engine: DurableEngine, id: string) =>
     (await engine.getControlLog(id)).map(({ verb, reason }) => [verb, reason])
 
+  describe("what is no id", () => {
+    const workflow = defineWorkflow("no id", () => 1)
+    const verbs: Readonly<Record<string, (engine: DurableEngine, id: any) => unknown>> = {
+      cancel: (engine, id) => engine.cancel(id),
+      terminate: (engine, id) => engine.terminate(id),
+      pause: (engine, id) => engine.pause(id),
+      resume: (engine, id) => engine.resume(id),
+      retry: (engine, id) => engine.retry(id),
+      wake: (engine, id) => engine.wake(id),
+      reschedule: (engine, id) => engine.reschedule(id, new Date()),
+      fork: (engine, id) => engine.fork(id),
+      retryDeadLetter: (engine, id) => engine.retryDeadLetter(id),
+      retryCompensation: (engine, id) => engine.retryCompensation(id),
+      skipCompensation: (engine, id) => engine.skipCompensation(id),
+      sendEvent: (engine, id) => engine.sendEvent(id, "event"),
+      handle: async (engine, id) => engine.handle(workflow, id),
+    }
+
+    it.each(Object.keys(verbs))("is refused by %s, with what it is", async (verb) => {
+      const engine = rig.engine([workflow])
+      for (const id of [undefined, null, 7, { workflowRunId: "x" }]) {
+        const error = await refusal(verbs[verb]!(engine, id) as Promise<unknown>)
+        expect(error).toMatchObject({ code: "InvalidInput", details: { field: "workflowRunId" } })
+        expect(error.message).toBe(`workflowRunId: must be text, not ${typeof id}`)
+      }
+    })
+  })
+
   describe("pause", () => {
     it("lets executing steps end and be recorded, starts nothing, and resume goes on", async () => {
       const { workflow, ran, begun, may } = makeTwo()
@@ -513,10 +541,12 @@ export const controlSuite = (backend: Backend): void => {
 
     it("are never all runs by mistake", async () => {
       const engine = rig.engine([])
-      expect(await refusal(engine.cancelMany({}))).toMatchObject({
-        code: "InvalidInput",
-        details: { field: "filter" },
-      })
+      for (const none of [{}, undefined, null] as ReadonlyArray<object>) {
+        expect(await refusal(engine.cancelMany(none))).toMatchObject({
+          code: "InvalidInput",
+          details: { field: "filter" },
+        })
+      }
       const strange = { status: "gone" as "paused" }
       expect(await refusal(engine.pauseMany(strange))).toMatchObject({
         details: { field: "filter.status" },

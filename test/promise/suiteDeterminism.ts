@@ -61,6 +61,53 @@ export const determinismSuite = (backend: Backend): void => {
       expect(new Set(all).size).toBe(200)
     })
   })
+
+  describe("ctx inside of a step", () => {
+    const asks: Readonly<Record<string, (ctx: WorkflowContext) => unknown>> = {
+      step: (ctx) => ctx.step("inner", () => 1),
+      "step, awaited": async (ctx) => (await ctx.step("inner", () => 1), 1),
+      sleep: (ctx) => ctx.sleep("inner", 1),
+      emit: (ctx) => ctx.emit("inner"),
+      sideEffect: (ctx) => ctx.sideEffect("inner", () => 1),
+      waitForEvent: (ctx) => ctx.waitForEvent("inner"),
+      uuid: (ctx) => ctx.uuid(),
+      random: (ctx) => ctx.random(),
+    }
+    const refused = {
+      code: "InvalidInput",
+      message: expect.stringMatching(/^ctx: is not for step "outer": a replay would not ask again/),
+    }
+
+    it.each(Object.keys(asks))("is refused, for a replay would not ask: %s", async (name) => {
+      const workflow = defineWorkflow(rig.name("nested"), async (ctx) => {
+        await ctx.step("outer", () => asks[name]!(ctx) as Promise<void>)
+      })
+      const engine = await rig.started([workflow])
+      const handle = await engine.trigger(workflow)
+      expect((await refusal(handle.result())).cause).toMatchObject(refused)
+      expect((await engine.getSteps(handle.workflowRunId)).map((one) => one.name)).toEqual([
+        "outer",
+      ])
+    })
+
+    it("may tell the time and how the run is doing; and is the function's again behind it", async () => {
+      const workflow = defineWorkflow(rig.name("nested"), async (ctx) => {
+        const told = await ctx.step("outer", () => {
+          ctx.setStatus("in the step")
+          return ctx.now()
+        })
+        const failed = await ctx
+          .step("fails", () => {
+            throw new Error("at once")
+          })
+          .catch(() => "caught")
+        return [told instanceof Date, failed, await ctx.step("inner", () => 1), ctx.random() < 1]
+      })
+      const engine = await rig.started([workflow])
+      expect(await (await engine.trigger(workflow)).result()).toEqual([true, "caught", 1, true])
+    })
+  })
+
   describe("ctx.patched", () => {
     it("keeps the old code for a run that had begun with it; a new run takes the new code", async () => {
       const name = rig.name("changed")

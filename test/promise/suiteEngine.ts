@@ -185,6 +185,7 @@ export const engineSuite = (backend: Backend): void => {
       ["cron", { cron: "0 0 31 2 *" }],
       ["cron", { cron: "@fortnightly" }],
       ["cron", { cron: undefined as never }],
+      ["cron", { cron: null as never }],
       ["timeZone", { cron: "@daily", timeZone: "Mars/Olympus" }],
       ["timeZone", { cron: "@daily", timeZone: "" }],
       ["schedule key", { cron: "@daily", key: "" }],

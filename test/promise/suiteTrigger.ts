@@ -325,7 +325,7 @@ export const triggerSuite = (backend: Backend): void => {
       const second = await rig.started([edited])
       const paused = await untilStatus(second, handle.workflowRunId, "paused")
       expect(paused.error).toMatchObject({ code: "StepMismatch" })
-      expect((paused.error as Error).message).toMatch(/"charge".*"bill"/)
+      expect((paused.error as Error).message).toMatch(/"charge".*"bill".*changed.*not do the same/)
       expect(ran).toEqual(["reserve", "charge"])
       await second.stop()
 

@@ -207,6 +207,43 @@ describe.each(["pool", "url"] as const)("a transaction on a %s", (driver) => {
     expect(await lines()).toEqual([])
   })
 
+  it.runIf(driver === "pool")(
+    "whose code releases its client fails, and lends it to nobody",
+    async () => {
+      const pool = makePool(4)
+      const flow = defineWorkflow("releases", (ctx) =>
+        ctx.transaction("x", async (client: pg.PoolClient) => {
+          try {
+            await insert(client, "never")
+          } finally {
+            client.release()
+          }
+        }),
+      )
+      const more = defineWorkflow("more", (ctx) =>
+        ctx.transaction("x", (client) => insert(client, "a")),
+      )
+      const engine = await started(driver, [flow, more], { pool })
+      const failed = await refusal((await engine.trigger(flow)).result())
+      expect(failed.cause).toMatchObject({
+        code: "TransactionBroken",
+        details: { reason: "released" },
+      })
+      expect(await lines()).toEqual([])
+      // and the client is whole again
+      for (let i = 0; i < 6; i++) await (await engine.trigger(more)).result()
+      expect(await lines()).toHaveLength(6)
+      await engine.stop()
+      await until(() => pool.idleCount === pool.totalCount, "all clients to be back")
+      await Promise.all(
+        Array.from({ length: 4 }, async () => {
+          const client = await pool.connect()
+          client.release()
+        }),
+      )
+    },
+  )
+
   it("that takes too long is rolled back, also while a statement runs", async () => {
     const firstEnded = Promise.withResolvers<void>()
     let tries = 0

@@ -110,6 +110,26 @@ describe("a trap", () => {
     expect(told).toEqual([])
   })
 
+  it("refuses what a step asks of ctx, wherever it asks", async () => {
+    const { run } = await started(async (ctx) => {
+      const outer = async (name: string) => {
+        await delay(1)
+        return ctx.step(name, () => 1)
+      }
+      const refused = await ctx.step("outer", () => outer("inner")).catch((error) => error.message)
+      return [refused, await outer("later")]
+    })
+    const refusal = expect.stringMatching(/^ctx: is not for step "outer": a replay would not ask/)
+    expect(await run()).toEqual([refusal, 1])
+  })
+
+  it("lets a run ask that a step of another one has started, or woken", async () => {
+    const store = new MemoryWorkflowStore()
+    const other = await started((ctx) => ctx.step("a", () => 1), { development: true }, store)
+    const { run } = await started((ctx) => ctx.step("other", () => other.run()))
+    expect(await run()).toBe(1)
+  })
+
   it("says nothing outside of bodies: callers, hooks, listeners", async () => {
     const { engine, told, run } = await started((ctx) => ctx.emit("said"))
     const heard = Promise.withResolvers<void>()

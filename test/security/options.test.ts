@@ -5,7 +5,14 @@ import * as Result from "effect/Result"
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { layerStore } from "../../src/EngineClock.ts"
-import { defineWorkflow, DurableEngine, FlowlyError } from "../../src/index.ts"
+import {
+  type AnyWorkflow,
+  defineWorkflow,
+  DurableEngine,
+  FlowlyError,
+  MemoryWorkflowStore,
+  type WorkflowContext,
+} from "../../src/index.ts"
 import * as PostgresStore from "../../src/PostgresStore.ts"
 import { makeNames, quote } from "../../src/postgres/names.ts"
 import * as tables from "../../src/postgres/migrations/0001_tables.ts"
@@ -323,5 +330,110 @@ describe("a schema's name", () => {
         (text) => void expect(outside(quote(text))).toBe('""'),
       ),
     )
+  })
+})
+
+describe("an option of a name that none has", () => {
+  const engineOf = (...workflows: ReadonlyArray<AnyWorkflow>) => {
+    const engine = new DurableEngine({ workflows: [noop, ...workflows] })
+    engine.setStore(new MemoryWorkflowStore())
+    return engine
+  }
+
+  it.each([
+    ["an engine's", { concurrency: 5 }, "concurrency"],
+    ["a worker's", { worker: { concurrency: 5 } }, "worker.concurrency"],
+    ["a codec's", { payloadCodecs: { writes: {} } }, "payloadCodecs.writes"],
+  ])("is refused by the constructor: %s", (_, options, field) => {
+    const given: object = { workflows: [noop], ...options }
+    const make = () => new DurableEngine(given as { workflows: [] })
+    expect(make).toThrow(`${field}: is not known: there is `)
+  })
+
+  it("is refused by defineWorkflow", () => {
+    const options: object = { versoin: "2" }
+    expect(() => defineWorkflow("a", () => 1, options)).toThrow(
+      'versoin of workflow "a": is not known: there is version, input, compensateOn',
+    )
+  })
+
+  it.each<readonly [string, string, (engine: DurableEngine, options: object) => unknown]>([
+    ["trigger", "trigger", (engine, o) => engine.trigger(noop, o)],
+    ["triggerMany", "triggerMany", (engine, o) => engine.triggerMany(noop, [{}], o)],
+    ["an item of it", "item 1", (engine, o) => engine.triggerMany(noop, [{}, o])],
+    ["schedule", "schedule", (engine, o) => engine.schedule(noop, { cron: "@daily", ...o })],
+    ["sendEvent", "sendEvent", (engine, o) => engine.sendEvent("", "a", 1, o)],
+    ["resolveToken", "resolveToken", (engine, o) => engine.resolveToken("", 1, o)],
+    ["cancel", "cancel", (engine, o) => engine.cancel("", o)],
+    ["pauseMany", "pauseMany", (engine, o) => engine.pauseMany({ workflow: "a" }, o)],
+    ["fork", "fork", (engine, o) => engine.fork("", o)],
+    ["reschedule", "reschedule", (engine, o) => engine.reschedule("", new Date(), o)],
+    ["dead letters", "getDeadLetterRuns", (engine, o) => engine.getDeadLetterRuns(o)],
+  ])("is refused by %s, and nothing is done", async (_, of, call) => {
+    const engine = engineOf()
+    const field = `timezone of ${of}`
+    const refused = { code: "InvalidInput", details: { field } }
+    await expect(call(engine, { timezone: "Europe/Berlin" })).rejects.toMatchObject(refused)
+    expect(await engine.count()).toBe(0)
+    await engine.stop()
+  })
+
+  type Body = (ctx: WorkflowContext, options: any) => Promise<unknown>
+
+  it.each<readonly [string, string, Body]>([
+    ["a step", 'step "a"', (ctx, o) => ctx.step("a", { run: () => 1, ...o })],
+    ["its retry", 'step "a"', (ctx, o) => ctx.step("a", { run: () => 1, retry: o })],
+    [
+      "its undo",
+      'step "a"',
+      (ctx, o) => ctx.step("a", { run: () => 1, compensate: { run: () => 1, ...o } }),
+    ],
+    [
+      "the retry of its undo",
+      'compensate of step "a"',
+      (ctx, o) => ctx.step("a", { run: () => 1, compensate: { run: () => 1, retry: o } }),
+    ],
+    ["a transaction", 'step "a"', (ctx, o) => ctx.transaction("a", async () => 1, o)],
+    ["a wait", 'the wait for event "a"', (ctx, o) => ctx.waitForEvent("a", o)],
+    ["a child", 'child of "body"', (ctx, o) => ctx.child(noop, undefined, o)],
+    ["map", "map", (ctx, o) => ctx.map([1], (x) => x, o)],
+  ])("is refused by %s", async (_, of, body) => {
+    const workflow = defineWorkflow("body", (ctx, o) =>
+      body(ctx, o).catch((error) => error.message),
+    )
+    const engine = engineOf(workflow)
+    await engine.start()
+    const told = async (input: any) => (await engine.trigger(workflow, { input })).result()
+    expect(await told({ timeOut: 5 })).toMatch(`timeOut of ${of}: is not known: there is `)
+    await engine.stop()
+  })
+
+  it.each([3, "3", true, [], null])("stands for no retry: %j", async (retry) => {
+    const workflow = defineWorkflow("body", (ctx) =>
+      ctx.step("a", { run: () => 1, retry: retry as object }),
+    )
+    const engine = engineOf(workflow)
+    await engine.start()
+    const run = (await engine.trigger(workflow)).result()
+    await expect(run).rejects.toThrow('retry of step "a": must be an object: { maxAttempts, … }')
+    await engine.stop()
+  })
+
+  it("has a third place neither, behind a step's function", async () => {
+    const workflow = defineWorkflow("body", (ctx) =>
+      (ctx.step as (...parameters: Array<unknown>) => Promise<void>)("a", () => 1, { retry: {} }),
+    )
+    const engine = engineOf(workflow)
+    await engine.start()
+    const run = (await engine.trigger(workflow)).result()
+    await expect(run).rejects.toThrow('step "a": has its options beside its function')
+    await engine.stop()
+  })
+
+  it("is as if it were not there where it is undefined", async () => {
+    const engine = engineOf()
+    const handle = await engine.trigger(noop, { timezone: undefined } as object)
+    expect(handle.existing).toBe(false)
+    await engine.stop()
   })
 })
