@@ -142,6 +142,15 @@ export const playsOf = (stage: Stage, round: number): ReadonlyArray<() => Promis
       await reaches(run, "paused")
       await asked("resume", () => either().resume(run), conflict)
       await go(run)
+      // a pause that was cut, and asked for again, may be carried out behind all that
+      await until(`the paused run ${run} ends`, async () => {
+        const now = await asked("getStatus", () => either().getStatus(run))
+        if (now?.status === "paused") {
+          count("pauses behind their resume")
+          await asked("resume", () => either().resume(run), conflict)
+        }
+        return now?.status === "completed"
+      })
       return {
         run,
         what: "paused",
