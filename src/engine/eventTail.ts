@@ -37,7 +37,7 @@ export const makeEventTail = Effect.fnUntraced(function* (
   let cursor: string | null = null
 
   const unsubscribe = hints.subscribe((hint) => {
-    if (hint !== "work") nudge.openUnsafe()
+    if (hint === "signal" || hint === "reconnected") nudge.openUnsafe()
   })
   yield* Effect.addFinalizer(() => Effect.sync(unsubscribe))
 

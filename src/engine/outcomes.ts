@@ -43,8 +43,9 @@ export interface Outcomes {
 interface Waiter {
   readonly reply: Deferred.Deferred<RunOutcome, RunNotFound>
   readonly since: number
-  /** When to look for it next, by the monotonic clock. */
+  /** When to look for it next, and when that was done last, by the monotonic clock. */
   nextLook: number
+  lastLook: number
   /** The look that was under way when the waiter came: what it did not see proves nothing. */
   readonly during: number
 }
@@ -98,18 +99,25 @@ export const makeOutcomes = Effect.fnUntraced(function* (
     if (waiters?.size === 0) waiting.delete(id)
   }
 
-  /** What is due, or all. */
+  /** What is due, or, behind a hint, all. */
   const look = Effect.fnUntraced(function* (all: boolean) {
     const now = monotonicMs()
     const thisLook = ++looks
     const ids: Array<string> = []
     for (const [id, waiters] of waiting) {
       const here = isHere(id)
-      let due = all && !here
-      for (const waiter of waiters) due ||= waiter.nextLook <= now
+      let due = false
+      for (const waiter of waiters) {
+        if (all && !here) {
+          const soonest = waiter.lastLook + gapAfter(now - waiter.since)
+          waiter.nextLook = Math.min(waiter.nextLook, soonest)
+        }
+        due ||= waiter.nextLook <= now
+      }
       if (!due) continue
       ids.push(id)
       for (const waiter of waiters) {
+        waiter.lastLook = now
         waiter.nextLook = now + (here ? pollIntervalMs : pauseAfter(now - waiter.since))
       }
     }
@@ -164,6 +172,7 @@ export const makeOutcomes = Effect.fnUntraced(function* (
             reply: Deferred.makeUnsafe(),
             since: now,
             nextLook: here ? now + pollIntervalMs : now,
+            lastLook: -Infinity,
             during: looks,
           }
           const waiters = waiting.get(id)
@@ -197,6 +206,11 @@ export const makeOutcomes = Effect.fnUntraced(function* (
 const firstPauseMs = 3
 /** Where a hint will come: for the one that gets lost. */
 const heardPauseMs = 100
+/**
+ * Between two looks for one who waits, however many hints come: each tells of an end, but not of whose.
+ * Where thousands end a second, whoever waits for long would ask all the time, in each process.
+ */
+const gapAfter = (waitedMs: number): number => Math.min(250, waitedMs / 20)
 
 const outcomeOf = (row: RunRow, status: TerminalStatus): RunOutcome => ({
   status,

@@ -164,6 +164,7 @@ describe("who waits for a run", () => {
       yield* room.wait(0)
       assert.isAbove(yield* looksIn(90), 5)
       yield* room.tell("settled")
+      yield* pass(10)
       yield* room.wait(1)
       assert.isAtMost(yield* looksIn(90), 1)
       // the hint of its end was lost
@@ -175,6 +176,7 @@ describe("who waits for a run", () => {
       assert.isAbove(yield* looksIn(90), 5)
       yield* room.end(0, true)
       yield* room.end(2, true)
+      yield* pass(10)
       yield* Fiber.join(last)
       yield* pass(5000)
       yield* room.wait(3)

@@ -108,6 +108,33 @@ describe("outcomes", () => {
     }),
   )
 
+  it.effect(
+    "hints of others' ends let one who has waited long look four times a second at most",
+    () =>
+      Effect.gen(function* () {
+        const room = yield* waitingRoom
+        const claim = yield* room.fixture.hold(room.worker, 1)
+        const fiber = yield* room.wait(1)
+        const hinted = Effect.fnUntraced(function* (times: number) {
+          const { length } = room.queries()
+          for (let i = 0; i < times; i++) {
+            room.hints.local("settled")
+            yield* Effect.andThen(TestClock.adjust(10), quiet)
+          }
+          return room.queries().length - length
+        })
+        // who has just come is looked for at each
+        assert.isAtLeast(yield* hinted(5), 5)
+        yield* Effect.andThen(TestClock.adjust(20_000), quiet)
+        const looks = yield* hinted(100)
+        assert.isAtLeast(looks, 4)
+        assert.isAtMost(looks, 5)
+        yield* room.fixture.committed(claim, complete)
+        yield* hinted(26)
+        assert.strictEqual((yield* Fiber.join(fiber)).status, "completed")
+      }),
+  )
+
   it.effect("a run that no longer executes here is looked for soon", () =>
     Effect.gen(function* () {
       const room = yield* waitingRoom
@@ -360,6 +387,21 @@ describe("the event tail", () => {
       yield* aPoll
       yield* aPoll
       assert.deepStrictEqual(bench.heard, ["a", "b", "c"])
+    }),
+  )
+
+  it.effect("reads behind a signal, and not behind the ends of runs", () =>
+    Effect.gen(function* () {
+      const bench = yield* listening
+      yield* bench.tail.listen(bench.hear)
+      yield* quiet
+      yield* bench.emit("a")
+      bench.hints.local("settled")
+      yield* quiet
+      assert.deepStrictEqual(bench.heard, [])
+      bench.hints.local("signal")
+      yield* quiet
+      assert.deepStrictEqual(bench.heard, ["a"])
     }),
   )
 
