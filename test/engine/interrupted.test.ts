@@ -7,10 +7,19 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { describe, expect, it, vi } from "vitest"
 import * as Event from "../../src/Event.ts"
+import type * as MemoryStore from "../../src/MemoryStore.ts"
 import * as Sleep from "../../src/Sleep.ts"
 import * as Step from "../../src/Step.ts"
 import { atFastClock } from "./replay.ts"
 import { runEffect, slowly, statusesOf } from "./runEffect.ts"
+
+/** Soon after the run has started. */
+const sendsNews = (handle: MemoryStore.Handle, workflowRunId: string): void => {
+  const payload = { codec: "json" as const, json: `"hello"` }
+  setTimeout(() => {
+    atFastClock(handle.store.sendEvents([{ workflowRunId, name: "news", payload, id: null }]))
+  }, 60)
+}
 
 describe("a branch that was interrupted", () => {
   it("does not try its step again", async () => {
@@ -97,12 +106,7 @@ describe("a branch that was interrupted", () => {
         return Option.getOrNull(yield* Event.wait<string>("news", { timeout: "10 seconds" }))
       }),
       slowly(({ timers }) => timers.length > 0, 150),
-      (handle, workflowRunId) => {
-        const payload = { codec: "json" as const, json: `"hello"` }
-        setTimeout(() => {
-          atFastClock(handle.store.sendEvents([{ workflowRunId, name: "news", payload, id: null }]))
-        }, 60)
-      },
+      sendsNews,
     )
     expect([end.status, end.result]).toEqual(["completed", "hello"])
   })
@@ -117,12 +121,7 @@ describe("a branch that was interrupted", () => {
         return Option.getOrNull(yield* Event.wait<string>("news", { timeout: "10 seconds" }))
       }),
       (store) => store,
-      (handle, workflowRunId) => {
-        const payload = { codec: "json" as const, json: `"hello"` }
-        setTimeout(() => {
-          atFastClock(handle.store.sendEvents([{ workflowRunId, name: "news", payload, id: null }]))
-        }, 60)
-      },
+      sendsNews,
     )
     expect([end.status, end.result]).toEqual(["completed", "hello"])
   })
