@@ -38,6 +38,7 @@ import type * as Scope from "effect/Scope"
 import { bounded, callAgain, callPause } from "./engine/bounded.ts"
 import type { Fragment } from "./engine/Execution.ts"
 import { type Hints, makeHints } from "./engine/hints.ts"
+import { SlotMap } from "./engine/SlotMap.ts"
 import { encodeError } from "./ErrorPayload.ts"
 import { StoreRejected } from "./FlowlyError.ts"
 import {
@@ -80,9 +81,15 @@ const worthABatch = 80
 /** How often a batch on which the store dies is sent again whole. */
 const defectsForgiven = 2
 
-interface Item {
+/** What one run has to write. A class: see `engine/live.ts`. */
+class Item {
   readonly claim: Claim
   readonly fragments: Array<Fragment>
+
+  constructor(claim: Claim, fragments: Array<Fragment>) {
+    this.claim = claim
+    this.fragments = fragments
+  }
 }
 
 const untilAnswered = callAgain({
@@ -102,16 +109,16 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
     const hints = yield* makeHints(store)
     const work = yield* Latch.make()
     const idle = yield* Latch.make(true)
-    const queue = new Map<string, Item>()
+    const queue = new SlotMap<string, Item>()
     let commits = 0
     let runs = 0
 
     /** What callbacks threw: logged by the lane. */
     const defects: Array<unknown> = []
 
-    const guarded = (callback: (() => void) | undefined): boolean => {
+    const guarded = (callback: () => void): boolean => {
       try {
-        callback?.()
+        callback()
         return true
       } catch (error) {
         defects.push(error)
@@ -121,11 +128,11 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
 
     /** A machine that breaks over an answer is over, here: its run is released and claimed anew. */
     const tell = (fragment: Fragment, callback: () => void): void => {
-      if (!guarded(callback)) guarded(fragment.onLost)
+      if (!guarded(callback)) guarded(() => fragment.onLost?.())
     }
 
     const tellLost = (fragments: ReadonlyArray<Fragment>): void => {
-      for (const fragment of fragments) guarded(fragment.onLost)
+      for (const fragment of fragments) guarded(() => fragment.onLost?.())
     }
 
     /** The oldest first. What one run produced may be more than a batch: the rest keeps its place. */
@@ -144,7 +151,7 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
         }
         if (taken === 0) break
         if (taken < item.fragments.length) {
-          batch.push({ claim: item.claim, fragments: item.fragments.splice(0, taken) })
+          batch.push(new Item(item.claim, item.fragments.splice(0, taken)))
           break
         }
         batch.push(item)
@@ -164,7 +171,7 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
       } else if (newer.claim.token > item.claim.token) {
         tellLost(item.fragments)
       } else {
-        queue.set(key, { ...item, fragments: [...item.fragments, ...newer.fragments] })
+        queue.set(key, new Item(item.claim, [...item.fragments, ...newer.fragments]))
       }
     }
 
@@ -178,6 +185,8 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
               fragment.onCommitted(result)
             })
           }
+          // an array may be made in the old generation, too: it is to refer to nothing
+          item.fragments.length = 0
           return true
         case "lost":
           tellLost(item.fragments)
@@ -339,7 +348,7 @@ export const make: Effect.Effect<Journal["Service"], never, WorkflowStore | Scop
         }
         if (item?.claim.token === claim.token) item.fragments.push(fragment)
         else {
-          queue.set(claim.workflowRunId, { claim, fragments: [fragment] })
+          queue.set(claim.workflowRunId, new Item(claim, [fragment]))
           if (item) tellLost(item.fragments)
         }
         idle.closeUnsafe()

@@ -32,11 +32,23 @@ import type { Rest } from "./rest.ts"
 /**
  * A part of a run's write, with the way back. `rejected`: the database refuses these very rows.
  */
-export interface Fragment extends Partial<Omit<RunWrite, "workflowRunId" | "token">> {
-  readonly onCommitted: (answer: Extract<WriteAnswer, { readonly _tag: "committed" }>) => void
+export interface Fragment extends FragmentParts {
+  readonly onCommitted: (answer: Committed) => void
   readonly onRejected?: (error: StoredError) => void
   readonly onLost?: () => void
 }
+
+/**
+ * What is written of a fragment.
+ */
+export type FragmentParts = {
+  readonly [K in Exclude<keyof RunWrite, "workflowRunId" | "token">]?: RunWrite[K] | undefined
+}
+
+/**
+ * The answer to a write that stands.
+ */
+export type Committed = Extract<WriteAnswer, { readonly _tag: "committed" }>
 
 /**
  * How an execution ended. The claim is over, but for `compensate`, where the same claim goes on.
@@ -160,34 +172,51 @@ export interface Delivered {
 }
 
 /**
- * An operation the body has asked for.
+ * An operation the body has asked for. A class, as all that there is one of for each run or step: see
+ * `live.ts`.
  */
-export interface Issued {
+export class Issued {
   readonly key: string
   readonly operation: Operation
   readonly resume: (delivered: Delivered) => void
-  phase: "unstarted" | "active" | "waiting" | "recorded" | "delivered"
+  phase: "unstarted" | "active" | "waiting" | "recorded" | "delivered" = "unstarted"
   /** The branch that asked is gone: a delivery changes nothing. */
-  abandoned: boolean
-  attempts: number
+  abandoned = false
+  attempts = 0
   /** While `waiting`: by the store's clock; `null` waits for a child or an event. */
-  wakeAt: number | null
-  timer: Fiber.Fiber<void> | null
+  wakeAt: number | null = null
+  timer: Fiber.Fiber<void> | null = null
   /** Begins what waits for its time: the next try of a step, or an operation that was postponed. */
-  again: (() => void) | null
+  again: (() => void) | null = null
   /** Of a step: what is to be written of it in the commit that hands the run back. */
-  noteToLeave: (() => RecordWrite | null) | null
+  noteToLeave: (() => RecordWrite | null) | null = null
   /** A note on it is on its way to the store, or stands there since this execution began. */
-  noted: boolean
+  noted = false
   /** The try under way, of the step or of its undo. */
-  running: RunningAttempt | null
-  startedAtMs: number
+  running: RunningAttempt | null = null
+  startedAtMs = 0
   /** Deliveries that the body had seen when it asked. */
   readonly afterDeliveries: number
   /** The highest position among them. */
   readonly issuedAfter: number
   /** Asked for by pure asynchronous work, not in the wake of a delivery. */
   readonly spontaneous: boolean
+
+  constructor(
+    key: string,
+    operation: Operation,
+    resume: (delivered: Delivered) => void,
+    afterDeliveries: number,
+    issuedAfter: number,
+    spontaneous: boolean,
+  ) {
+    this.key = key
+    this.operation = operation
+    this.resume = resume
+    this.afterDeliveries = afterDeliveries
+    this.issuedAfter = issuedAfter
+    this.spontaneous = spontaneous
+  }
 }
 
 /**

@@ -51,16 +51,17 @@ import {
   type ExecutionHandle,
   type ExecutionParts,
   type Fragment,
-  type Issued,
+  type FragmentParts,
+  Issued,
   type Reserved,
-  undoesUnknown,
 } from "./Execution.ts"
 import { inRealTime, realMonotonicMs, turnsToDiverge } from "./graces.ts"
+import { Ending, LiveRecord, Sent, SentRecord } from "./live.ts"
 import type { Operation, Outcome } from "./Operation.ts"
-import { armTimer, takeSources } from "./parking.ts"
-import { makePublished } from "./published.ts"
+import { takeSources } from "./parking.ts"
+import { Published } from "./published.ts"
 import { step } from "./replaying.ts"
-import { makeRest } from "./rest.ts"
+import { Rest } from "./rest.ts"
 
 /** What `startExecution` is given. */
 export interface ExecutionOptions {
@@ -83,8 +84,7 @@ export const startExecution = (options: ExecutionOptions): ExecutionHandle => {
   return machine
 }
 
-/** A record as it is written, and, from its commit on, as the store answers it. */
-type LiveRecord = RecordWrite & Omit<StepRecord, "completedAt"> & { completedAt: number | null }
+const none: FragmentParts & Parameters<Execution["record"]>[2] = {}
 
 /** Of operations that have just been asked for, or wait for their time. */
 const isIdle = ({ phase }: Issued): boolean => phase === "waiting" || phase === "unstarted"
@@ -97,8 +97,8 @@ export class Machine implements Execution, ExecutionHandle {
   readonly env: ExecutionEnv
   readonly parts: ExecutionParts
   readonly onEnd: (end: ExecutionEnd) => void
-  readonly rest = makeRest()
-  readonly published = makePublished()
+  readonly rest = new Rest()
+  readonly published = new Published()
 
   readonly issued = new Map<string, Issued>()
   readonly open = new Set<Issued>()
@@ -249,24 +249,14 @@ export class Machine implements Execution, ExecutionHandle {
 
   issue(operation: Operation, resume: (delivered: Delivered) => void): Issued | null {
     if (this.mode === "stopped" || this.mode === "ending") return null
-    const issued: Issued = {
-      key: this.#newKey(operation.name),
+    const issued = new Issued(
+      this.#newKey(operation.name),
       operation,
       resume,
-      phase: "unstarted",
-      abandoned: false,
-      attempts: 0,
-      wakeAt: null,
-      timer: null,
-      again: null,
-      noteToLeave: null,
-      noted: false,
-      running: null,
-      startedAtMs: 0,
-      afterDeliveries: this.deliveries,
-      issuedAfter: this.lastDelivered,
-      spontaneous: !this.stirred,
-    }
+      this.deliveries,
+      this.lastDelivered,
+      !this.stirred,
+    )
     this.calmOver = null
     this.issued.set(issued.key, issued)
     this.unstarted.push(issued)
@@ -308,54 +298,32 @@ export class Machine implements Execution, ExecutionHandle {
   }
 
   record(issued: Issued, outcome: Outcome, extra?: Parameters<Execution["record"]>[2]): void {
-    const completed = outcome._tag === "Success"
     const row = this.#rowOf(issued, outcome, extra)
-    const position = row.position as number
     issued.phase = "recorded"
-    this.#sent(position)
-    this.write({
-      records: [row],
-      ...(extra?.emitted ? { emitted: extra.emitted } : {}),
-      ...(extra?.children ? { children: extra.children } : {}),
-      onCommitted: (answer) => {
-        this.#answered(position)
-        const refused = answer.refusedSleeps.find((timer) => timer.stepKey === issued.key)
-        if (refused === undefined) return this.#recorded(row, outcome, answer.now)
-        issued.phase = "waiting"
-        issued.wakeAt = refused.wakeAt
-        if (issued.abandoned) this.forget(issued)
-        else {
-          armTimer(this, issued)
-          // an event may have come while the end in vain was on its way
-          this.parts.sourcesChanged(this)
-        }
-      },
-      onRejected: (error) => {
-        this.#answered(position)
-        // the value is what the database refuses: the failure must be smaller than it was
-        if (completed) this.record(issued, { _tag: "Failure", error }, { unknown: true })
-        else this.finish({ _tag: "Pause", error }, { _tag: "paused", error })
-      },
-    })
+    this.#sent(row.position)
+    if (this.mode === "stopped") return
+    const { emitted, children } = extra ?? none
+    const parts = { records: [row], emitted, children }
+    this.env.append(new SentRecord(this, parts, issued, row, outcome))
   }
 
   reserve(issued: Issued, result: Reserved["record"]["result"] & object): Reserved {
     const outcome: Outcome = { _tag: "Success", result }
     const record = this.#rowOf(issued, outcome)
-    const position = record.position as number
+    const { position } = record
     this.#sent(position)
     issued.phase = "recorded"
     return {
       record,
       committed: (answer) => {
-        this.#answered(position)
+        this.answered(position)
         if (this.mode === "stopped") return
-        this.#recorded(record, outcome, answer.now)
+        this.recorded(record, outcome, answer.now)
         this.noteAnswer(answer)
         this.progress()
       },
       dropped: () => {
-        this.#answered(position)
+        this.answered(position)
         issued.phase = "active"
         // later ones may have waited for it
         this.progress()
@@ -370,27 +338,7 @@ export class Machine implements Execution, ExecutionHandle {
   }
 
   write(fragment: Fragment): void {
-    if (this.mode === "stopped") return
-    this.inFlight++
-    this.env.append({
-      ...fragment,
-      ...this.published.take(),
-      onCommitted: (answer) => {
-        this.inFlight--
-        if (this.mode === "stopped") return
-        fragment.onCommitted(answer)
-        this.noteAnswer(answer)
-        this.progress()
-      },
-      onRejected: (error) => {
-        this.inFlight--
-        if (this.mode === "stopped") return
-        if (fragment.onRejected) fragment.onRejected(error)
-        else this.finish({ _tag: "Pause", error }, { _tag: "paused", error })
-        this.progress()
-      },
-      onLost: () => this.stop({ _tag: "lost" }),
-    })
+    if (this.mode !== "stopped") this.env.append(new Sent(this, fragment, fragment))
   }
 
   finish(transition: Transition, end: ExecutionEnd, with_?: Partial<Fragment>): void {
@@ -399,29 +347,8 @@ export class Machine implements Execution, ExecutionHandle {
     const notes = transition._tag === "HandBack" ? this.#notesToLeave() : []
     if (this.parkedSince === null) this.#shutDown()
     else this.#shutDownLater()
-    const { env, onEnd } = this
-    env.append({
-      ...with_,
-      ...(notes.length > 0 ? { records: notes } : {}),
-      ...this.published.take(),
-      transition,
-      onLost: () => onEnd({ _tag: "lost" }),
-      onCommitted: (answer) => {
-        const woken = transition._tag === "Park" && answer.wakeCounter !== transition.wakeCounter
-        onEnd(end._tag === "parked" ? { _tag: "parked", woken } : end)
-      },
-      onRejected: (error) => {
-        // the result is what the database refuses: keep the run, ask a person
-        const pause: Transition = { _tag: "Pause", error }
-        if (transition._tag === "Pause") return onEnd({ _tag: "lost" })
-        env.append({
-          transition: pause,
-          onLost: () => onEnd({ _tag: "lost" }),
-          onCommitted: () => onEnd({ _tag: "paused", error }),
-          onRejected: () => onEnd({ _tag: "lost" }),
-        })
-      },
-    })
+    const parts = notes.length > 0 ? { ...with_, records: notes } : (with_ ?? none)
+    this.env.append(new Ending(this, transition, end, parts))
   }
 
   progress(): void {
@@ -455,39 +382,19 @@ export class Machine implements Execution, ExecutionHandle {
     outcome: Outcome,
     extra?: { readonly eventId?: number | null; readonly unknown?: boolean },
   ): LiveRecord {
-    const completed = outcome._tag === "Success"
-    const { operation } = issued
-    return {
-      stepKey: issued.key,
-      name: operation.name,
-      kind: operation.kind,
+    return new LiveRecord(issued, outcome, {
       position: this.#nextPosition++,
-      issuedAfter: issued.issuedAfter,
-      status: completed ? "completed" : "failed",
-      attempts: Math.max(issued.attempts, 1),
-      result: completed ? outcome.result : null,
-      error: completed ? null : outcome.error,
-      hasCompensate: completed
-        ? "undo" in operation && operation.undo !== null
-        : extra?.unknown === true && undoesUnknown(operation),
-      retryDelayMs: null,
       elapsedMs: issued.startedAtMs === 0 ? 0 : this.env.monotonicMs() - issued.startedAtMs,
       eventId: extra?.eventId ?? null,
-      carried: false,
-      startedAt: null,
-      completedAt: null,
-      retryAt: null,
-      revision: 0,
-      heartbeat: null,
-      first: !issued.noted && this.noteOn(issued.key) === undefined,
-      compensation: null,
-    }
+      isUnknown: extra?.unknown === true,
+      isFirst: !issued.noted && this.noteOn(issued.key) === undefined,
+    })
   }
 
   /** A record stands: its delivery has its place behind all of lower numbers. */
-  #recorded(row: LiveRecord, outcome: Outcome, at: number): void {
+  recorded(row: LiveRecord, outcome: Outcome, at: number): void {
     const { queue, head } = this
-    const position = row.position ?? 0
+    const { position } = row
     this.#retrying?.delete(row.stepKey)
     row.completedAt = at
     this.historyBytes += row.result?.json.length ?? 0
@@ -505,7 +412,7 @@ export class Machine implements Execution, ExecutionHandle {
     else this.#onTheirWay.push(position)
   }
 
-  #answered(position: number): void {
+  answered(position: number): void {
     const place = this.#onTheirWay?.indexOf(position) ?? -1
     if (place >= 0) this.#onTheirWay?.splice(place, 1)
   }

@@ -14,19 +14,26 @@ import { type Execution, type Fragment, type Issued, recordOf, undoesUnknown } f
 import type { StepOperation } from "./Operation.ts"
 
 /**
- * A step under way.
+ * A step under way. A class, as its notes: see `live.ts`.
  */
-export interface Step {
+export class Step {
   readonly execution: Execution
   readonly issued: Issued
   readonly operation: StepOperation
   readonly notes: StepNotes
+
+  constructor(execution: Execution, issued: Issued, operation: StepOperation, notes: StepNotes) {
+    this.execution = execution
+    this.issued = issued
+    this.operation = operation
+    this.notes = notes
+  }
 }
 
 /**
- * What a step remembers over its tries.
+ * What a step remembers over its tries; at first what an earlier execution had written.
  */
-export interface StepNotes {
+export class StepNotes {
   revision: number
   /** Tries that have ended. */
   ended: number
@@ -36,39 +43,31 @@ export interface StepNotes {
   error: StoredError | null
   heartbeat: Encoded | null
   /** A try runs. */
-  trying: boolean
+  trying = false
   /** By the monotonic clock: the beginning of the try, or the newest heartbeat. */
-  aliveAtMs: number
+  aliveAtMs = 0
   /** Some try may have done something of which nothing is known. */
   unknown: boolean
   /** What stands in the store says so. */
   marked: boolean
   /** A heartbeat is on its way to the store. */
-  sending: boolean
+  sending = false
   /** A newer one than any note holds. */
-  unsent: boolean
+  unsent = false
   /** When no try may run any more, by the store's clock. */
-  deadlineAt: number | null
-}
+  deadlineAt: number | null = null
 
-/**
- * The notes of a step, from what an earlier execution had written.
- */
-export const makeNotes = (earlier: StepRecord | undefined): StepNotes => ({
-  revision: earlier?.revision ?? 0,
-  ended: earlier?.attempts ?? 0,
-  told: earlier?.attempts ?? 0,
-  error: earlier?.error ?? null,
-  heartbeat: earlier?.heartbeat ?? null,
-  trying: false,
-  aliveAtMs: 0,
-  // it was under way when its process died
-  unknown: earlier?.hasCompensate ?? false,
-  marked: earlier?.hasCompensate ?? false,
-  sending: false,
-  unsent: false,
-  deadlineAt: null,
-})
+  constructor(earlier: StepRecord | undefined) {
+    this.revision = earlier?.revision ?? 0
+    this.ended = earlier?.attempts ?? 0
+    this.told = earlier?.attempts ?? 0
+    this.error = earlier?.error ?? null
+    this.heartbeat = earlier?.heartbeat ?? null
+    // it was under way when its process died
+    this.unknown = earlier?.hasCompensate ?? false
+    this.marked = earlier?.hasCompensate ?? false
+  }
+}
 
 /**
  * The next note as a record. Without a delay a try is under way, or about to begin: should the run end

@@ -6,36 +6,32 @@
  * travels with the run's next write, or with one of its own.
  */
 import type { Attributes } from "../Attributes.ts"
-import type { RunWrite } from "../WorkflowStore.ts"
 
-export interface Published {
-  readonly set: (values: Attributes) => void
+export class Published {
+  #pending: Map<string, Attributes[string]> | null = null
+  #isOpen = false
+
+  set(values: Attributes): void {
+    for (const [name, value] of Object.entries(values)) {
+      ;(this.#pending ??= new Map()).set(name, value)
+    }
+  }
+
   /** The history is used up: what is said from now on is new. */
-  readonly open: () => void
+  open(): void {
+    this.#isOpen = true
+  }
+
   /** Whether something waits to be written. */
-  readonly waits: () => boolean
+  waits(): boolean {
+    return this.#isOpen && this.#pending !== null
+  }
+
   /** What the next write of the run carries along. */
-  readonly take: () => Pick<RunWrite, "attributes">
-}
-
-const nothing: Pick<RunWrite, "attributes"> = {}
-
-export const makePublished = (): Published => {
-  let pending: Map<string, Attributes[string]> | null = null
-  let isOpen = false
-  return {
-    set: (values) => {
-      for (const [name, value] of Object.entries(values)) (pending ??= new Map()).set(name, value)
-    },
-    open: () => {
-      isOpen = true
-    },
-    waits: () => isOpen && pending !== null,
-    take: () => {
-      if (!isOpen || pending === null) return nothing
-      const attributes = Object.fromEntries(pending)
-      pending = null
-      return { attributes }
-    },
+  take(): Attributes | undefined {
+    if (!this.#isOpen || this.#pending === null) return undefined
+    const attributes = Object.fromEntries(this.#pending)
+    this.#pending = null
+    return attributes
   }
 }

@@ -13,15 +13,6 @@
  */
 import * as Scheduler from "effect/Scheduler"
 
-/**
- * The scheduler a body runs on, and the question whether it is at rest.
- */
-export interface Rest {
-  readonly scheduler: Scheduler.Scheduler
-  /** Calls back, later, when the body is at rest. */
-  readonly whenAtRest: (then: () => void) => void
-}
-
 /** It keeps no state of a fiber: one for all bodies. */
 const shared = new Scheduler.MixedScheduler()
 
@@ -54,47 +45,51 @@ const afterMicrotasks = (then: () => void): void => {
 }
 
 /**
- * One for each execution of a body.
+ * The scheduler a body runs on, and the question whether it is at rest. A class: see `live.ts`.
  */
-export const makeRest = (): Rest => {
-  let queued = 0
-  let waiting: Array<() => void> | null = null
+export class Rest {
+  #queued = 0
+  #waiting: Array<() => void> | null = null
+  #scheduler: Scheduler.Scheduler | null = null
 
-  const ran = () => {
-    queued--
-    if (queued > 0 || waiting === null) return
-    const resumed = waiting
-    waiting = null
-    for (const then of resumed) whenAtRest(then)
-  }
-
-  const whenAtRest = (then: () => void): void =>
+  /** Calls back, later, when the body is at rest. */
+  whenAtRest(then: () => void): void {
     afterMicrotasks(() => {
-      if (queued === 0) then()
-      else if (waiting === null) waiting = [then]
-      else waiting.push(then)
+      if (this.#queued === 0) then()
+      else if (this.#waiting === null) this.#waiting = [then]
+      else this.#waiting.push(then)
     })
-
-  const scheduler: Scheduler.Scheduler = {
-    executionMode: "async",
-    shouldYield: (fiber) => shared.shouldYield(fiber),
-    makeDispatcher: () => {
-      const dispatcher = shared.makeDispatcher()
-      return {
-        scheduleTask: (task, priority) => {
-          queued++
-          dispatcher.scheduleTask(() => {
-            try {
-              task()
-            } finally {
-              ran()
-            }
-          }, priority)
-        },
-        flush: () => dispatcher.flush(),
-      }
-    },
   }
 
-  return { scheduler, whenAtRest }
+  /** Bodies that are promises need none. */
+  get scheduler(): Scheduler.Scheduler {
+    return (this.#scheduler ??= {
+      executionMode: "async",
+      shouldYield: (fiber) => shared.shouldYield(fiber),
+      makeDispatcher: () => {
+        const dispatcher = shared.makeDispatcher()
+        return {
+          scheduleTask: (task, priority) => {
+            this.#queued++
+            dispatcher.scheduleTask(() => {
+              try {
+                task()
+              } finally {
+                this.#ran()
+              }
+            }, priority)
+          },
+          flush: () => dispatcher.flush(),
+        }
+      },
+    })
+  }
+
+  #ran(): void {
+    this.#queued--
+    const waiting = this.#waiting
+    if (this.#queued > 0 || waiting === null) return
+    this.#waiting = null
+    for (const then of waiting) this.whenAtRest(then)
+  }
 }

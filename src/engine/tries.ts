@@ -22,7 +22,7 @@ import {
   type TimeLimit,
 } from "./attempt.ts"
 import { type Execution, type ExecutionEnv, type Issued, undoesUnknown } from "./Execution.ts"
-import { beat, makeNotes, noteToLeave, sendUnsent, type Step, writeNote } from "./notes.ts"
+import { beat, noteToLeave, sendUnsent, Step, StepNotes, writeNote } from "./notes.ts"
 import type { AttemptFailure, StepAttempt, StepOperation } from "./Operation.ts"
 import { inTransaction } from "./transactions.ts"
 
@@ -31,8 +31,8 @@ import { inTransaction } from "./transactions.ts"
  */
 export const startStep = (execution: Execution, issued: Issued, operation: StepOperation): void => {
   const earlier = execution.noteOn(issued.key)
-  const notes = makeNotes(earlier)
-  const step: Step = { execution, issued, operation, notes }
+  const notes = new StepNotes(earlier)
+  const step = new Step(execution, issued, operation, notes)
   issued.attempts = notes.ended
   issued.again = () => beginTry(step)
   issued.noteToLeave = () => noteToLeave(step)

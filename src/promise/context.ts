@@ -52,7 +52,14 @@ import {
   type TransactionStep,
 } from "./transaction.ts"
 import { type ChildArguments, type ChildHandle, childOperation, mapBounded } from "./children.ts"
-import { type TryInfo, stepOperation, type StepOptions, stored, undefinedValue } from "./step.ts"
+import {
+  JustRun,
+  type TryInfo,
+  stepOperation,
+  type StepOptions,
+  stored,
+  undefinedValue,
+} from "./step.ts"
 import type { WorkflowDefinition } from "./workflow.ts"
 
 /**
@@ -191,7 +198,6 @@ export const makeContext = ({
   readonly revive: Revive
 }): WorkflowContext => {
   const { run } = execution
-  const { scheduler } = execution.rest
   // most bodies do nothing that needs it
   let made: Context.Context<WorkflowRun> | null = null
   const context = () =>
@@ -205,7 +211,9 @@ export const makeContext = ({
     const result = new Promise<A>((resolve, reject) => {
       // an executor that throws rejects; the fiber begins when the body's turn comes
       refuseInside(execution)
-      const fiber = Effect.runForkWith(context())(Effect.suspend(operation), { scheduler })
+      const fiber = Effect.runForkWith(context())(Effect.suspend(operation), {
+        scheduler: execution.rest.scheduler,
+      })
       fiber.addObserver((exit) => {
         if (Exit.isSuccess(exit)) resolve(exit.value)
         // an abandoned body hears nothing more
@@ -237,7 +245,9 @@ export const makeContext = ({
         if (outcome._tag === "Success") {
           const reading = readResult(outcome.result)
           if (Exit.isExit(reading)) return wasRead(reading as Exit.Exit<A, string>)
-          Effect.runForkWith(context())(reading, { scheduler }).addObserver(wasRead)
+          Effect.runForkWith(context())(reading, {
+            scheduler: execution.rest.scheduler,
+          }).addObserver(wasRead)
           return
         }
         const { coded, message } = outcome.error
@@ -306,7 +316,7 @@ export const makeContext = ({
       options: StepOptions<T> | StepOptions<T>["run"],
       more?: undefined,
     ): Promise<T> =>
-      plainStep("step", name, typeof options === "function" ? { run: options } : options, more),
+      plainStep("step", name, typeof options === "function" ? new JustRun(options) : options, more),
     transaction: <T, C>(
       name: string,
       body: (client: C, info: TryInfo) => Promise<T> | T,
@@ -321,7 +331,7 @@ export const makeContext = ({
           transactionOf(body, options),
         )
       }),
-    sideEffect: (name, fn) => plainStep("side_effect", name, { run: fn }),
+    sideEffect: (name, fn) => plainStep("side_effect", name, new JustRun(fn)),
     sleep: (name, duration) =>
       sleep(name, () => ({ delayMs: orThrow(toMillis(duration, `duration of sleep "${name}"`)) })),
     sleepUntil: (name, date) =>

@@ -14,7 +14,7 @@ import { SerializationError } from "../FlowlyError.ts"
 import { checkName } from "../Name.ts"
 import { encode, type Encoded } from "../Payload.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
-import { encodedResult, encodeResult, readHeartbeat, triesAfter } from "../Step.ts"
+import { encodedResult, encodeResult, triesAfter, TryFacts } from "../Step.ts"
 import { markNonRetryable } from "../StepError.ts"
 import { FlowlyError, orThrow } from "./FlowlyError.ts"
 import { callInside } from "./inside.ts"
@@ -193,7 +193,7 @@ export const stepOperation = <T>(
 ): StepOperation => {
   orThrow(checkName(name, "step name"))
   const options = transaction === undefined ? given : { ...given, run: transaction.run }
-  const { run, schema } = (options ?? {}) as StepOptions<T>
+  const { run, schema } = options ?? {}
   if (typeof run !== "function") {
     throw new FlowlyError("InvalidInput", `run of step "${name}": must be a function`)
   }
@@ -203,42 +203,77 @@ export const stepOperation = <T>(
     (option) => `${option} of step "${name}"`,
   )
   if (schema !== undefined) checkSchema(schema, `schema of step "${name}"`)
-  const retryIf = options.retry?.retryIf
-  return {
-    kind,
-    name,
-    retry: checkRetry(`step "${name}"`, options.retry),
-    timeoutMs: checkPositive(options.timeoutMs, `timeoutMs of step "${name}"`),
-    deadlineMs: checkPositive(options.deadlineMs, `deadlineMs of step "${name}"`),
-    heartbeatTimeoutMs: checkPositive(
-      options.heartbeatTimeoutMs,
-      `heartbeatTimeoutMs of step "${name}"`,
-    ),
-    ...(transaction === undefined ? {} : { transaction: { isolation: transaction.isolation } }),
-    run: (attempt) => {
-      const { transaction: opened } = attempt
-      return Effect.tryPromise({
-        try: async () => {
-          const info = infoOf(attempt, name)
-          return callInside(insideOf(attempt, name), () =>
-            transaction === undefined || opened === undefined
-              ? run(info)
-              : transaction.run(opened.client, info),
-          )
-        },
-        catch: (error) => ({
-          ...failureOf(error, retryIf),
-          fault: opened?.faultOf(error) ?? null,
-        }),
-      }).pipe(
-        Effect.tap((value) =>
-          schema === undefined ? Effect.void : checkResult(schema, value, name),
-        ),
-        Effect.flatMap((value) => encodeResult(anyValue, value, name)),
-      )
-    },
-    call: transaction === undefined ? callOf(name, given, retryIf) : undefined,
-    undo: undoOf(name, options),
+  return new FunctionStep(kind, name, options as StepOptions<T>, transaction)
+}
+
+/** A class: see `engine/live.ts`. */
+class FunctionStep<T> implements StepOperation {
+  readonly kind: StepOperation["kind"]
+  readonly name: string
+  readonly retry: StepOperation["retry"]
+  readonly timeoutMs: number | null
+  readonly deadlineMs: number | null
+  readonly heartbeatTimeoutMs: number | null
+  readonly transaction: StepOperation["transaction"]
+  readonly call: StepOperation["call"]
+  readonly undo: StepOperation["undo"]
+  readonly #options: StepOptions<T>
+  readonly #body: TransactionBody<T> | undefined
+
+  constructor(
+    kind: StepOperation["kind"],
+    name: string,
+    options: StepOptions<T>,
+    body: TransactionBody<T> | undefined,
+  ) {
+    const limit = (which: "timeoutMs" | "deadlineMs" | "heartbeatTimeoutMs") =>
+      options[which] === undefined
+        ? null
+        : checkPositive(options[which], `${which} of step "${name}"`)
+    this.kind = kind
+    this.name = name
+    this.retry = checkRetry(`step "${name}"`, options.retry)
+    this.timeoutMs = limit("timeoutMs")
+    this.deadlineMs = limit("deadlineMs")
+    this.heartbeatTimeoutMs = limit("heartbeatTimeoutMs")
+    this.transaction = body === undefined ? undefined : { isolation: body.isolation }
+    this.call = body === undefined ? callOf(name, options, options.retry?.retryIf) : undefined
+    this.undo = undoOf(name, options)
+    this.#options = options
+    this.#body = body
+  }
+
+  run(attempt: StepAttempt): Effect.Effect<Encoded, AttemptFailure> {
+    const { name } = this
+    const body = this.#body
+    const { run, schema, retry } = this.#options
+    const { transaction: opened } = attempt
+    return Effect.tryPromise({
+      try: async () => {
+        const info = new Info(attempt, name)
+        return callInside(insideOf(attempt, name), () =>
+          body === undefined || opened === undefined ? run(info) : body.run(opened.client, info),
+        )
+      },
+      catch: (error) => ({
+        ...failureOf(error, retry?.retryIf),
+        fault: opened?.faultOf(error) ?? null,
+      }),
+    }).pipe(
+      Effect.tap((value) =>
+        schema === undefined ? Effect.void : checkResult(schema, value, name),
+      ),
+      Effect.flatMap((value) => encodeResult(anyValue, value, name)),
+    )
+  }
+}
+
+/** The options of a step that is a function only. A class: see `engine/live.ts`. */
+export class JustRun<T> implements StepOptions<T> {
+  readonly run: StepOptions<T>["run"]
+
+  constructor(run: StepOptions<T>["run"]) {
+    this.run = run
   }
 }
 
@@ -271,7 +306,7 @@ const callOf =
     }
     let value: Promise<T> | T
     try {
-      const info = infoOf(attempt, name)
+      const info = new Info(attempt, name)
       value = callInside(insideOf(attempt, name), () => run(info))
     } catch (error) {
       return end(Result.fail(failureOf(error, retryIf)))
@@ -333,17 +368,15 @@ const insideOf = ({ workflowRunId }: StepAttempt, name: string) => ({
   what: `step "${name}"`,
 })
 
-const infoOf = (attempt: StepAttempt, name: string): TryInfo => ({
-  workflowRunId: attempt.workflowRunId,
-  attempt: attempt.attempt,
-  idempotencyKey: attempt.idempotencyKey,
-  get signal() {
-    return attempt.signal
-  },
-  lastHeartbeat: readHeartbeat(attempt),
-  heartbeat: (details) =>
-    attempt.heartbeat(orThrow(encode(details, { field: `heartbeat of step "${name}"` }))),
-})
+class Info extends TryFacts implements TryInfo {
+  readonly heartbeat: TryInfo["heartbeat"]
+
+  constructor(attempt: StepAttempt, name: string) {
+    super(attempt)
+    this.heartbeat = (details) =>
+      attempt.heartbeat(orThrow(encode(details, { field: `heartbeat of step "${name}"` })))
+  }
+}
 
 const isRetryable = (
   retryIf: ((error: unknown) => boolean) | undefined,

@@ -20,6 +20,7 @@ import {
 } from "../engine/Execution.ts"
 import { startExecution } from "../engine/machine.ts"
 import type { Outcomes } from "../engine/outcomes.ts"
+import { SlotMap } from "../engine/SlotMap.ts"
 import { due, sourcesChanged, start } from "../engine/steps.ts"
 import { replayed } from "../engine/undoing.ts"
 import { encodeError } from "../ErrorPayload.ts"
@@ -74,18 +75,25 @@ export interface Runs {
   readonly forceHandBackAll: () => void
 }
 
-interface Entry {
+/** A class: see `engine/live.ts`. */
+class Entry {
   readonly claim: Claim
   readonly run: ClaimedRun
-  /** `null` while its history is being read. */
-  handle: ExecutionHandle | null
+  /** `null` while its history is being read, and when it has left. */
+  handle: ExecutionHandle | null = null
   /** The claim is over for us: an end must not be told twice. */
-  ended: boolean
+  ended = false
   handBack: boolean
   /** Its claim is given up by a write of ours that is under way: it must not begin. */
-  leaving: boolean
+  leaving = false
   /** Asks for signals when the deadline comes. */
-  deadline: Fiber.Fiber<void> | null
+  deadline: Fiber.Fiber<void> | null = null
+
+  constructor(claim: Claim, run: ClaimedRun, handBack: boolean) {
+    this.claim = claim
+    this.run = run
+    this.handBack = handBack
+  }
 }
 
 /**
@@ -118,7 +126,7 @@ export interface RunsOptions {
  */
 export const makeRuns = (options: RunsOptions): Runs => {
   const { store, journal, fork } = options
-  const entries = new Map<string, Entry>()
+  const entries = new SlotMap<string, Entry>()
   const stale = new Set<string>()
   /** Of workflows whose runs have parked too soon: how long their bodies must have been at rest. */
   const graces = new Map<string, number>()
@@ -128,6 +136,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
     if (entries.get(entry.claim.workflowRunId) === entry) {
       entries.delete(entry.claim.workflowRunId)
     }
+    entry.handle = null
     options.onFreed()
   }
 
@@ -255,14 +264,8 @@ export const makeRuns = (options: RunsOptions): Runs => {
     const { run } = entry
     if (end._tag === "compensate") {
       // the same claim goes on, as a replay that undoes
-      const next: Entry = {
-        ...entry,
-        run: { ...run, compensating: true, error: end.error, hasHistory: true },
-        handle: null,
-        ended: false,
-        leaving: false,
-        deadline: null,
-      }
+      const undoing = { ...run, compensating: true, error: end.error, hasHistory: true }
+      const next = new Entry(entry.claim, undoing, entry.handBack)
       entries.set(run.workflowRunId, next)
       readThenBegin([next])
       return
@@ -380,15 +383,7 @@ export const makeRuns = (options: RunsOptions): Runs => {
       const fresh: Array<Entry> = []
       for (const run of runs) {
         const claim = { workflowRunId: run.workflowRunId, token: run.token }
-        const entry: Entry = {
-          claim,
-          run,
-          handle: null,
-          ended: false,
-          handBack: handingBack,
-          leaving: false,
-          deadline: null,
-        }
+        const entry = new Entry(claim, run, handingBack)
         const older = entries.get(run.workflowRunId)
         entries.set(run.workflowRunId, entry)
         // a newer claim of the same run: the older one is over

@@ -1,6 +1,6 @@
 /** When bodies are at rest. */
 import { expect, it, vi } from "vitest"
-import { makeRest } from "../../src/engine/rest.ts"
+import { Rest } from "../../src/engine/rest.ts"
 
 it("who breaks when its body is at rest is told of alone: the others are answered", async () => {
   const real = queueMicrotask
@@ -17,10 +17,10 @@ it("who breaks when its body is at rest is told of alone: the others are answere
   try {
     const error = new Error("a bug")
     let answered = false
-    makeRest().whenAtRest(() => {
+    new Rest().whenAtRest(() => {
       throw error
     })
-    makeRest().whenAtRest(() => {
+    new Rest().whenAtRest(() => {
       answered = true
     })
     await new Promise((resolve) => setImmediate(resolve))

@@ -42,8 +42,8 @@ export const stepsMutants: ReadonlyArray<Mutant> = [
     "heartbeat-forgotten",
     "what a try told of its progress is forgotten when its run moves",
     "engine/notes.ts",
-    "heartbeat: earlier?.heartbeat ?? null,",
-    "heartbeat: null,",
+    "this.heartbeat = earlier?.heartbeat ?? null",
+    "this.heartbeat = null",
   ),
   {
     name: "deadline-begins-anew",
