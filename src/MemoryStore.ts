@@ -215,5 +215,6 @@ const makeStore = (state: State.State, handedOut: Options): WorkflowStore["Servi
         ),
     ),
     sparesConnection: true,
+    overlap: { commits: 1, from: 1 },
   })
 }

@@ -41,6 +41,7 @@ import { type GrantOptions, grantStatements } from "./postgres/grants.ts"
 import { connectionOfCaller } from "./postgres/callersClient.ts"
 import { listen, notify, notifyWithin } from "./postgres/hints.ts"
 import { getEvents, getSteps, loadHistory, loadSources } from "./postgres/history.ts"
+import { laneTo } from "./postgres/lane.ts"
 import { insertRuns, releaseIdempotencyKey } from "./postgres/insertRuns.ts"
 import { cancelOrphans } from "./postgres/orphans.ts"
 import { migrate, verifySchema } from "./postgres/migrate.ts"
@@ -123,20 +124,33 @@ export const layerUrl = (
 ): Layer.Layer<WorkflowStore, InvalidInput | SqlError, EngineClock> =>
   Layer.unwrap(
     Effect.map(Effect.fromResult(checkUrlOptions(options)), ({ statementTimeoutMs, prepare }) => {
-      const client = PgClient.layer({
-        url: typeof options.url === "string" ? Redacted.make(options.url) : options.url,
-        maxConnections: options.maxConnections ?? defaultMaxConnections,
+      const url = typeof options.url === "string" ? Redacted.make(options.url) : options.url
+      const max = options.maxConnections ?? defaultMaxConnections
+      // A pooler is not told of what comes behind an end that it waits for.
+      const lane = prepare && max >= sparing + 1 ? laneTo(Redacted.value(url), keepAlive) : null
+      const connections = {
+        url,
         applicationName: options.applicationName ?? "flowly",
         prepare,
-        // A peer that is gone without a word is noticed by the keepalive, not by the next statement.
-        keepAlive: Duration.seconds(30),
+        keepAlive,
         connectTimeout: Duration.millis(statementTimeoutMs),
         startupParameters:
           options.startupParameters ?? (prepare ? sessionDefaults(statementTimeoutMs) : {}),
-      })
+      }
       // The pool's own timers, too, run on the real clock: see `postgres/database.ts`.
       const realClock = Layer.succeed(Clock.Clock, Clock.Clock.defaultValue())
-      return Layer.provide(layer(options), Layer.provide(client, realClock))
+      const clientOf = (more: Partial<Parameters<typeof PgClient.layer>[0]>) =>
+        Layer.provide(PgClient.layer({ ...connections, ...more }), realClock)
+      if (lane === null) return Layer.provide(layer(options), clientOf({ maxConnections: max }))
+      const { stream, cut } = lane
+      return Layer.effect(
+        WorkflowStore,
+        Effect.gen(function* () {
+          const own = yield* Layer.build(clientOf({ maxConnections: 1, multiplex: true, stream }))
+          const sql = Context.get(own, SqlClient.SqlClient)
+          return yield* make(yield* SqlClient.SqlClient, options, { sql, cut })
+        }),
+      ).pipe(Layer.provide(clientOf({ maxConnections: max - 1 })))
     }),
   )
 
@@ -197,6 +211,9 @@ export const grants = (options: GrantOptions): Effect.Effect<string, InvalidInpu
 
 const defaultMaxConnections = 10
 
+/** A peer that is gone without a word is noticed by it, not by the next statement. */
+const keepAlive = Duration.seconds(30)
+
 /** The server gives up a little after we do: what we no longer wait for must not hold locks. */
 const sessionDefaults = (timeoutMs: number): Readonly<Record<string, string>> => ({
   statement_timeout: String(timeoutMs + 1000),
@@ -212,12 +229,27 @@ const sessionDefaults = (timeoutMs: number): Readonly<Record<string, string>> =>
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, options: Options = {}) {
+export const make = Effect.fnUntraced(function* (
+  sql: SqlClient.SqlClient,
+  options: Options = {},
+  lane?: { readonly sql: SqlClient.SqlClient; readonly cut: () => void },
+) {
   const checked = yield* Effect.fromResult(checkOptions(options))
   const { names, statementTimeoutMs, prepare } = checked
   const scope = yield* Effect.scope
   const { now } = yield* EngineClock
   const database = makeDatabase({ sql, names, now, statementTimeoutMs, prepare })
+  const journal =
+    lane === undefined
+      ? database
+      : makeDatabase({
+          sql: lane.sql,
+          names,
+          now,
+          statementTimeoutMs,
+          prepare,
+          onLate: lane.cut,
+        })
   /** Connections in transactions of which we do not see the end. */
   const joined = new WeakSet<Connection>()
   let reserved = connectionsFor({ worker: true, listen: true })
@@ -260,7 +292,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     releaseClaims: releaseClaims(database),
     insertRuns: insertRuns(database),
     releaseIdempotencyKey: releaseIdempotencyKey(database),
-    commit: commit(database),
+    commit: commit(journal),
     transact: transact(sql, database, room),
     transactionOutcome: transactionOutcome(database),
     requestCancel: requestCancel(database),
@@ -290,6 +322,7 @@ export const make = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, optio
     notify: notify(database),
     listen: listen(sql, database, scope),
     sparesConnection: (configOf(sql)?.maxConnections ?? 0) >= sparing,
+    overlap: lane === undefined ? { commits: 1, from: 1 } : { commits: 2, from: worthACommit },
   })
 })
 
@@ -302,6 +335,9 @@ const maxConnectionsOf = (sql: SqlClient.SqlClient): number | undefined => {
   const config = configOf(sql)
   return config === undefined ? undefined : (config.maxConnections ?? defaultMaxConnections)
 }
+
+/** Runs that are worth a commit beside another: what a statement costs by itself must be little of it. */
+const worthACommit = 80
 
 /** One to work with, one to LISTEN, and as many again for what else the application does. */
 const sparing = 4

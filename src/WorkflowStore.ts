@@ -475,6 +475,11 @@ export class WorkflowStore extends Context.Service<
      * have been missed, look now. Re-subscribes by itself.
      */
     readonly listen: Effect.Effect<Queue.Dequeue<Hint>, StoreError, Scope.Scope>
+    /**
+     * How many commits the journal may have under way at once, never two of one run, and from how many
+     * runs on a second one is worth it.
+     */
+    readonly overlap: { readonly commits: number; readonly from: number }
     /** `listen` takes nothing away from a process that could do without it. */
     readonly sparesConnection: boolean
   }

@@ -59,6 +59,7 @@ const withoutPayloads = [
   "notify",
   "listen",
   "sparesConnection",
+  "overlap",
 ] as const satisfies ReadonlyArray<keyof Store>
 
 type WithPayloads = Omit<Store, (typeof withoutPayloads)[number]>

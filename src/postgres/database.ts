@@ -62,6 +62,8 @@ export const makeDatabase = (options: {
   readonly now: Effect.Effect<number | null>
   readonly statementTimeoutMs: number
   readonly prepare: boolean
+  /** A statement is given up. */
+  readonly onLate?: () => void
 }): Database => {
   // A client that renames result columns would rename the keys inside payloads, too.
   const sql = options.sql.withoutTransforms()
@@ -76,11 +78,11 @@ export const makeDatabase = (options: {
         const bounded = Option.isSome(Context.getOption(context, sql.transactionService))
           ? withinTransaction(statement, statementTimeoutMs)
           : detached(statement, context, statementTimeoutMs)
-        return Effect.mapError(bounded, (error) =>
-          error === late
-            ? deadlinePassed(operation, effects, statementTimeoutMs)
-            : toStoreError(operation, effects, error),
-        )
+        return Effect.mapError(bounded, (error) => {
+          if (error !== late) return toStoreError(operation, effects, error)
+          options.onLate?.()
+          return deadlinePassed(operation, effects, statementTimeoutMs)
+        })
       })
 
   return {

@@ -23,11 +23,14 @@ export interface Bench extends Scripted {
   readonly commits: () => ReadonlyArray<ReadonlyArray<RunWrite>>
 }
 
-export const setUp = Effect.gen(function* () {
+/** A store that takes so many commits at once. */
+export const setUpWith = Effect.fnUntraced(function* (
+  overlap: WorkflowStore["Service"]["overlap"],
+) {
   yield* TestClock.setTime(start)
   const memory = MemoryStore.makeUnsafe()
   const fixture = new Fixture(memory.store)
-  const scripted = makeScripted(memory.store)
+  const scripted = makeScripted({ ...memory.store, overlap })
   const journal = yield* Journal.make.pipe(Effect.provideService(WorkflowStore, scripted.store))
   const told: Array<string> = []
   const worker = yield* Effect.orDie(fixture.worker(1, 3_600_000))
@@ -55,6 +58,8 @@ export const setUp = Effect.gen(function* () {
   }
   return bench
 })
+
+export const setUp = setUpWith({ commits: 1, from: 1 })
 
 /** The keys of the records of each write, in order. */
 export const keysOf = (writes: ReadonlyArray<RunWrite>) =>

@@ -49,9 +49,13 @@ afterEach(() => rig.other.end())
 
 type Body = (s: Fixture) => Generator<Effect.Effect<any, any, any>, void, any>
 
+/** Each commit on a session of its own, as of two processes: with more, a journal's go in line on one. */
+const sessions = { maxConnections: 4 }
+
 const test = (title: string, body: Body) => {
-  it(`${title}`, () => onStore(rig, body))
-  it(`${title} (with hints)`, () => onStore(rig, (s) => body(new Fixture(withHints(s.store)))))
+  it(`${title}`, () => onStore(rig, body, sessions))
+  it(`${title} (with hints)`, () =>
+    onStore(rig, (s) => body(new Fixture(withHints(s.store))), sessions))
 }
 
 const promise = (run: () => Promise<unknown>) => Effect.promise(run)

@@ -117,6 +117,10 @@ export interface Proxy {
   /** The next request never reaches the server; the connection ends. */
   loseNextRequest(): void
   /** How often something was lost. */
+  /** Passes nothing more on of the connections that are there. */
+  readonly silence: () => void
+  /** Connections that are there. */
+  readonly open: () => number
   readonly cuts: () => number
   readonly close: () => Promise<void>
 }
@@ -127,6 +131,7 @@ export const startProxy = async (url: string): Promise<Proxy> => {
   let next: "answer" | "request" | null = null
   let cuts = 0
   const sockets = new Set<net.Socket>()
+  const silent = new WeakSet<net.Socket>()
   const server = net.createServer((client) => {
     const upstream = net.connect(Number(target.port || 5432), target.hostname)
     let doomed = false
@@ -141,6 +146,7 @@ export const startProxy = async (url: string): Promise<Proxy> => {
       })
     }
     client.on("data", (data) => {
+      if (silent.has(client)) return
       if (next === "request") {
         next = null
         cuts++
@@ -155,6 +161,7 @@ export const startProxy = async (url: string): Promise<Proxy> => {
       upstream.write(data)
     })
     upstream.on("data", (data) => {
+      if (silent.has(upstream)) return
       if (!doomed) client.write(data)
       else for (const socket of [client, upstream]) socket.destroy()
     })
@@ -171,6 +178,10 @@ export const startProxy = async (url: string): Promise<Proxy> => {
     loseNextRequest: () => {
       next = "request"
     },
+    silence: () => {
+      for (const socket of sockets) silent.add(socket)
+    },
+    open: () => sockets.size / 2,
     cuts: () => cuts,
     close: () => {
       for (const socket of sockets) socket.destroy()

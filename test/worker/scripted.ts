@@ -14,7 +14,7 @@ import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 
 export type Store = WorkflowStore["Service"]
 
-export type Verb = Exclude<keyof Store, "name" | "sparesConnection">
+export type Verb = Exclude<keyof Store, "name" | "sparesConnection" | "overlap">
 
 export type Fault =
   | "fail"

@@ -198,6 +198,26 @@ export const journalMutants: ReadonlyArray<Mutant> = [
     ),
     tests: { project: "unit", files: ["test/journal/answers.test.ts"] },
   },
+  {
+    ...mutant(
+      "overtakes-itself",
+      "what a run produces goes out beside a commit of it that is under way",
+      "Journal.ts",
+      "        if (flying.has(item.claim.workflowRunId)) continue\n",
+      "",
+    ),
+    tests: { project: "unit", files: ["test/journal/overlap.test.ts"] },
+  },
+  {
+    ...mutant(
+      "three-at-once",
+      "there is a commit too many under way",
+      "Journal.ts",
+      "(flights < atOnce && queue.size >= worthACommit)",
+      "(flights <= atOnce && queue.size >= worthACommit)",
+    ),
+    tests: { project: "unit", files: ["test/journal/overlap.test.ts"] },
+  },
   onWhichClock(
     "busy-on-the-engines-clock",
     "what was busy waits for a test to move time",

@@ -92,7 +92,7 @@ export class World {
 }
 
 /** `name` tells the stores apart. */
-export type Verb = Exclude<keyof Store, "name" | "sparesConnection">
+export type Verb = Exclude<keyof Store, "name" | "sparesConnection" | "overlap">
 
 /** `null`: not at this moment. */
 export type Generator = (world: World, dice: Dice) => Operation | null

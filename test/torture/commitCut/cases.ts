@@ -50,6 +50,7 @@ export const readers = [
   "dueSchedules",
   "listen",
   "sparesConnection",
+  "overlap",
 ] as const satisfies ReadonlyArray<Verb>
 
 export type Writer = Exclude<Verb, (typeof readers)[number]>

@@ -133,6 +133,7 @@ const ungated: ReadonlySet<string> = new Set([
   "joinTransaction",
   "listen",
   "sparesConnection",
+  "overlap",
   "migrate",
   "verify",
 ])
