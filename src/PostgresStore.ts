@@ -89,7 +89,10 @@ export interface Options {
  */
 export interface UrlOptions extends Options {
   readonly url: string | Redacted.Redacted
-  /** Default 10. A worker needs 3 (2 without LISTEN). */
+  /**
+   * Default 10. A worker needs 3 (2 without LISTEN). From 5 on, one is the journal's own (not with
+   * `prepare: false`).
+   */
   readonly maxConnections?: number | undefined
   readonly applicationName?: string | undefined
   /**

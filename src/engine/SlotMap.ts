@@ -2,11 +2,11 @@
  * A `Map` for what comes and goes: its values stay out of the hash table.
  *
  * V8 makes a new table when a `Map` that entries come to and leave is full of holes, and the old one
- * refers to the new one, for iterators. Once an old table has reached the old generation, every later
- * one, and all that stood in any of them, passes for reachable until a full collection: of 500 runs in
- * flight, nearly every object of every run was copied twice and promoted, to be found dead soon after.
- * (A run of three steps promoted 21.7 KB of the 46.9 it allocates; a scavenge took 20 ms.) Here the table
- * holds keys and numbers, and the values stand in an array whose places are used again.
+ * refers to the new one, for iterators. Once an old table has reached the old generation, all later ones,
+ * and what stood in them, pass for reachable until a full collection. Here the table holds keys and
+ * numbers, and the values stand in an array whose places are used again. (A program that does nothing
+ * but keep the last 500 of 400,000 objects of 11 KB: a scavenge took 34 ms with a `Map`, takes 4; full
+ * collections 48, and 2.)
  *
  * @since 0.1.0
  */

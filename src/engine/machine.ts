@@ -344,7 +344,8 @@ export class Machine implements Execution, ExecutionHandle {
   finish(transition: Transition, end: ExecutionEnd, with_?: Partial<Fragment>): void {
     if (this.mode === "stopped") return
     this.mode = "stopped"
-    const notes = transition._tag === "HandBack" ? this.#notesToLeave() : []
+    const goesOn = transition._tag === "HandBack" || transition._tag === "Park"
+    const notes = goesOn ? this.#notesToLeave() : []
     if (this.parkedSince === null) this.#shutDown()
     else this.#shutDownLater()
     const parts = notes.length > 0 ? { ...with_, records: notes } : (with_ ?? none)

@@ -16,13 +16,11 @@ it("after any changes it holds what a Map holds, in its order", () => {
     fc.property(changes, (all) => {
       const slots = new SlotMap<number, number>()
       const map = new Map<number, number>()
-      for (const one of all) {
-        if (one.verb === "delete") expect(slots.delete(one.key)).toBe(map.delete(one.key))
-        else {
-          slots.set(one.key, one.value)
-          map.set(one.key, one.value)
-        }
-      }
+      const apply = (to: { set(k: number, v: number): unknown; delete(k: number): boolean }) =>
+        all.map((one) =>
+          one.verb === "delete" ? to.delete(one.key) : void to.set(one.key, one.value),
+        )
+      expect(apply(slots)).toEqual(apply(map))
       expect([...slots.values()]).toEqual([...map.values()])
       expect(slots.size).toBe(map.size)
       for (let key = 0; key < 10; key++) {

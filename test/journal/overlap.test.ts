@@ -99,7 +99,7 @@ it.effect(
       bench.append(claims[0]!, "more", one("b", 2))
       for (const claim of claims.slice(13)) bench.append(claim, "y", one("a", 1))
       yield* until("the second is through", () => bench.told.length === 13)
-      assert.isFalse(bench.commits()[1]!.some((one) => one.workflowRunId === id(0)))
+      assert.isFalse(bench.commits()[1]!.some(({ workflowRunId }) => workflowRunId === id(0)))
       yield* latches[0]!.open
       yield* until("all are committed", () => bench.told.length === 27)
       assert.deepStrictEqual(keysOf(bench.commits()[2]!), [["b"]])

@@ -8,6 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
+import type { Execution } from "../../src/engine/Execution.ts"
+import type { StepOperation } from "../../src/engine/Operation.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
 import { none, spaced } from "../../src/RetryPolicy.ts"
@@ -405,5 +407,52 @@ describe("attempts of a run", () => {
       }
       assert.strictEqual(delays.length, 4)
     }),
+  )
+
+  it.effect(
+    "are counted on where a run parks in a short backoff, for the store's clock looked earlier",
+    () =>
+      Effect.gen(function* () {
+        const latch = yield* Latch.make()
+        const tries: Array<number> = []
+        const error = encodeError(new Error("no luck"))
+        const step = (name: string, run: StepOperation["run"]): StepOperation => {
+          const retry = spaced(500, { maxAttempts: 3 })
+          return { kind: "step", name, retry, timeoutMs: null, undo: null, run }
+        }
+        const rig = yield* makeRig({
+          name: "w",
+          version: null,
+          startBody: (execution: Execution) => {
+            const long = () => Effect.as(Effect.interruptible(latch.await), json(null))
+            execution.issue(step("long", long), () => undefined)
+            const hopeless: StepOperation["run"] = ({ attempt }) => {
+              tries.push(attempt)
+              return Effect.fail({ error, retryable: true })
+            }
+            execution.issue(step("hopeless", hopeless), () => undefined)
+            return () => undefined
+          },
+        })
+        const [run] = yield* rig.insert(1)
+        yield* rig.startWorker({ limits: { parkGraceMs: 0 } })
+        yield* until("it was tried", () => tries.length === 1)
+        // an answer that was long on its way: what it tells of the time is old
+        const { store } = rig
+        const { commit } = store
+        Object.assign(store, {
+          commit: (...given: Parameters<typeof commit>) =>
+            Effect.map(commit(...given), (answers) =>
+              answers.map((one) =>
+                one._tag === "committed" ? { ...one, now: one.now - 60_000 } : one,
+              ),
+            ),
+        })
+        yield* latch.open
+        yield* until("it has parked", () => rig.row(run!).status === "sleeping")
+        Object.assign(store, { commit })
+        yield* pass(150_000, 1000)
+        assert.deepStrictEqual(tries, [1, 2, 3])
+      }),
   )
 })
