@@ -75,14 +75,27 @@ export class LiveRecord implements RecordWrite, Omit<StepRecord, "completedAt"> 
   }
 }
 
-/** A write of a run that goes on, with what the run has published since the one before. */
-export class Sent implements Fragment {
+/** What a run writes, with what it has published since its write before. */
+class Written implements FragmentParts {
   readonly records: FragmentParts["records"]
   readonly timers: FragmentParts["timers"]
   readonly children: FragmentParts["children"]
   readonly emitted: FragmentParts["emitted"]
   readonly compensations: FragmentParts["compensations"]
   readonly attributes: FragmentParts["attributes"]
+
+  constructor(machine: Machine, parts: FragmentParts) {
+    this.records = parts.records
+    this.timers = parts.timers
+    this.children = parts.children
+    this.emitted = parts.emitted
+    this.compensations = parts.compensations
+    this.attributes = machine.published.take() ?? parts.attributes
+  }
+}
+
+/** A write of a run that goes on. */
+export class Sent extends Written implements Fragment {
   protected readonly machine: Machine
   readonly #then: Pick<Fragment, "onCommitted" | "onRejected"> | null
 
@@ -91,13 +104,8 @@ export class Sent implements Fragment {
     parts: FragmentParts,
     then: Pick<Fragment, "onCommitted" | "onRejected"> | null,
   ) {
+    super(machine, parts)
     this.machine = machine
-    this.records = parts.records
-    this.timers = parts.timers
-    this.children = parts.children
-    this.emitted = parts.emitted
-    this.compensations = parts.compensations
-    this.attributes = machine.published.take()
     this.#then = then
     machine.inFlight++
   }
@@ -178,25 +186,14 @@ export class SentRecord extends Sent {
 }
 
 /** The write with which a run leaves this process. */
-export class Ending implements Fragment {
-  readonly records: FragmentParts["records"]
-  readonly timers: FragmentParts["timers"]
-  readonly children: FragmentParts["children"]
-  readonly emitted: FragmentParts["emitted"]
-  readonly compensations: FragmentParts["compensations"]
-  readonly attributes: FragmentParts["attributes"]
+export class Ending extends Written implements Fragment {
   readonly transition: Transition
   readonly #end: ExecutionEnd
   readonly #env: ExecutionEnv
   readonly #onEnd: (end: ExecutionEnd) => void
 
   constructor(machine: Machine, transition: Transition, end: ExecutionEnd, parts: FragmentParts) {
-    this.records = parts.records
-    this.timers = parts.timers
-    this.children = parts.children
-    this.emitted = parts.emitted
-    this.compensations = parts.compensations
-    this.attributes = machine.published.take() ?? parts.attributes
+    super(machine, parts)
     this.transition = transition
     this.#end = end
     this.#env = machine.env

@@ -21,13 +21,18 @@ const hold = Effect.fnUntraced(function* (bench: Bench, count: number) {
   return latches
 })
 
+/** So many claimed runs, and the latches of the first commits. */
+const twoWith = Effect.fnUntraced(function* (runs: number, held: number) {
+  const bench = yield* two
+  const claims = yield* bench.hold(runs)
+  return { bench, claims, latches: yield* hold(bench, held) }
+})
+
 const sizes = (bench: Bench) => bench.commits().map((writes) => writes.length)
 
 it.effect("what is worth two commits goes in halves, both under way at once", () =>
   Effect.gen(function* () {
-    const bench = yield* two
-    const claims = yield* bench.hold(30)
-    const latches = yield* hold(bench, 2)
+    const { bench, claims, latches } = yield* twoWith(30, 2)
     for (const claim of claims) bench.append(claim, "x", one("a", 1))
     yield* until("both are under way", () => bench.commits().length === 2)
     assert.deepStrictEqual(sizes(bench), [15, 15])
@@ -38,9 +43,8 @@ it.effect("what is worth two commits goes in halves, both under way at once", ()
 
 it.effect("a half that comes back is not divided again", () =>
   Effect.gen(function* () {
-    const bench = yield* two
-    const claims = yield* bench.hold(60)
-    const [first, second] = yield* hold(bench, 2)
+    const { bench, claims, latches } = yield* twoWith(60, 2)
+    const [first, second] = latches
     const next = (n: number) => ({
       ...one("a", 1),
       onCommitted: () => bench.append(claims[n]!, "again", one("b", 2)),
@@ -57,9 +61,7 @@ it.effect("a half that comes back is not divided again", () =>
 
 it.effect("what few runs produce beside a commit waits for its end", () =>
   Effect.gen(function* () {
-    const bench = yield* two
-    const claims = yield* bench.hold(24)
-    const latches = yield* hold(bench, 1)
+    const { bench, claims, latches } = yield* twoWith(24, 1)
     for (const claim of claims.slice(0, 15)) bench.append(claim, "x", one("a", 1))
     yield* until("it is under way", () => bench.commits().length === 1)
     for (const claim of claims.slice(15)) bench.append(claim, "y", one("a", 1))
@@ -73,9 +75,7 @@ it.effect("what few runs produce beside a commit waits for its end", () =>
 
 it.effect("there are never three", () =>
   Effect.gen(function* () {
-    const bench = yield* two
-    const claims = yield* bench.hold(45)
-    const latches = yield* hold(bench, 2)
+    const { bench, claims, latches } = yield* twoWith(45, 2)
     for (const claim of claims.slice(0, 30)) bench.append(claim, "x", one("a", 1))
     yield* until("two are under way", () => bench.commits().length === 2)
     for (const claim of claims.slice(30)) bench.append(claim, "y", one("a", 1))
@@ -109,9 +109,7 @@ it.effect(
 
 it.effect("drained waits for both", () =>
   Effect.gen(function* () {
-    const bench = yield* two
-    const claims = yield* bench.hold(30)
-    const latches = yield* hold(bench, 2)
+    const { bench, claims, latches } = yield* twoWith(30, 2)
     for (const claim of claims) bench.append(claim, "x", one("a", 1))
     yield* until("both are under way", () => bench.commits().length === 2)
     const drained = yield* Effect.forkChild(bench.journal.drained)

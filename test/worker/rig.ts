@@ -89,6 +89,33 @@ export const undone = (tries: Array<number>): Engine.RegisteredWorkflow => ({
   },
 })
 
+/** A step that ends when the latch opens, and one beside it that fails, and is tried every 500 ms. */
+export const hopelessBeside = (
+  latch: Latch.Latch,
+  tries: Array<number>,
+  maxAttempts: number,
+): Engine.RegisteredWorkflow => {
+  const error = encodeError(new Error("no luck"))
+  const step = (name: string, run: StepOperation["run"]): StepOperation => {
+    const retry = spaced(500, { maxAttempts })
+    return { kind: "step", name, retry, timeoutMs: null, undo: null, run }
+  }
+  return {
+    name: "w",
+    version: null,
+    startBody: (execution) => {
+      const long = () => Effect.as(Effect.interruptible(latch.await), json(null))
+      execution.issue(step("long", long), () => undefined)
+      const hopeless: StepOperation["run"] = ({ attempt }) => {
+        tries.push(attempt)
+        return Effect.fail({ error, retryable: true })
+      }
+      execution.issue(step("hopeless", hopeless), () => undefined)
+      return () => undefined
+    },
+  }
+}
+
 export interface Rig extends Scripted {
   readonly memory: MemoryStore.Handle
   readonly engine: Engine.Engine["Service"]

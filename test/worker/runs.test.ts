@@ -8,14 +8,22 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import type { RegisteredWorkflow } from "../../src/Engine.ts"
-import type { Execution } from "../../src/engine/Execution.ts"
-import type { StepOperation } from "../../src/engine/Operation.ts"
 import type { WorkflowStore } from "../../src/WorkflowStore.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
 import { none, spaced } from "../../src/RetryPolicy.ts"
 import { performUnsafe } from "../../src/WorkflowRun.ts"
 import { id, json, newRun, start } from "../store/conformanceFixture.ts"
-import { executing, gated, leaseMs, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
+import {
+  executing,
+  gated,
+  hopelessBeside,
+  leaseMs,
+  makeRig,
+  pass,
+  pollMs,
+  type Rig,
+  undone,
+} from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
 /** Makes a first claim of the runs read a history: something has woken them. */
@@ -415,25 +423,7 @@ describe("attempts of a run", () => {
       Effect.gen(function* () {
         const latch = yield* Latch.make()
         const tries: Array<number> = []
-        const error = encodeError(new Error("no luck"))
-        const step = (name: string, run: StepOperation["run"]): StepOperation => {
-          const retry = spaced(500, { maxAttempts: 3 })
-          return { kind: "step", name, retry, timeoutMs: null, undo: null, run }
-        }
-        const rig = yield* makeRig({
-          name: "w",
-          version: null,
-          startBody: (execution: Execution) => {
-            const long = () => Effect.as(Effect.interruptible(latch.await), json(null))
-            execution.issue(step("long", long), () => undefined)
-            const hopeless: StepOperation["run"] = ({ attempt }) => {
-              tries.push(attempt)
-              return Effect.fail({ error, retryable: true })
-            }
-            execution.issue(step("hopeless", hopeless), () => undefined)
-            return () => undefined
-          },
-        })
+        const rig = yield* makeRig(hopelessBeside(latch, tries, 3))
         const [run] = yield* rig.insert(1)
         yield* rig.startWorker({ limits: { parkGraceMs: 0 } })
         yield* until("it was tried", () => tries.length === 1)

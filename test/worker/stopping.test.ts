@@ -12,7 +12,7 @@ import type { StepOperation } from "../../src/engine/Operation.ts"
 import { encodeError } from "../../src/ErrorPayload.ts"
 import { spaced } from "../../src/RetryPolicy.ts"
 import { json } from "../store/conformanceFixture.ts"
-import { gated, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
+import { gated, hopelessBeside, makeRig, pass, pollMs, type Rig, undone } from "./rig.ts"
 import { it, quiet, until } from "./scripted.ts"
 
 const shutdownTimeoutMs = 20_000
@@ -143,26 +143,7 @@ describe("stop", () => {
     Effect.gen(function* () {
       const latch = yield* Latch.make()
       const tries: Array<number> = []
-      const error = encodeError(new Error("no luck"))
-      const step = (name: string, run: StepOperation["run"]): StepOperation => {
-        const retry = spaced(500, { maxAttempts: 9 })
-        return { kind: "step", name, retry, timeoutMs: null, undo: null, run }
-      }
-      const workflow: RegisteredWorkflow = {
-        name: "w",
-        version: null,
-        startBody: (execution) => {
-          const long = () => Effect.as(Effect.interruptible(latch.await), json(null))
-          execution.issue(step("long", long), () => undefined)
-          const hopeless: StepOperation["run"] = ({ attempt }) => {
-            tries.push(attempt)
-            return Effect.fail({ error, retryable: true })
-          }
-          execution.issue(step("hopeless", hopeless), () => undefined)
-          return () => undefined
-        },
-      }
-      const rig = yield* makeRig(workflow)
+      const rig = yield* makeRig(hopelessBeside(latch, tries, 9))
       const [id] = yield* rig.insert(1)
       const { close } = yield* rig.startWorker({ shutdownTimeoutMs })
       yield* until("it was tried", () => tries.length === 1)
